@@ -1,0 +1,188 @@
+"""Canonical JSON, digests and ids: how values become the bytes that are stored and hashed.
+
+Knows JSON and sha256; knows nothing of events, runs or tools.
+"""
+
+import hashlib
+import json
+import unicodedata
+from typing import Any
+
+import msgspec
+
+from gatebook.errors import InvalidInput
+
+MAX_DEPTH = 64  # nesting of lists and objects; RELIABILITY catalogue, entry 21
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1  # what every JSON reader of ours keeps exactly
+MAX_PAYLOAD = 8 * 1024 * 1024  # bytes of one input, argument list, result or signal
+MAX_ID = 128
+ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:@")
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder().decode
+
+Raw = msgspec.Raw
+NULL = Raw(b"null")
+
+
+def canonical(value: Any, *, what: str = "value") -> bytes:
+    """Return the canonical JSON bytes of a plain JSON value: sorted keys, no spaces, UTF-8.
+
+    Raises:
+        InvalidInput: E_JSON_* when the value is not JSON, E_TEXT_INVALID for a lone surrogate,
+            E_PAYLOAD_TOO_LARGE above 8 MiB.
+    """
+    _check(value, "$", 0, [])
+    try:
+        data = _encode(value)
+    except UnicodeEncodeError as exc:
+        raise InvalidInput("E_TEXT_INVALID", path=what) from exc
+    return bounded(data, what=what)
+
+
+def bounded(data: bytes, *, what: str, limit: int = MAX_PAYLOAD) -> bytes:
+    """Return `data` unchanged, or refuse it when it is larger than `limit` bytes."""
+    if len(data) > limit:
+        raise InvalidInput("E_PAYLOAD_TOO_LARGE", what=what, size=len(data), limit=limit)
+    return data
+
+
+def _check(value: Any, path: str, depth: int, above: list[Any]) -> None:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return
+    if kind is int:
+        if not INT_MIN <= value <= INT_MAX:
+            raise InvalidInput("E_JSON_INT_RANGE", path=path)
+        return
+    if kind is float:
+        if value != value or value in (float("inf"), float("-inf")):
+            raise InvalidInput("E_JSON_NUMBER", path=path)
+        return
+    if kind is not dict and kind is not list and kind is not tuple:
+        raise InvalidInput("E_JSON_TYPE", path=path, value=value)
+    if any(value is outer for outer in above):
+        raise InvalidInput("E_JSON_CYCLE", path=path)
+    if depth >= MAX_DEPTH:
+        raise InvalidInput("E_JSON_DEPTH", path=path[:80], limit=MAX_DEPTH)
+    above.append(value)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise InvalidInput("E_JSON_KEY", path=path, value=key)
+            _check(item, f"{path}.{key}", depth + 1, above)
+    else:
+        for index, item in enumerate(value):
+            _check(item, f"{path}[{index}]", depth + 1, above)
+    above.pop()
+
+
+def parse(text: str | bytes, *, what: str = "text") -> Any:
+    """Return the value of strict JSON text: no duplicate keys, no NaN, no huge integers.
+
+    Raises:
+        InvalidInput: E_JSON_SYNTAX, E_JSON_DUPLICATE_KEY, E_JSON_NUMBER, E_JSON_INT_RANGE,
+            E_JSON_DEPTH, E_TEXT_INVALID or E_PAYLOAD_TOO_LARGE.
+    """
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
+    bounded(data, what=what)
+    if _depth(data) > MAX_DEPTH:
+        raise InvalidInput("E_JSON_DEPTH", path=what, limit=MAX_DEPTH)
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            names = [key for key, _ in items]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidInput("E_JSON_DUPLICATE_KEY", path=what, value=twice)
+        return found
+
+    def number(_: str) -> Any:
+        raise InvalidInput("E_JSON_NUMBER", path=what)
+
+    try:
+        value = json.loads(data, object_pairs_hook=pairs, parse_constant=number)
+    except UnicodeDecodeError as exc:
+        raise InvalidInput("E_TEXT_INVALID", path=what) from exc
+    except ValueError as exc:
+        if isinstance(exc, InvalidInput):
+            raise
+        raise InvalidInput("E_JSON_SYNTAX", path=what, detail=str(exc)[:120]) from exc
+    _check(value, "$", 0, [])
+    return value
+
+
+def _depth(data: bytes) -> int:
+    """Return the deepest nesting of brackets outside strings, without recursion."""
+    deepest = level = 0
+    in_string = escaped = False
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return 0
+    for byte in data:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in (0x5B, 0x7B):
+            level += 1
+            deepest = max(deepest, level)
+        elif byte in (0x5D, 0x7D):
+            level -= 1
+    return deepest
+
+
+def plain(data: bytes | Raw) -> Any:
+    """Return the value of JSON bytes that this package wrote (no strict checks)."""
+    return _decode(data)
+
+
+def digest(*parts: bytes | str) -> str:
+    """Return the sha256 hex digest of the parts, each preceded by its length."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(b"%d:" % len(data))
+        sha.update(data)
+    return sha.hexdigest()
+
+
+def idempotency_key(tenant: str, run_id: str, nonce: str, address: str) -> str:
+    """Return the key a tool hands to its service: the same on every attempt, in every process."""
+    return "gb1-" + digest(tenant, run_id, nonce, address)[:40]
+
+
+def check_run_id(value: Any) -> str:
+    """Return a run id the caller chose, or refuse it with its own code (E_ID_*)."""
+    if not isinstance(value, str):
+        raise InvalidInput("E_ID_TYPE", value=value)
+    if not value:
+        raise InvalidInput("E_ID_EMPTY")
+    if len(value) > MAX_ID:
+        raise InvalidInput("E_ID_TOO_LONG", value=value, size=len(value), limit=MAX_ID)
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidInput("E_TEXT_INVALID", path="run id") from exc
+    if unicodedata.normalize("NFC", value) != value:
+        raise InvalidInput("E_ID_NOT_NFC", value=value)
+    if not ID_CHARS.issuperset(value):
+        raise InvalidInput("E_ID_CHARS", value=value)
+    return value
+
+
+def check_name(value: Any, *, code: str) -> str:
+    """Return a tool or program name, or refuse it with `code` or a more precise one."""
+    if not isinstance(value, str) or not 1 <= len(value) <= 64:
+        raise InvalidInput(code, value=value)
+    if not value.isascii():
+        raise InvalidInput("E_NAME_CONFUSABLE", value=value)
+    if not all(char.isalnum() or char in "_-." for char in value):
+        raise InvalidInput(code, value=value)
+    if value.startswith("gatebook."):
+        raise InvalidInput("E_NAME_RESERVED", value=value)
+    return value

@@ -1,0 +1,340 @@
+"""The events: the closed, versioned vocabulary of facts a journal can hold.
+
+An event is a frozen struct with a stable `kind`. Stored bytes are JSON: the struct's fields,
+then `v` (its version), `time` (microseconds UTC, the store's stamp) and `epoch`. An unknown
+kind, field or newer version stops the reader; nothing is guessed.
+"""
+
+import hashlib
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from gatebook.errors import JournalCorrupt
+from gatebook.kernel.actions import Action
+from gatebook.kernel.budget import NOTHING, Amount, Limits
+from gatebook.kernel.codec import NULL, Raw, digest
+from gatebook.kernel.messages import Usage
+from gatebook.kernel.tools import Effect
+
+Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
+Resolution = Literal["succeeded", "failed", "retry"]
+
+
+class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as the journal keeps it: code, kind and text; never a stack trace."""
+
+    code: str
+    message: str
+    kind: str = "permanent"
+    category: str = ""
+    retry_after_ms: int | None = None
+    status: int | None = None
+    partial: str = ""
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What policy said: its verdict, the rule and reason, and the policy when it has changed."""
+
+    verdict: Verdict = "allow"
+    rule: str = ""
+    reason: str = ""
+    code: str = ""
+    policy: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind",
+            forbid_unknown_fields=True):  # fmt: skip
+    """What all events share; `time` and `epoch` are stamped by the append."""
+
+    v: int = 1
+    time: int = 0
+    epoch: int = 0
+
+
+class RunStarted(Event, frozen=True, tag="run_started"):
+    """A run began: with this program, definition, policy, input and budget."""
+
+    program: str
+    program_kind: str
+    definition: str
+    nonce: str
+    input: Raw
+    context: Raw = NULL
+    policy: str = ""
+    policy_name: str = ""
+    limits: Limits = Limits()
+    labels: dict[str, str] = {}
+
+
+class ActionRequested(Event, frozen=True, tag="action_requested"):
+    """The gate let an action through; this is also the start of its attempt 0."""
+
+    address: str
+    action: Action
+    effect: Effect = "read"
+    definition: str = ""
+    decision: DecisionRecord = DecisionRecord()
+    reserve: Amount = NOTHING
+    timeout_ms: int | None = None
+
+
+class ActionDenied(Event, frozen=True, tag="action_denied"):
+    """The gate refused an action; it was never started. The program sees this as its outcome."""
+
+    address: str
+    action: Action
+    decision: DecisionRecord
+    error: ErrorRecord
+
+
+class AttemptFailed(Event, frozen=True, tag="attempt_failed"):
+    """An attempt failed and another follows `delay_ms` after this event's time."""
+
+    address: str
+    attempt: int
+    error: ErrorRecord
+    delay_ms: int
+    spent: Amount | None = None
+
+
+class AttemptStarted(Event, frozen=True, tag="attempt_started"):
+    """A later attempt (1, 2, ...) starts: after its wait, a crash, or a person's order."""
+
+    address: str
+    attempt: int
+    reserve: Amount = NOTHING
+    cause: Literal["retry", "recovery", "resolved"] = "retry"
+
+
+class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):
+    """An action ended well. `consumed` is the seq of the signal a wait took."""
+
+    address: str
+    attempt: int = 0
+    output: Raw = NULL
+    usage: Usage | None = None
+    spent: Amount | None = None
+    consumed: int | None = None
+
+
+class ActionFailed(Event, frozen=True, tag="action_failed"):
+    """An action ended badly and will not be tried again."""
+
+    address: str
+    error: ErrorRecord
+    attempt: int = 0
+    spent: Amount | None = None
+
+
+class ActionUnknown(Event, frozen=True, tag="action_unknown"):
+    """An action was started and nobody knows whether it took effect; a person must say."""
+
+    address: str
+    error: ErrorRecord
+    attempt: int = 0
+
+
+class ActionResolved(Event, frozen=True, tag="action_resolved"):
+    """A person said what became of an unknown action, or ordered another start."""
+
+    address: str
+    resolution: Resolution
+    output: Raw = NULL
+    error: ErrorRecord | None = None
+    by: str = ""
+
+
+class SignalReceived(Event, frozen=True, tag="signal_received"):
+    """Somebody sent a signal; it is kept until a wait takes it."""
+
+    name: str
+    payload: Raw = NULL
+    by: str = ""
+
+
+class CancelRequested(Event, frozen=True, tag="cancel_requested"):
+    """Somebody cancelled the run; no action starts after this."""
+
+    reason: str = ""
+    by: str = ""
+
+
+class BudgetRaised(Event, frozen=True, tag="budget_raised"):
+    """Somebody changed limits; they count from the next request on."""
+
+    limits: Limits
+    by: str = ""
+
+
+class DefinitionChanged(Event, frozen=True, tag="definition_changed"):
+    """The run goes on under a changed definition, by explicit choice."""
+
+    before: str
+    after: str
+
+
+class Interrupted(Event, frozen=True, tag="interrupted"):
+    """The run stopped for a person: nothing starts until it is resumed."""
+
+    error: ErrorRecord
+
+
+class Resumed(Event, frozen=True, tag="resumed"):
+    """A person let an interrupted run go on."""
+
+    by: str = ""
+
+
+class RunCompleted(Event, frozen=True, tag="run_completed"):
+    """The run ended with its output."""
+
+    output: Raw = NULL
+
+
+class RunFailed(Event, frozen=True, tag="run_failed"):
+    """The run ended without output. `denied` marks an end by policy or budget."""
+
+    error: ErrorRecord
+    denied: bool = False
+
+
+class RunCancelled(Event, frozen=True, tag="run_cancelled"):
+    """The run ended because it was cancelled; `unknown` names actions nobody resolved."""
+
+    reason: str = ""
+    unknown: tuple[str, ...] = ()
+
+
+class Note(Event, frozen=True, tag="note"):
+    """Something worth keeping that changes nothing: a log line, a late outcome."""
+
+    text: str
+    detail: Raw = NULL
+
+
+AnyEvent = (
+    RunStarted | ActionRequested | ActionDenied | AttemptFailed | AttemptStarted
+    | ActionSucceeded | ActionFailed | ActionUnknown | ActionResolved | SignalReceived
+    | CancelRequested | BudgetRaised | DefinitionChanged | Interrupted | Resumed
+    | RunCompleted | RunFailed | RunCancelled | Note
+)  # fmt: skip
+
+Requests = ActionRequested | AttemptStarted
+Outcomes = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
+Ends = RunCompleted | RunFailed | RunCancelled
+EXTERNAL = (SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, Note)
+AUDIT = (Note, ActionResolved)  # what may still be added after the end
+
+VERSION = 1  # every kind is at its first version
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_E = TypeVar("_E", bound=Event)
+
+
+def kind_of(event: Event) -> str:
+    """Return the stable name of an event's kind."""
+    tag: str = type(event).__struct_config__.tag  # type: ignore[assignment]
+    return tag
+
+
+def encode(event: AnyEvent) -> bytes:
+    """Return the JSON bytes of an event without its stamp."""
+    return _encoder.encode(event)
+
+
+def stamp(body: bytes, *, time: int, epoch: int) -> bytes:
+    """Return the bytes that are stored and hashed: the event with version, time and epoch."""
+    return b'%b,"v":%d,"time":%d,"epoch":%d}' % (body[:-1], VERSION, time, epoch)
+
+
+def stamped(event: _E, *, time: int, epoch: int) -> _E:
+    """Return the event as a reader of the stored bytes would see it."""
+    return msgspec.structs.replace(event, time=time, epoch=epoch)
+
+
+def decode(body: bytes, *, run: str, seq: int) -> AnyEvent:
+    """Return the event of stored bytes.
+
+    Raises:
+        JournalCorrupt: E_EVENT_UNKNOWN for a kind or version from a newer Gatebook,
+            E_EVENT_INVALID for anything else that does not read.
+    """
+    try:
+        event = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise _unreadable(body, run=run, seq=seq, reason=str(exc)) from exc
+    if event.v != VERSION:
+        raise JournalCorrupt("E_EVENT_UNKNOWN", run=run, kind=kind_of(event), version=event.v)
+    return event
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What the chain keeps of an event whose body is detached into the blob table."""
+
+    kind: str
+    blob: str
+    salt: str
+    size: int
+    v: int
+    time: int
+    epoch: int
+
+
+def detach(body: bytes, *, salt: bytes) -> tuple[bytes, str]:
+    """Return (envelope bytes, blob digest) for a stamped body that is stored apart.
+
+    The envelope holds a salted digest of the body, so it proves the body while it is there and
+    tells nothing about it when it has been erased.
+    """
+    facts = _envelope_of.decode(body)
+    blob = digest(salt, body)
+    envelope = Envelope(facts.kind, blob, salt.hex(), len(body), facts.v, facts.time, facts.epoch)
+    return _encoder.encode(envelope), blob
+
+
+def attach(envelope: bytes, body: bytes | None, *, run: str, seq: int) -> bytes:
+    """Return a detached body after checking it against its envelope.
+
+    Raises:
+        JournalCorrupt: E_BLOB_MISSING without a body, E_JOURNAL_CORRUPT when it was changed.
+    """
+    facts = msgspec.json.decode(envelope, type=Envelope)
+    if body is None:
+        raise JournalCorrupt("E_BLOB_MISSING", run=run, digest=facts.blob)
+    found = digest(bytes.fromhex(facts.salt), body)
+    if found != facts.blob:
+        raise JournalCorrupt("E_JOURNAL_CORRUPT", run=run, seq=seq, got=found, want=facts.blob)
+    return body
+
+
+class _Stamp(msgspec.Struct):
+    kind: str
+    v: int
+    time: int
+    epoch: int
+
+
+_envelope_of = msgspec.json.Decoder(_Stamp)
+
+
+def _unreadable(body: bytes, *, run: str, seq: int, reason: str) -> JournalCorrupt:
+    try:
+        envelope: Any = msgspec.json.decode(body)
+        kind, version = envelope["kind"], envelope["v"]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return JournalCorrupt("E_EVENT_INVALID", run=run, seq=seq, detail=reason)
+    if kind not in KINDS or version != VERSION:
+        return JournalCorrupt("E_EVENT_UNKNOWN", run=run, kind=kind, version=version)
+    return JournalCorrupt("E_EVENT_INVALID", run=run, seq=seq, detail=reason)
+
+
+KINDS = frozenset(t.__struct_config__.tag for t in AnyEvent.__args__)
+
+GENESIS = bytes(32)  # the hash before the first event
+
+
+def chain(previous: bytes, seq: int, body: bytes) -> bytes:
+    """Return an event's hash: sha256 over the previous hash, the seq and the stored bytes."""
+    return hashlib.sha256(b"%b%d:%b" % (previous, seq, body)).digest()

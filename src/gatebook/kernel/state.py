@@ -1,0 +1,340 @@
+"""The fold: what is true of a run after its events, and which event may follow which status.
+
+`Head` is the part every append must know (stores keep it in the run row); `RunState` adds what
+the worker that drives the run needs. Both change in place: a step costs what is new, not what
+the run already holds (docs/design.md, "The fold").
+"""
+
+from collections import deque
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+from gatebook.errors import IntegrityError
+from gatebook.kernel.actions import Sleep, WaitSignal
+from gatebook.kernel.budget import NOTHING, Amount, Limits
+from gatebook.kernel.codec import Raw, digest
+from gatebook.kernel.events import (
+    GENESIS,
+    ActionDenied,
+    ActionFailed,
+    ActionRequested,
+    ActionResolved,
+    ActionSucceeded,
+    ActionUnknown,
+    AnyEvent,
+    AttemptFailed,
+    AttemptStarted,
+    BudgetRaised,
+    CancelRequested,
+    DefinitionChanged,
+    Event,
+    Interrupted,
+    Note,
+    Resumed,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    SignalReceived,
+    kind_of,
+)
+
+
+class Status(StrEnum):
+    """Where a run stands. Waiting is not a status: a run that waits is running, and parked."""
+
+    NEW = "new"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+TRANSITIONS: dict[tuple[Status, type[Event]], Status] = {
+    (Status.NEW, RunStarted): Status.RUNNING,
+    (Status.RUNNING, Interrupted): Status.INTERRUPTED,
+    (Status.RUNNING, CancelRequested): Status.CANCELLING,
+    (Status.RUNNING, RunCompleted): Status.COMPLETED,
+    (Status.RUNNING, RunFailed): Status.FAILED,
+    (Status.INTERRUPTED, Resumed): Status.RUNNING,
+    (Status.INTERRUPTED, CancelRequested): Status.CANCELLING,
+    (Status.CANCELLING, RunCancelled): Status.CANCELLED,
+}
+
+_OUTCOMES: frozenset[type[Event]] = frozenset({AttemptFailed, ActionSucceeded, ActionFailed, ActionUnknown})
+_ALWAYS: frozenset[type[Event]] = _OUTCOMES | {ActionResolved, SignalReceived, BudgetRaised, Note}
+STAYS: dict[Status, frozenset[type[Event]]] = {
+    Status.NEW: frozenset(),
+    Status.RUNNING: _ALWAYS | {ActionRequested, AttemptStarted, ActionDenied, DefinitionChanged},
+    Status.INTERRUPTED: _ALWAYS,
+    Status.CANCELLING: _ALWAYS | {ActionDenied},
+    Status.COMPLETED: frozenset({Note, ActionResolved}),
+    Status.FAILED: frozenset({Note, ActionResolved}),
+    Status.CANCELLED: frozenset({Note, ActionResolved}),
+}
+
+Phase = Literal["started", "backoff", "unknown"]
+
+
+class Open(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A requested action without a final outcome.
+
+    Attributes:
+        phase: an attempt runs, waits to be repeated, or has an unknown outcome.
+        attempt: the last attempt that started, from 0.
+        reserve: what that attempt holds of the budget.
+        due: when the next thing is due (microseconds UTC): a sleep's end, a wait's timeout, a
+            back-off's end; None when only an outcome can move it.
+        lost: how many attempts died with their worker.
+    """
+
+    phase: Phase = "started"
+    attempt: int = 0
+    reserve: Amount = NOTHING
+    due: int | None = None
+    lost: int = 0
+
+
+class Head(msgspec.Struct, omit_defaults=True):
+    """What an append must know of a run: position in the chain, status, budget, open actions."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+    time: int = 0
+    epoch: int = 0
+    status: Status = Status.NEW
+    limits: Limits = Limits()
+    reserved: Amount = NOTHING
+    spent: Amount = NOTHING
+    open: dict[str, Open] = {}
+    kept_signals: int = 0
+    cancel_seq: int | None = None
+
+    def copy(self) -> "Head":
+        """Return a head that can change without changing this one."""
+        return msgspec.structs.replace(self, open=dict(self.open))
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the run has ended."""
+        return self.status in TERMINAL
+
+    @property
+    def used(self) -> Amount:
+        """What counts against the limits: reserved and spent."""
+        return self.reserved + self.spent
+
+    def apply(self, event: AnyEvent) -> None:
+        """Fold one more event.
+
+        Raises:
+            IntegrityError: E_TRANSITION when the event cannot follow in this status.
+        """
+        kind = type(event)
+        if kind not in STAYS[self.status]:
+            after = TRANSITIONS.get((self.status, kind))
+            if after is None:
+                raise IntegrityError(
+                    "E_TRANSITION", kind=kind_of(event), run="", status=self.status
+                )
+            self.status = after
+        self.seq += 1
+        self.time = event.time
+        effect = _FOLDS.get(kind)
+        if effect is not None:
+            effect(self, event)
+
+    def _reserve(self, address: str, entry: Open) -> None:
+        self.open[address] = entry
+        if entry.reserve is not NOTHING:
+            self.reserved += entry.reserve
+
+    def _settle(self, entry: Open, spent: Amount | None) -> None:
+        if entry.reserve is not NOTHING:
+            self.reserved -= entry.reserve
+        charge = entry.reserve if spent is None else spent
+        if charge is not NOTHING:
+            self.spent += charge
+
+    def _entry(self, address: str) -> Open:
+        entry = self.open.get(address)
+        if entry is None:
+            raise IntegrityError("E_ACTION_NOT_OPEN", address=address, run="")
+        return entry
+
+    def _started(self, event: RunStarted) -> None:
+        self.limits = event.limits
+
+    def _requested(self, event: ActionRequested) -> None:
+        if event.address in self.open:
+            raise IntegrityError("E_INVARIANT", run="", detail=f"{event.address} requested twice")
+        match event.action:
+            case Sleep(ms=ms):
+                due: int | None = event.time + ms * 1000
+            case WaitSignal(timeout_ms=int(ms)):
+                due = event.time + ms * 1000
+            case _:
+                due = None
+        self._reserve(event.address, Open(reserve=event.reserve, due=due))
+
+    def _attempt_failed(self, event: AttemptFailed) -> None:
+        entry = self._entry(event.address)
+        self._settle(entry, event.spent)
+        due = event.time + event.delay_ms * 1000
+        self.open[event.address] = Open("backoff", entry.attempt, NOTHING, due, entry.lost)
+
+    def _attempt_started(self, event: AttemptStarted) -> None:
+        entry = self._entry(event.address)
+        if event.attempt != entry.attempt + 1:
+            raise IntegrityError(
+                "E_INVARIANT", run="", detail=f"attempt {event.attempt} of {event.address}"
+            )
+        self._settle(entry, None)  # a lost attempt is charged at its reservation
+        lost = entry.lost + (event.cause == "recovery")
+        self._reserve(event.address, Open("started", event.attempt, event.reserve, None, lost))
+
+    def _ended(self, event: ActionSucceeded | ActionFailed) -> None:
+        self._settle(self._entry(event.address), event.spent)
+        del self.open[event.address]
+        if type(event) is ActionSucceeded and event.consumed is not None:
+            self.kept_signals -= 1
+
+    def _unknown(self, event: ActionUnknown) -> None:
+        entry = self._entry(event.address)
+        self.open[event.address] = Open("unknown", entry.attempt, entry.reserve, None, entry.lost)
+
+    def _resolved(self, event: ActionResolved) -> None:
+        entry = self._entry(event.address)
+        self._settle(entry, None)
+        if event.resolution == "retry" and not self.terminal:
+            again = Open("backoff", entry.attempt, NOTHING, event.time, entry.lost)
+            self.open[event.address] = again
+        else:
+            del self.open[event.address]
+
+    def _signal(self, event: SignalReceived) -> None:
+        self.kept_signals += 1
+
+    def _cancel(self, event: CancelRequested) -> None:
+        self.cancel_seq = self.seq
+
+    def _raised(self, event: BudgetRaised) -> None:
+        self.limits = self.limits.raised(event.limits)
+
+    def _over(self, event: RunCompleted | RunFailed | RunCancelled) -> None:
+        self.spent += self.reserved  # what is still unknown is charged at its reservation
+        self.reserved = NOTHING
+        self.open = {a: Open("unknown", e.attempt) for a, e in self.open.items()}
+
+
+_FOLDS: dict[type[Event], Any] = {
+    RunStarted: Head._started,
+    ActionRequested: Head._requested,
+    AttemptFailed: Head._attempt_failed,
+    AttemptStarted: Head._attempt_started,
+    ActionSucceeded: Head._ended,
+    ActionFailed: Head._ended,
+    ActionUnknown: Head._unknown,
+    ActionResolved: Head._resolved,
+    SignalReceived: Head._signal,
+    CancelRequested: Head._cancel,
+    BudgetRaised: Head._raised,
+    RunCompleted: Head._over,
+    RunFailed: Head._over,
+    RunCancelled: Head._over,
+}
+
+
+class RunState:
+    """Everything the worker that drives a run must know, as a fold of its events.
+
+    Attributes:
+        head: what appends are checked against.
+        started: the run's first event, None before it.
+        requests: the open actions' requests, by address.
+        signals: signals nobody has taken yet, by name, first in first out: (seq, payload).
+        waits: addresses that wait for a signal, by name, first in first out.
+        errors: the last error of open actions, by address.
+        end: the terminal event, None while the run goes on.
+        definition: the definition digest in force.
+        policy: the digest of the policy that decided last.
+    """
+
+    __slots__ = ("definition", "end", "errors", "head", "policy", "requests", "signals", "started", "waits")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.head = Head()
+        self.started: RunStarted | None = None
+        self.requests: dict[str, ActionRequested] = {}
+        self.signals: dict[str, deque[tuple[int, Raw]]] = {}
+        self.waits: dict[str, deque[str]] = {}
+        self.errors: dict[str, Any] = {}
+        self.end: RunCompleted | RunFailed | RunCancelled | None = None
+        self.definition = ""
+        self.policy = ""
+
+    def apply(self, event: AnyEvent) -> None:
+        """Fold one more event; see `Head.apply` for what it raises."""
+        self.head.apply(event)
+        match event:
+            case ActionRequested():
+                self.requests[event.address] = event
+                if isinstance(event.action, WaitSignal):
+                    self.waits.setdefault(event.action.name, deque()).append(event.address)
+                self.policy = event.decision.policy or self.policy
+            case ActionSucceeded() | ActionFailed():
+                self._close(event)
+            case ActionUnknown() | AttemptFailed():
+                self.errors[event.address] = event.error
+            case ActionResolved():
+                if event.address not in self.head.open:
+                    self.requests.pop(event.address, None)
+                    self.errors.pop(event.address, None)
+            case SignalReceived():
+                kept = self.signals.setdefault(event.name, deque())
+                kept.append((self.head.seq, event.payload))
+            case ActionDenied():
+                self.policy = event.decision.policy or self.policy
+            case RunStarted():
+                self.started, self.definition = event, event.definition
+                self.policy = event.policy
+            case DefinitionChanged():
+                self.definition = event.after
+            case RunCompleted() | RunFailed() | RunCancelled():
+                self.end = event
+            case _:
+                pass
+
+    def _close(self, event: ActionSucceeded | ActionFailed) -> None:
+        request = self.requests.pop(event.address)
+        self.errors.pop(event.address, None)
+        if isinstance(request.action, WaitSignal):
+            name = request.action.name
+            self.waits[name].remove(event.address)
+            if isinstance(event, ActionSucceeded) and event.consumed is not None:
+                self.signals[name] = deque(
+                    kept for kept in self.signals[name] if kept[0] != event.consumed
+                )
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Addresses of the actions that wait for a person's word."""
+        return tuple(a for a, entry in self.head.open.items() if entry.phase == "unknown")
+
+    def digest(self) -> str:
+        """Return the digest of the whole state: equal for equal journals, on every machine."""
+        facts = {
+            "head": msgspec.to_builtins(self.head, order="deterministic"),
+            "open": sorted(self.requests),
+            "signals": {n: [seq for seq, _ in kept] for n, kept in self.signals.items() if kept},
+            "definition": self.definition,
+            "policy": self.policy,
+            "end": self.end,
+        }
+        return digest(msgspec.json.encode(facts, order="deterministic"))
