@@ -1,0 +1,1 @@
+"""The tests of Gatebook; one folder per room, and `project/` for the project itself."""
