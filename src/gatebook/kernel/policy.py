@@ -1,0 +1,327 @@
+"""Policies: who may do what, and what may be tried again. Synchronous, pure, closed by default.
+
+A policy sees an action and its context and answers a `Decision`. Anything else it does (raise,
+return None, return True) is a deny.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from gatebook.errors import ActionError, InvalidInput
+from gatebook.kernel.actions import Action, CallLLM, CallTool, describe
+from gatebook.kernel.backoff import exponential
+from gatebook.kernel.budget import Amount, Budget, Limits
+from gatebook.kernel.codec import Raw, canonical, digest
+from gatebook.kernel.events import Verdict
+from gatebook.kernel.tools import Effect
+
+EDGE_RETRIES, EDGE_BASE_MS, EDGE_CAP_MS = 3, 500, 30_000  # ARCHITECTURE 6, "Defaults at the edge"
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What a policy says about one action.
+
+    Attributes:
+        verdict: allow, deny, modify; ask, defer and interrupt count as deny until approvals come.
+        reason: for people and for the model, in one sentence.
+        rule: the name of the rule that decided.
+        code: a stable error code for a deny.
+        args: for modify: the arguments to use instead (canonical JSON).
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    rule: str = ""
+    code: str = "E_POLICY_DENIED"
+    args: Raw | None = None
+
+    @classmethod
+    def allow(cls, *, rule: str = "") -> "Decision":
+        """Let the action through, budget permitting."""
+        return cls("allow", rule=rule) if rule else _ALLOW
+
+    @classmethod
+    def deny(cls, reason: str, *, rule: str = "", code: str = "E_POLICY_DENIED") -> "Decision":
+        """Refuse the action; the program and the model read the reason."""
+        return cls("deny", reason, rule, code)
+
+    @classmethod
+    def modify(cls, args: dict[str, Any], *, reason: str = "", rule: str = "") -> "Decision":
+        """Use these arguments instead; they are validated and decided again."""
+        return cls("modify", reason, rule, args=Raw(canonical(args, what="modified arguments")))
+
+    @classmethod
+    def ask(cls, reason: str = "", *, rule: str = "") -> "Decision":
+        """Ask a person first."""
+        return cls("ask", reason, rule)
+
+    @classmethod
+    def defer(cls, reason: str = "", *, rule: str = "") -> "Decision":
+        """Decide again later."""
+        return cls("defer", reason, rule)
+
+    @classmethod
+    def interrupt(cls, reason: str = "", *, rule: str = "") -> "Decision":
+        """Stop the run for a person."""
+        return cls("interrupt", reason, rule)
+
+
+_ALLOW = Decision("allow")
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Try again after `after_ms`, shortened by up to `jitter_ratio` of it."""
+
+    after_ms: int
+    jitter_ratio: float = 0.0
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """Do not try again. `code` says why when it is not the error's own end."""
+
+    code: str = ""
+    reason: str = ""
+
+
+class PolicyContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy may know beside the action.
+
+    Attributes:
+        tools, models: what the program declares.
+        effect: the effect class of a tool; "read" for everything else.
+        attempt: 0 for the request, higher when a retry is decided again.
+        limits, used: the run's budget and what is reserved and spent of it.
+        est_tokens: what a model call would reserve.
+        labels: the run's labels.
+    """
+
+    run_id: str
+    tenant: str
+    program: str
+    address: str
+    tools: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    effect: Effect = "read"
+    attempt: int = 0
+    limits: Limits = Limits()
+    used: Amount = Amount()
+    est_tokens: int = 0
+    labels: dict[str, str] = {}
+
+
+class Policy:
+    """The shape of a policy, closed by default: it allows nothing and retries nothing.
+
+    Any object with these methods is a policy. `name` is shown wherever a run is shown;
+    `digest` identifies what decided.
+    """
+
+    name = "policy"
+
+    @property
+    def digest(self) -> str:
+        """Identifies this policy's rules; changes when they change."""
+        return digest("policy", type(self).__name__, self.name)
+
+    def start(self, program: str, input: Any, context: PolicyContext) -> Decision:  # noqa: A002
+        """Decide whether a run may start at all."""
+        return Decision.allow()
+
+    def authorize(self, action: Action, context: PolicyContext) -> Decision:
+        """Decide about one action on its final arguments. Must be pure and quick."""
+        return Decision.deny("no rule allows it")
+
+    def retry(self, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
+        """Decide whether attempt number `attempt` (from 0) that failed is followed by another."""
+        return Fail()
+
+    def budget(self) -> Budget:
+        """Return the limits of each run."""
+        return Budget()
+
+
+class AllowListPolicy(Policy):
+    """Allows the listed tools and the listed providers or "provider:model" routes, nothing else.
+
+    Sleeps and signal waits are allowed: they reach nobody.
+    """
+
+    name = "allow-list"
+
+    def __init__(
+        self,
+        tools: Iterable[str] = (),
+        providers: Iterable[str] = (),
+        *,
+        budget: Budget | None = None,
+    ) -> None:
+        self.tools = frozenset(_names(tools, "tools"))
+        self.providers = frozenset(_names(providers, "providers"))
+        self._budget = budget or Budget()
+
+    @classmethod
+    def tools_only(cls, *tools: str, budget: Budget | None = None) -> "AllowListPolicy":
+        """Return a policy that allows these tools and no model."""
+        return cls(tools=tools, budget=budget)
+
+    @classmethod
+    def providers_only(cls, *providers: str, budget: Budget | None = None) -> "AllowListPolicy":
+        """Return a policy that allows these providers or routes and no tool."""
+        return cls(providers=providers, budget=budget)
+
+    @property
+    def digest(self) -> str:
+        facts = {"tools": sorted(self.tools), "providers": sorted(self.providers)}
+        return digest(self.name, canonical(facts | {"budget": self._budget.as_dict()}))
+
+    def authorize(self, action: Action, context: PolicyContext) -> Decision:
+        match action:
+            case CallTool(tool=tool):
+                allowed = tool in self.tools
+            case CallLLM(provider=provider):
+                allowed = provider in self.providers or action.route in self.providers
+            case _:
+                allowed = True
+        if allowed:
+            return Decision.allow()
+        what = describe(action)
+        return Decision.deny(f"{what!r} is not on the allow-list", code="E_NOT_ALLOWED")
+
+    def budget(self) -> Budget:
+        return self._budget
+
+
+def _names(given: Iterable[str], what: str) -> list[str]:
+    if isinstance(given, str):
+        raise InvalidInput("E_POLICY_LIST", name=what, value=given)
+    names = [getattr(item, "name", item) for item in given]
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidInput("E_POLICY_LIST", name=what, value=name)
+    return names
+
+
+class AllowDeclared(Policy):
+    """Allows exactly what the program itself declares: for development, never the default."""
+
+    name = "allow-declared (development)"
+
+    def __init__(self, *, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
+
+    @property
+    def digest(self) -> str:
+        return digest(self.name, canonical(self._budget.as_dict()))
+
+    def authorize(self, action: Action, context: PolicyContext) -> Decision:
+        match action:
+            case CallTool(tool=tool):
+                allowed = tool in context.tools
+            case CallLLM():
+                allowed = action.route in context.models
+            case _:
+                allowed = True
+        if allowed:
+            return Decision.allow()
+        what = describe(action)
+        text = f"{what!r} is not declared by program {context.program!r}"
+        return Decision.deny(text, code="E_NOT_DECLARED")
+
+    def budget(self) -> Budget:
+        return self._budget
+
+
+class RetryWithBackoffPolicy(Policy):
+    """Decides as `inner` does and retries transient and rate-limited errors.
+
+    Waits base * 2**attempt up to the cap, or exactly what the server hinted. A hint above the
+    cap gives up at once: the error keeps it, so a workflow may sleep durably and call again.
+
+    Args:
+        max_retries: attempts after the first, so N+1 in all.
+        base_ms, cap_ms: milliseconds.
+        jitter_ratio: 0 to 1; a wait is shortened by up to this part of it.
+
+    Raises:
+        InvalidInput: E_RETRY_CONFIG.
+    """
+
+    def __init__(
+        self,
+        inner: Policy,
+        max_retries: int,
+        base_ms: int,
+        cap_ms: int = 60_000,
+        jitter_ratio: float = 0.0,
+    ) -> None:
+        _in_range("max_retries", max_retries, 0, 99)
+        _in_range("base_ms", base_ms, 0, 2**53)
+        _in_range("cap_ms", cap_ms, 0, 2**53)
+        if type(jitter_ratio) not in (int, float) or not 0 <= jitter_ratio <= 1:
+            want = "a number from 0 to 1"
+            raise InvalidInput("E_RETRY_CONFIG", name="jitter_ratio", value=jitter_ratio, want=want)
+        self.inner, self.max_retries = inner, max_retries
+        self.base_ms, self.cap_ms, self.jitter_ratio = base_ms, cap_ms, float(jitter_ratio)
+        self.name = getattr(inner, "name", type(inner).__name__)
+
+    @property
+    def digest(self) -> str:
+        settings = f"{self.max_retries}/{self.base_ms}/{self.cap_ms}/{self.jitter_ratio}"
+        return digest("retry", settings, policy_digest(self.inner))
+
+    def start(self, program: str, input: Any, context: PolicyContext) -> Decision:  # noqa: A002
+        return self.inner.start(program, input, context)
+
+    def authorize(self, action: Action, context: PolicyContext) -> Decision:
+        return self.inner.authorize(action, context)
+
+    def budget(self) -> Budget:
+        return self.inner.budget()
+
+    def retry(self, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
+        if error.kind not in ("transient", "rate_limited") or attempt >= self.max_retries:
+            return Fail()
+        hint = error.retry_after_ms
+        if hint is not None and hint > self.cap_ms:
+            text = f"the server asks to wait {hint} ms, above the cap of {self.cap_ms} ms"
+            return Fail("E_RETRY_AFTER_EXCEEDS", text)
+        if hint is not None and hint > 0:
+            return Retry(hint)
+        return Retry(exponential(self.base_ms, self.cap_ms, attempt), self.jitter_ratio)
+
+
+def _in_range(name: str, value: Any, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        want = f"a whole number from {low} to {high}"
+        raise InvalidInput("E_RETRY_CONFIG", name=name, value=value, want=want)
+
+
+def policy_digest(policy: Any) -> str:
+    """Return a policy's digest, or one of its class name for a policy that has none."""
+    found = getattr(policy, "digest", None)
+    return found if isinstance(found, str) else digest("policy", type(policy).__qualname__)
+
+
+def policy_name(policy: Any) -> str:
+    """Return the name shown wherever a run is shown."""
+    found = getattr(policy, "name", None)
+    return found if isinstance(found, str) else type(policy).__name__
+
+
+def policy_budget(policy: Any) -> Budget:
+    """Return a policy's budget; a policy without `budget()` sets no limits."""
+    make = getattr(policy, "budget", None)
+    if make is None:
+        return Budget()
+    budget = make()
+    if not isinstance(budget, Budget):
+        raise InvalidInput("E_BUDGET_CONFIG", meter="budget()", value=budget)
+    return budget
+
+
+def owns_retries(policy: Any) -> bool:
+    """Whether a policy says itself what is retried; otherwise the runtime's edge defaults count."""
+    decides = getattr(type(policy), "retry", None)
+    return decides is not None and decides is not Policy.retry
