@@ -67,7 +67,9 @@ TRANSITIONS: dict[tuple[Status, type[Event]], Status] = {
     (Status.CANCELLING, RunCancelled): Status.CANCELLED,
 }
 
-_OUTCOMES: frozenset[type[Event]] = frozenset({AttemptFailed, ActionSucceeded, ActionFailed, ActionUnknown})
+_OUTCOMES: frozenset[type[Event]] = frozenset(
+    {AttemptFailed, ActionSucceeded, ActionFailed, ActionUnknown}
+)
 _ALWAYS: frozenset[type[Event]] = _OUTCOMES | {ActionResolved, SignalReceived, BudgetRaised, Note}
 STAYS: dict[Status, frozenset[type[Event]]] = {
     Status.NEW: frozenset(),
