@@ -1,0 +1,216 @@
+"""A tool's arguments and result as JSON: schema, strict reading and canonical writing.
+
+Imports pydantic, so it is itself imported at a tool's first use. Knows no functions.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import ErrorDetails, PydanticSerializationError
+from typing_extensions import TypedDict
+
+from gatebook.errors import InvalidInput
+from gatebook.kernel.codec import canonical, parse
+from gatebook.tools.options import refused
+from gatebook.tools.portable import is_plain, portable
+
+TYPES = "JSON types, Decimal, datetime, enums, dataclasses, TypedDicts or pydantic models"
+SHOWN_PROBLEMS = 12
+
+
+class Arguments:
+    """The arguments of one tool: `schema` for the model, and strict reading of what it sends."""
+
+    def __init__(self, fields: Mapping[str, Any], tool: str) -> None:
+        self._tool = tool
+        self._adapter = adapter(mapping(fields), tool, "its parameters")
+        self.schema = canonical(json_schema(self._adapter), what=f"schema of {tool}")
+
+    def validate(self, args: bytes) -> bytes:
+        """Return the final arguments, defaults filled in, as canonical bytes.
+
+        Validating the answer again returns it unchanged: what is approved and recorded is what
+        the function is given.
+
+        Raises:
+            InvalidInput: E_JSON_*, E_ARGS_SCHEMA or E_ARGS_EXTRA.
+            ConfigError: E_TOOL_DECLARATION when the types do not read back what they write.
+        """
+        parse(args, what="arguments")
+        values = self.decode(args)
+        final = self._encode(values)
+        if final != args and not self._reads_back(final, values):
+            raise refused(
+                self._tool,
+                "its arguments change each time they are validated",
+                "let its validators accept their own answers unchanged, or do that in the body",
+            )
+        return final
+
+    def decode(self, args: bytes) -> dict[str, Any]:
+        """Return the keyword arguments that JSON bytes stand for, or refuse them."""
+        try:
+            values: dict[str, Any] = self._adapter.validate_json(args, strict=True)
+        except ValidationError as exc:
+            raise self._unfit(exc) from exc
+        except Exception as exc:  # a validator of the user may raise anything
+            want = f"what its validators accept (one raised {type(exc).__name__})"
+            raise InvalidInput(
+                "E_ARGS_SCHEMA", tool=self._tool, path="$", want=want, got=args
+            ) from exc
+        return values
+
+    def _reads_back(self, final: bytes, values: dict[str, Any]) -> bool:
+        try:
+            again = self.decode(final)
+        except InvalidInput:
+            return False
+        return again == values or self._encode(again) == final
+
+    def _encode(self, values: dict[str, Any]) -> bytes:
+        try:
+            plain = self._adapter.dump_python(values, mode="json", by_alias=True, warnings=False)
+        except PydanticSerializationError as exc:
+            want = f"values that can be written as JSON ({exc})"
+            raise InvalidInput(
+                "E_ARGS_SCHEMA", tool=self._tool, path="$", want=want, got="others"
+            ) from exc
+        return canonical(plain, what="arguments")
+
+    def _unfit(self, exc: ValidationError) -> InvalidInput:
+        problems = exc.errors(include_url=False, include_context=False)
+        first = problems[0]
+        paths = [_path(problem) for problem in problems[:SHOWN_PROBLEMS]]
+        if first["type"] == "extra_forbidden":
+            return InvalidInput("E_ARGS_EXTRA", tool=self._tool, path=paths[0], paths=paths)
+        missing = first["type"] == "missing"
+        return InvalidInput(
+            "E_ARGS_SCHEMA",
+            tool=self._tool,
+            path=paths[0],
+            want="a value, it is required" if missing else first["msg"],
+            got=None if missing else first["input"],
+            paths=paths,
+        )
+
+
+class Result:
+    """The result of one tool: written by its declared type, and read back by it."""
+
+    def __init__(self, annotation: Any, tool: str) -> None:
+        self._tool = tool
+        self._plain = is_plain(annotation)
+        self._adapter = adapter(portable(annotation), tool, "its return type")
+        check_json(self._adapter, tool, "its return type", mode="serialization")
+
+    def encode(self, value: object, *, limit: int) -> bytes:
+        """Return canonical bytes of a returned value that `decode` reads.
+
+        Raises:
+            InvalidInput: E_RESULT_TYPE, or E_RESULT_TOO_LARGE above `limit` bytes.
+        """
+        if isinstance(value, str) and len(value) > limit:
+            raise self._too_large(len(value), limit)
+        try:
+            data = canonical(self._to_json(value), what="result")
+        except PydanticSerializationError as exc:
+            raise self._mistyped(str(exc)) from exc
+        except InvalidInput as exc:
+            if exc.code == "E_PAYLOAD_TOO_LARGE":
+                raise self._too_large(exc.fields["size"], limit) from exc
+            raise self._mistyped(str(exc)) from exc
+        if len(data) > limit:
+            raise self._too_large(len(data), limit)
+        self.decode(data)
+        return data
+
+    def decode(self, output: bytes) -> Any:
+        """Return the value that JSON bytes stand for; field names and aliases both count."""
+        try:
+            return self._adapter.validate_json(output, by_alias=True, by_name=True)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_context=False)[0]
+            raise self._mistyped(f"at {_path(first)}: {first['msg']}") from exc
+
+    def _to_json(self, value: object) -> Any:
+        if self._plain:
+            return value
+        return self._adapter.dump_python(value, mode="json", by_alias=False, warnings=False)
+
+    def _mistyped(self, detail: str) -> InvalidInput:
+        return InvalidInput("E_RESULT_TYPE", tool=self._tool, detail=detail)
+
+    def _too_large(self, size: int, limit: int) -> InvalidInput:
+        return InvalidInput("E_RESULT_TOO_LARGE", tool=self._tool, size=size, limit=limit)
+
+
+def mapping(fields: Mapping[str, Any]) -> Any:
+    """Return the type of a JSON object with exactly these fields."""
+    make: Any = TypedDict
+    found = make("Arguments", dict(fields))
+    found.__pydantic_config__ = ConfigDict(extra="forbid")
+    return found
+
+
+def adapter(annotation: Any, tool: str, what: str) -> TypeAdapter[Any]:
+    """Return pydantic's adapter for an annotation, or refuse it in the name of `what`."""
+    try:
+        return TypeAdapter(annotation)
+    except PydanticUndefinedAnnotation as exc:
+        fix = "define it at module level, outside `if TYPE_CHECKING`"
+        raise refused(tool, f"{what} names the unknown type {exc.name!r}", fix) from exc
+    except (PydanticUserError, TypeError, ValueError, RuntimeError) as exc:
+        raise _no_json(tool, what, exc) from exc
+
+
+def check_json(
+    types: TypeAdapter[Any],
+    tool: str,
+    what: str,
+    *,
+    mode: Literal["validation", "serialization"] = "validation",
+) -> None:
+    """Refuse types that have no JSON Schema, and bytes, which JSON cannot hold."""
+    try:
+        found = types.json_schema(mode=mode)
+    except PydanticUserError as exc:
+        raise _no_json(tool, what, exc) from exc
+    if _has_bytes(found):
+        fix = "pass base64 text (pydantic.Base64Bytes) or a path or address of the body"
+        raise refused(tool, f"{what} holds bytes, which JSON cannot", fix)
+
+
+def json_schema(types: TypeAdapter[Any]) -> dict[str, Any]:
+    """Return the JSON Schema without the titles that pydantic makes from names."""
+    schema = types.json_schema(schema_generator=_Untitled)
+    schema.pop("title", None)
+    for part in schema.get("$defs", {}).values():
+        part.pop("title", None)
+    return schema
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _no_json(tool: str, what: str, exc: Exception) -> Exception:
+    reason = str(exc).partition("\n")[0]
+    return refused(tool, f"{what} cannot be JSON: {reason}", f"use {TYPES}")
+
+
+def _has_bytes(schema: Any) -> bool:
+    if isinstance(schema, dict):
+        if schema.get("type") == "string" and schema.get("format") == "binary":
+            return True
+        return any(map(_has_bytes, schema.values()))
+    return isinstance(schema, list) and any(map(_has_bytes, schema))
+
+
+def _path(problem: ErrorDetails) -> str:
+    """Return where in the value a problem lies: `items[0].price`, or `$` for the whole."""
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
+    return text.removeprefix(".") or "$"
