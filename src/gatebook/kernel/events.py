@@ -73,7 +73,6 @@ class ActionRequested(Event, frozen=True, tag="action_requested"):
     address: str
     action: Action
     effect: Effect = "read"
-    definition: str = ""
     decision: DecisionRecord = DecisionRecord()
     reserve: Amount = NOTHING
     timeout_ms: int | None = None

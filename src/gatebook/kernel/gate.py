@@ -1,0 +1,259 @@
+"""The gate: one order, no way round it, from a want to a request or a refusal.
+
+validate -> redact -> decide -> (modified: validate and decide again) -> reserve. Pure: the
+append checks the budget once more inside its transaction, and only a committed request makes
+the permit an executor needs.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from gatebook.errors import GatebookError, InvalidInput
+from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.budget import (
+    BYTES_PER_TOKEN,
+    NOTHING,
+    OUTPUT_TOKENS,
+    Amount,
+    Limits,
+    Shortfall,
+    shortfall,
+)
+from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import (
+    ActionDenied,
+    ActionRequested,
+    DecisionRecord,
+    ErrorRecord,
+)
+from gatebook.kernel.policy import Decision, Policy, PolicyContext
+from gatebook.kernel.redact import Redactor
+from gatebook.kernel.tools import Effect, ToolSpec
+
+MAX_ROUNDS = 3  # modify -> validate -> decide; POLICY semantics 7
+LLM_TIMEOUT_MS = 600_000  # total deadline of one model attempt
+
+
+class Validated(Protocol):
+    """What the gate needs of a tool: its spec, and the final form of arguments."""
+
+    @property
+    def spec(self) -> ToolSpec: ...
+
+    def validate(self, args: bytes) -> bytes: ...
+
+
+class Grounds(msgspec.Struct, kw_only=True):
+    """What decisions of one step share; `used` grows as requests of the same step reserve.
+
+    Attributes:
+        base: the context of this run; address, effect and attempt are filled in per action.
+        policy_digest: of the policy in force; recorded when it is not `recorded_policy`.
+        share: among how many new actions the remaining wall clock is divided.
+    """
+
+    policy: Policy
+    policy_digest: str
+    recorded_policy: str
+    base: PolicyContext
+    tools: Mapping[str, Any]
+    redactor: Redactor
+    limits: Limits
+    used: Amount
+    share: int = 1
+
+
+def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
+    """Decide about one new action; never raises for anything the action or policy does."""
+    try:
+        return _admit(address, action, grounds)
+    except _Refused as refused:
+        return refused.event(address, grounds)
+
+
+def decide_again(
+    address: str, action: Action, attempt: int, grounds: Grounds
+) -> tuple[Amount, DecisionRecord | None]:
+    """Decide about a further attempt of a requested action, under the policy in force now.
+
+    Returns (reservation, None) when it may start, else (nothing, the denying decision). A modify
+    is a deny here: the action's bytes are fixed by its request.
+    """
+    try:
+        spec, effect = _spec(action, grounds)
+        context = _context(grounds, address, action, effect, attempt)
+        decision = _ask_policy(action, context, grounds)
+        if decision.verdict == "modify" and isinstance(action, CallTool):
+            if decision.args is not None and bytes(decision.args) == bytes(action.args):
+                decision = Decision.allow(rule=decision.rule)
+        if decision.verdict != "allow":
+            raise _denied(action, decision)
+        return _reserve(action, _deadline_ms(action, spec, grounds), grounds), None
+    except _Refused as refused:
+        return NOTHING, refused.decision
+
+
+class _Refused(Exception):
+    def __init__(self, action: Action, decision: DecisionRecord, error: ErrorRecord) -> None:
+        super().__init__(decision.code)
+        self.action, self.decision, self.error = action, decision, error
+
+    def event(self, address: str, grounds: Grounds) -> ActionDenied:
+        decision = _with_policy(self.decision, grounds)
+        return ActionDenied(
+            address=address, action=self.action, decision=decision, error=self.error
+        )
+
+
+def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
+    spec, effect = _spec(action, grounds)
+    action = _validated(action, grounds)
+    record = DecisionRecord()
+    for _ in range(MAX_ROUNDS):
+        context = _context(grounds, address, action, effect, 0)
+        decision = _ask_policy(action, context, grounds)
+        if decision.verdict == "allow":
+            if record.verdict != "modify":
+                record = DecisionRecord(rule=decision.rule) if decision.rule else record
+            break
+        if decision.verdict != "modify" or not isinstance(action, CallTool):
+            raise _denied(action, decision)
+        if decision.args is None:
+            raise _refused(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
+        action = _validated(msgspec.structs.replace(action, args=decision.args), grounds)
+        record = DecisionRecord("modify", decision.rule, decision.reason)
+    else:
+        raise _refused(
+            action, GatebookError("E_MODIFY_LOOP", tool=describe(action), limit=MAX_ROUNDS)
+        )
+    deadline_ms = _deadline_ms(action, spec, grounds)
+    reserve = _reserve(action, deadline_ms, grounds)
+    return ActionRequested(
+        address=address,
+        action=action,
+        effect=effect,
+        decision=_with_policy(record, grounds),
+        reserve=reserve,
+        timeout_ms=deadline_ms,
+    )
+
+
+def _spec(action: Action, grounds: Grounds) -> tuple[ToolSpec | None, Effect]:
+    if not isinstance(action, CallTool):
+        return None, "read"
+    tool = grounds.tools.get(action.tool)
+    if tool is None:
+        near = difflib.get_close_matches(action.tool, list(grounds.tools), 3, 0.5)
+        names = ", ".join(near) or "none is close"
+        raise _refused(action, GatebookError("E_TOOL_UNKNOWN", tool=action.tool, names=names))
+    spec: ToolSpec = tool.spec
+    return spec, spec.effect
+
+
+def _validated(action: Action, grounds: Grounds) -> Action:
+    if not isinstance(action, CallTool):
+        return action
+    given = bytes(action.args)
+    try:
+        final = grounds.tools[action.tool].validate(given)
+    except InvalidInput as exc:
+        raise _refused(action, exc) from exc
+    clean = grounds.redactor.json(final)
+    if clean != final:
+        kinds = sorted({m.split("]")[0] for m in clean.decode().split("[redacted:")[1:]})
+        refused = msgspec.structs.replace(action, args=Raw(clean))
+        detail = ", ".join(kinds)
+        raise _refused(refused, GatebookError("E_ARGS_SECRET", tool=action.tool, detail=detail))
+    return action if final == given else msgspec.structs.replace(action, args=Raw(final))
+
+
+def _context(
+    grounds: Grounds, address: str, action: Action, effect: Effect, attempt: int
+) -> PolicyContext:
+    return msgspec.structs.replace(
+        grounds.base,
+        address=address,
+        effect=effect,
+        attempt=attempt,
+        limits=grounds.limits,
+        used=grounds.used,
+        est_tokens=estimate_tokens(action) if isinstance(action, CallLLM) else 0,
+    )
+
+
+def _ask_policy(action: Action, context: PolicyContext, grounds: Grounds) -> Decision:
+    try:
+        decision: Any = grounds.policy.authorize(action, context)
+    except Exception as exc:
+        error = GatebookError("E_POLICY_ERROR", detail=type(exc).__name__)
+        raise _refused(action, error) from exc
+    if type(decision) is not Decision:
+        raise _refused(action, GatebookError("E_POLICY_DECISION", value=decision))
+    return decision
+
+
+def _denied(action: Action, decision: Decision) -> _Refused:
+    if decision.verdict == "deny":
+        text = f"policy denied {describe(action)!r}: {decision.reason or 'no reason given'}"
+        record = DecisionRecord("deny", decision.rule, decision.reason, decision.code)
+        return _Refused(action, record, ErrorRecord(decision.code, text))
+    error = GatebookError("E_VERDICT_UNSUPPORTED", tool=describe(action), value=decision.verdict)
+    record = DecisionRecord(decision.verdict, decision.rule, decision.reason, error.code)
+    return _Refused(action, record, ErrorRecord(error.code, str(error)))
+
+
+def _refused(action: Action, error: GatebookError) -> _Refused:
+    record = DecisionRecord("deny", code=error.code)
+    return _Refused(action, record, ErrorRecord(error.code, str(error)))
+
+
+def _with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:
+    if grounds.policy_digest == grounds.recorded_policy:
+        return record
+    grounds.recorded_policy = grounds.policy_digest
+    return msgspec.structs.replace(record, policy=grounds.policy_digest)
+
+
+def estimate_tokens(action: CallLLM) -> int:
+    """Return the tokens a model call reserves: bytes/4 of its prompt plus its largest answer."""
+    return action.prompt.size // BYTES_PER_TOKEN + (action.max_output_tokens or OUTPUT_TOKENS)
+
+
+def _deadline_ms(action: Action, spec: ToolSpec | None, grounds: Grounds) -> int | None:
+    if isinstance(action, Sleep | WaitSignal):
+        return None
+    own = action.timeout_ms or (spec.timeout_ms if spec is not None else LLM_TIMEOUT_MS)
+    if grounds.limits.wall_ms is None:
+        return own
+    left = max(0, grounds.limits.wall_ms - grounds.used.wall_ms) // max(1, grounds.share)
+    return min(own, max(1, left))
+
+
+def _reserve(action: Action, deadline_ms: int | None, grounds: Grounds) -> Amount:
+    if isinstance(action, Sleep | WaitSignal):
+        return NOTHING
+    wall = deadline_ms if deadline_ms and grounds.limits.wall_ms is not None else 0
+    if isinstance(action, CallTool):
+        want = Amount(tool_calls=1, wall_ms=wall)
+    else:
+        want = Amount(llm_tokens=estimate_tokens(action), wall_ms=wall)
+    short = shortfall(grounds.limits, grounds.used, want)
+    if short is not None:
+        raise _refused(action, over_budget(action, short))
+    grounds.used += want
+    return want
+
+
+def over_budget(action: Action, short: Shortfall) -> GatebookError:
+    """Return the error of a reservation that does not fit."""
+    return GatebookError(
+        "E_BUDGET",
+        meter=short.meter,
+        tool=describe(action),
+        limit=short.limit,
+        used=short.used,
+        want=short.want,
+    )
