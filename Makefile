@@ -7,7 +7,7 @@ UV ?= uv
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
 # One stamp per stage of the set-up; a changed lock makes its stage run again.
 CREATED := $(VENV)/.created

@@ -1,4 +1,4 @@
-"""What all tests share: deterministic Hypothesis, the recordings' folder, and what may be skipped."""
+"""What all tests share: deterministic Hypothesis, recordings, and what may be skipped."""
 
 import os
 from importlib.util import find_spec

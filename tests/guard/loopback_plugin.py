@@ -1,4 +1,4 @@
-"""Fails every test that tried to reach another machine, even if the code under test hid the error."""
+"""Fails every test that tried to reach another machine, even if the error was swallowed."""
 
 import os
 from collections.abc import Generator
