@@ -204,6 +204,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "policy denied {tool}: {detail}",
         "change the policy or drop the action: an approval cannot lift a deny",
     ),
+    "E_POLICY_LIST": ("{name} of a policy holds {value}", "pass a list of names"),
+    "E_ARGS_SECRET": (
+        "the arguments of {tool} hold what looks like a secret ({detail})",
+        "pass secrets by reference, never as text",
+    ),
     "E_NOT_DECLARED": (
         "{tool} is not declared by program {program}",
         "declare it in tools= or models=, or call something that is",
@@ -265,6 +270,32 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_WORKFLOW_CLOCK": (
         "workflow {program} called {value} while being stepped",
         "use {fix}",
+    ),
+    "E_WORKFLOW_UNAWAITED": (
+        "workflow {program} made {value} and ended without awaiting it, so it never happened",
+        "write await before it, or pass it to ctx.gather",
+    ),
+    # programs
+    "E_PROGRAM_DECLARATION": ("program {program} cannot be declared: {detail}", "{fix}"),
+    "E_WORKFLOW": (
+        "workflow {program} raised {detail}",
+        "correct the workflow, or catch the error in it",
+    ),
+    "E_ANSWER_INCOMPLETE": (
+        "the model's answer is not whole ({detail})",
+        "raise max_output_tokens=, or ask for less",
+    ),
+    "E_ANSWER_FILTERED": (
+        "the provider's content filter cut the answer ({detail})",
+        "change what is asked, or the model",
+    ),
+    "E_ANSWER_REFUSED": (
+        "the model refused to answer: {detail}",
+        "change what is asked, or the model",
+    ),
+    "E_ANSWER_UNREADABLE": (
+        "the outcome of {address} is not a model's answer: {detail}",
+        "resolve model calls with the JSON of an answer",
     ),
     # journal and store
     "E_CONFLICT": (
