@@ -50,12 +50,15 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         epoch: the worker's claim; None for what anybody may append (signals, cancels, ...).
         after: the seq the run must be at; None only when nothing is requested.
         append_id: random per append: tells our own events apart after an unknown commit.
+        time: the stamp the worker stepped its program on (us UTC); taken when it lies between
+            the run's last stamp and the store's clock, so it can never move an expiry.
     """
 
     events: tuple[AnyEvent, ...]
     append_id: bytes
     epoch: int | None = None
     after: int | None = None
+    time: int | None = None
 
 
 class BudgetShort(GatebookError):
@@ -104,6 +107,8 @@ def admit(head: Head, batch: Batch, encoded: Sequence[bytes], *, now: int, run: 
     if batch.after is not None and batch.after != head.seq:
         raise SeqMismatch
     now = max(now, head.time)
+    if batch.time is not None and head.time <= batch.time <= now:
+        now = batch.time
     epoch = batch.epoch or 0
     rows = []
     for event, body in zip(batch.events, encoded, strict=True):
@@ -152,8 +157,8 @@ def _guard(head: Head, event: AnyEvent, batch: Batch, run: str) -> None:
                 raise InvalidInput("E_NOT_INTERRUPTED", run=run, status=head.status.value)
         case RunCompleted() | RunFailed() | RunCancelled():
             waiting = [a for a, entry in head.open.items() if entry.phase != "unknown"]
-            if waiting or (head.open and not isinstance(event, RunCancelled)):
-                detail = f"it would end with open actions {', '.join(head.open)}"
+            if waiting:
+                detail = f"it would end with unanswered actions {', '.join(waiting)}"
                 raise StoreError("E_INVARIANT", run=run, detail=detail)
         case _:
             pass

@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import InvalidInput
+from gatebook.kernel.messages import Usage
 
 METERS = ("tool_calls", "llm_tokens", "wall_ms")
 OUTPUT_TOKENS = 4_096  # reserved for an answer when the caller names no maximum; RULES 1.11
+MAX_TOKENS = 10**9  # more in one call is a broken counter, not a measurement
 BYTES_PER_TOKEN = 4  # the estimate before a call; RULES 1.11
 
 
@@ -86,6 +88,23 @@ def shortfall(limits: Limits, used: Amount, want: Amount) -> Shortfall | None:
         if limit is not None and asked and getattr(used, meter) + asked > limit:
             return Shortfall(meter, limit, getattr(used, meter), asked)
     return None
+
+
+def tokens_used(usage: Usage | None) -> int | None:
+    """Return the tokens a call is charged, or None when it must be charged at its reservation.
+
+    None for unreported, negative or absurd usage (E_USAGE_INVALID): zero tokens of a model call
+    means unmeasured, never free.
+    """
+    if usage is None:
+        return None
+    total = usage.total_tokens
+    if total is None and usage.input_tokens is not None and usage.output_tokens is not None:
+        total = usage.input_tokens + usage.output_tokens
+    counts = (total, usage.input_tokens, usage.output_tokens)
+    if not total or any(n is not None and not 0 <= n <= MAX_TOKENS for n in counts):
+        return None
+    return total
 
 
 class Budget:

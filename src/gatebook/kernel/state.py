@@ -229,6 +229,9 @@ class Head(msgspec.Struct, omit_defaults=True):
     def _raised(self, event: BudgetRaised) -> None:
         self.limits = self.limits.raised(event.limits)
 
+    def _resumed(self, event: Resumed) -> None:
+        self.open = {a: msgspec.structs.replace(e, lost=0) for a, e in self.open.items()}
+
     def _over(self, event: RunCompleted | RunFailed | RunCancelled) -> None:
         self.spent += self.reserved  # what is still unknown is charged at its reservation
         self.reserved = NOTHING
@@ -247,6 +250,7 @@ _FOLDS: dict[type[Event], Any] = {
     SignalReceived: Head._signal,
     CancelRequested: Head._cancel,
     BudgetRaised: Head._raised,
+    Resumed: Head._resumed,
     RunCompleted: Head._over,
     RunFailed: Head._over,
     RunCancelled: Head._over,
