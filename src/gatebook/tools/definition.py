@@ -19,7 +19,7 @@ from gatebook.kernel.codec import canonical
 from gatebook.tools.context import ToolContext
 from gatebook.tools.options import refused
 from gatebook.tools.portable import portable
-from gatebook.tools.schema import Arguments, Result, adapter, check_json, mapping
+from gatebook.tools.schema import Arguments, Result, adapter, check_json, check_order, mapping
 
 NO_NAME = {
     inspect.Parameter.VAR_POSITIONAL: "*",
@@ -127,6 +127,7 @@ def _field(parameter: inspect.Parameter, hint: Any, note: str, tool: str) -> Any
     if parameter.default is not inspect.Parameter.empty:
         _check_default(alone, parameter, tool)
     check_json(alone, tool, what)
+    check_order(alone, tool, what)
     return field
 
 

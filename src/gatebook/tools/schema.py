@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails, PydanticSerializationError
 from typing_extensions import TypedDict
 
-from gatebook.errors import InvalidInput
+from gatebook.errors import SHOWN, InvalidInput
 from gatebook.kernel.codec import canonical, parse
 from gatebook.tools.options import refused
 from gatebook.tools.portable import is_plain, portable
@@ -59,7 +59,7 @@ class Arguments:
         except Exception as exc:  # a validator of the user may raise anything
             want = f"what its validators accept (one raised {type(exc).__name__})"
             raise InvalidInput(
-                "E_ARGS_SCHEMA", tool=self._tool, path="$", want=want, got=args
+                "E_ARGS_SCHEMA", tool=self._tool, path="$", want=want, got=_small(args)
             ) from exc
         return values
 
@@ -92,7 +92,7 @@ class Arguments:
             tool=self._tool,
             path=paths[0],
             want="a value, it is required" if missing else first["msg"],
-            got=None if missing else first["input"],
+            got=None if missing else _small(first["input"]),
             paths=paths,
         )
 
@@ -183,6 +183,19 @@ def check_json(
         raise refused(tool, f"{what} holds bytes, which JSON cannot", fix)
 
 
+def check_order(types: TypeAdapter[Any], tool: str, what: str) -> None:
+    """Refuse sets inside models and dataclasses: how they are written depends on the process.
+
+    Sets in the annotation itself are written in order, see `portable`.
+    """
+    if _has_bare_set(types.core_schema):
+        fix = (
+            "use a list there, or Annotated[set[...], pydantic.PlainSerializer(sorted, "
+            "return_type=list)]"
+        )
+        raise refused(tool, f"{what} holds a set inside its type, and sets have no order", fix)
+
+
 def json_schema(types: TypeAdapter[Any]) -> dict[str, Any]:
     """Return the JSON Schema without the titles that pydantic makes from names."""
     schema = types.json_schema(schema_generator=_Untitled)
@@ -208,6 +221,23 @@ def _has_bytes(schema: Any) -> bool:
             return True
         return any(map(_has_bytes, schema.values()))
     return isinstance(schema, list) and any(map(_has_bytes, schema))
+
+
+def _small(value: Any) -> Any:
+    """Return a refused value as an error may carry it: never a large or nested one."""
+    if isinstance(value, str | bytes):
+        return value[: SHOWN + 1]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return f"a {type(value).__name__}"
+
+
+def _has_bare_set(schema: Any) -> bool:
+    if isinstance(schema, dict):
+        if schema.get("type") in ("set", "frozenset"):
+            return "serialization" not in schema
+        return any(map(_has_bare_set, schema.values()))
+    return isinstance(schema, list) and any(map(_has_bare_set, schema))
 
 
 def _path(problem: ErrorDetails) -> str:
