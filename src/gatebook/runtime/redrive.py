@@ -1,0 +1,220 @@
+"""Stepping a program along a journal: the driver's way back to where a run stands, and replay.
+
+Knows the program contract and the events. Performs nothing, reads no clock, appends nothing.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from gatebook.errors import Diverged, InvalidInput
+from gatebook.kernel.actions import Action, CallTool, describe, same_action
+from gatebook.kernel.events import (
+    ActionDenied,
+    ActionFailed,
+    ActionRequested,
+    ActionResolved,
+    ActionSucceeded,
+    ErrorRecord,
+    Note,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+)
+from gatebook.ports import Complete, Fail, Outcome, Recorded, Stepper, Tool, Want
+
+Normalise = Callable[[CallTool], bytes]
+
+LOST = ErrorRecord("E_ACTION", "resolved as failed")
+
+
+def final_args(tools: Mapping[str, Tool]) -> Normalise:
+    """Return the function that gives a call's arguments as the gate would record them."""
+
+    def normalise(action: CallTool) -> bytes:
+        return tools[action.tool].validate(bytes(action.args))
+
+    return normalise
+
+
+class Redrive:
+    """One program moving along one run's events; after `feed`, it is where the journal is.
+
+    Args:
+        stepper: fresh, at the beginning of the run; stepped at once.
+        normalise: the final bytes of a tool call's arguments, see `final_args`.
+
+    Attributes:
+        pending: what the program wants and the journal does not have yet, by address, in order.
+        asked: the wants behind open requests, by address, until their final outcome.
+        notes: log lines the program wrote and the journal does not have yet.
+        end: how the program ended, None while it goes on. It is not stepped after its end.
+        seq: the last event that was fed.
+    """
+
+    __slots__ = ("_normalise", "_over", "_stepper", "asked", "end", "notes", "pending", "seq")
+
+    def __init__(self, stepper: Stepper, normalise: Normalise) -> None:
+        self._stepper = stepper
+        self._normalise = normalise
+        self._over = False
+        self.pending: dict[str, Want] = {}
+        self.asked: dict[str, Want] = {}
+        self.notes: deque[str] = deque()
+        self.end: Complete | Fail | None = None
+        self.seq = 0
+        self._step(())
+
+    def close(self) -> None:
+        """Let go of the program's parked computation."""
+        self._stepper.close()
+
+    def feed(self, recorded: Recorded) -> None:
+        """Follow one more event; events come in order, each once.
+
+        Raises:
+            Diverged: E_NONDETERMINISM when the program does not ask for what is recorded, or
+                ends otherwise.
+        """
+        self.seq = recorded.seq
+        event = recorded.event
+        match event:
+            case ActionRequested():
+                want = self._take(event.address, event.action, recorded.seq)
+                modified = event.decision.verdict == "modify"
+                if not self._agrees(event.action, want.action, modified=modified):
+                    raise _diverged(recorded.seq, event.address, event.action, want.action)
+                self.asked[event.address] = want
+            case ActionDenied():
+                want = self._take(event.address, event.action, recorded.seq)
+                if not _same_kind(event.action, want.action):
+                    raise _diverged(recorded.seq, event.address, event.action, want.action)
+            case Note() if self.notes and self.notes[0] == event.text:
+                self.notes.popleft()
+            case RunCompleted() | RunFailed() | RunCancelled():
+                self._finish(event, recorded.seq)
+            case _:
+                pass
+        outcome = outcome_of(recorded)
+        if outcome is not None:
+            self.asked.pop(outcome.address, None)
+            if self.end is None and not self._over:
+                self._step((outcome,))
+
+    def _take(self, address: str, action: Action, seq: int) -> Want:
+        want = self.pending.pop(address, None)
+        if want is None:
+            got = ", ".join(_spelt(a, w.action) for a, w in self.pending.items()) or "nothing"
+            raise Diverged("E_NONDETERMINISM", seq=seq, got=got, want=_spelt(address, action))
+        return want
+
+    def _agrees(self, recorded: Action, wanted: Action, *, modified: bool) -> bool:
+        if same_action(recorded, wanted):
+            return True
+        if not isinstance(recorded, CallTool) or not isinstance(wanted, CallTool):
+            return False
+        if not same_action(recorded, msgspec.structs.replace(wanted, args=recorded.args)):
+            return False
+        if modified:
+            return True
+        try:
+            return self._normalise(wanted) == bytes(recorded.args)
+        except (InvalidInput, KeyError):
+            return False
+
+    def _step(self, outcomes: tuple[Outcome, ...]) -> None:
+        step = self._stepper.step(outcomes)
+        for want in step.wants:
+            self.pending[want.address] = want
+        self.notes.extend(step.notes)
+        self.end = step.end
+
+    def _finish(self, event: RunCompleted | RunFailed | RunCancelled, seq: int) -> None:
+        self._over = True
+        match event, self.end:
+            case RunCompleted(), Complete() if bytes(event.output) == bytes(self.end.output):
+                return
+            case RunFailed(), Fail() if event.error.code == self.end.error.code:
+                return
+            case (RunFailed(), None) | (RunCancelled(), _):
+                return
+            case _:
+                got, want = _ending(self.end), _ending(event)
+                raise Diverged("E_NONDETERMINISM", seq=seq, got=got, want=want)
+
+
+def outcome_of(recorded: Recorded) -> Outcome | None:
+    """Return what a program is shown for an event: the final outcome of an action, or None."""
+    event, seq, time = recorded.event, recorded.seq, recorded.event.time
+    match event:
+        case ActionSucceeded():
+            return Outcome(event.address, "succeeded", seq, time, event.output)
+        case ActionFailed():
+            return Outcome(event.address, "failed", seq, time, error=event.error)
+        case ActionDenied():
+            return Outcome(event.address, "denied", seq, time, error=event.error)
+        case ActionResolved(resolution="succeeded"):
+            return Outcome(event.address, "succeeded", seq, time, event.output)
+        case ActionResolved(resolution="failed"):
+            return Outcome(event.address, "failed", seq, time, error=event.error or LOST)
+        case _:
+            return None
+
+
+class ReplayReport(msgspec.Struct, frozen=True):
+    """What a replay saw. `pending` names what the program would ask for next."""
+
+    events: int
+    actions: int
+    pending: tuple[str, ...]
+    ended: bool
+
+
+def replay(stepper: Stepper, normalise: Normalise, recorded: Iterable[Recorded]) -> ReplayReport:
+    """Step a program over a whole journal, with no effect and no clock.
+
+    Raises:
+        Diverged: the program no longer asks for what the journal records.
+    """
+    redrive = Redrive(stepper, normalise)
+    events = actions = 0
+    try:
+        for each in recorded:
+            redrive.feed(each)
+            events += 1
+            actions += isinstance(each.event, ActionRequested | ActionDenied)
+    finally:
+        redrive.close()
+    return ReplayReport(events, actions, tuple(redrive.pending), redrive.end is not None)
+
+
+def _same_kind(recorded: Action, wanted: Action) -> bool:
+    """Whether a refused action is the one asked for; its arguments may have been redacted."""
+    if isinstance(recorded, CallTool) and isinstance(wanted, CallTool):
+        return recorded.tool == wanted.tool
+    return same_action(recorded, wanted)
+
+
+def _diverged(seq: int, address: str, recorded: Action, wanted: Action) -> Diverged:
+    want, got = _spelt(address, recorded), _spelt(address, wanted)
+    if want == got:
+        want, got = f"{want} as recorded", f"{got} with other settings"
+    return Diverged("E_NONDETERMINISM", seq=seq, got=got, want=want)
+
+
+def _spelt(address: str, action: Action) -> str:
+    args = f" {bytes(action.args).decode()[:40]}" if isinstance(action, CallTool) else ""
+    return f"{describe(action)}{args} at {address}"
+
+
+def _ending(end: Complete | Fail | RunCompleted | RunFailed | RunCancelled | None) -> str:
+    match end:
+        case None:
+            return "no end yet"
+        case Complete() | RunCompleted():
+            return f"completed with {bytes(end.output).decode()[:40]}"
+        case Fail() | RunFailed():
+            return f"failed with {end.error.code}"
+        case RunCancelled():
+            return "cancelled"
