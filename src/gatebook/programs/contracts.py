@@ -1,0 +1,182 @@
+"""Declared types at a program's border: JSON in, JSON out, by pydantic, imported when needed.
+
+Knows types and canonical JSON; the error code to refuse with is told by whoever declares.
+"""
+
+import inspect
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+
+from gatebook.errors import ConfigError, InvalidInput
+from gatebook.kernel.codec import canonical, parse, plain
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+UNTYPED = (Any, inspect.Parameter.empty, inspect.Signature.empty)
+
+
+class Contract(Generic[T]):
+    """A declared type: reads and writes its JSON. Nothing declared means plain JSON.
+
+    `code` and `fields` make the InvalidInput that refuses a value, with its `detail`.
+    """
+
+    def __init__(self, annotation: Any, *, code: str, **fields: Any) -> None:
+        self._annotation = annotation
+        self._code = code
+        self._fields = fields
+        self._untyped = any(annotation is nothing for nothing in UNTYPED)
+
+    @cached_property
+    def _adapter(self) -> "TypeAdapter[T]":
+        from pydantic import PydanticUserError, TypeAdapter
+
+        try:
+            return TypeAdapter(self._annotation)
+        except (PydanticUserError, NameError, TypeError, ValueError, RuntimeError) as exc:
+            raise self._undeclarable(exc) from exc
+
+    def schema(self, mode: Literal["validation", "serialization"] = "validation") -> Any:
+        """Return the JSON Schema as plain JSON; {} where any JSON fits.
+
+        Raises:
+            ConfigError: E_PROGRAM_DECLARATION when the type cannot be JSON.
+        """
+        if self._untyped:
+            return {}
+        if self._annotation is str:
+            return {"type": "string"}
+        from pydantic import PydanticUserError
+
+        try:
+            return self._adapter.json_schema(mode=mode)
+        except PydanticUserError as exc:
+            raise self._undeclarable(exc) from exc
+
+    def accept(self, value: Any) -> bytes:
+        """Return canonical JSON of a value given from outside: strict, defaults filled in.
+
+        A plain JSON value counts as JSON text would; other values are written by their type first.
+        """
+        if self._untyped:
+            return self._canonical(value)
+        try:
+            data = canonical(value, what="input")
+        except InvalidInput:
+            data = self._dump(value)
+        if self._annotation is str:
+            return self._text(data)
+        from pydantic import ValidationError
+
+        try:
+            found = self._adapter.validate_json(data, strict=True, by_alias=True, by_name=True)
+        except ValidationError as exc:
+            raise self._unfit(exc) from exc
+        return self._dump(found)
+
+    def encode(self, value: T) -> bytes:
+        """Return canonical JSON of a value of this type, which `decode` reads."""
+        if self._untyped:
+            return self._canonical(value)
+        if self._annotation is str:
+            return self._text(self._canonical(value))
+        data = self._dump(value)
+        self.decode(data)
+        return data
+
+    def decode(self, data: bytes) -> T:
+        """Return the value that JSON bytes stand for."""
+        if self._untyped:
+            return cast(T, plain(data))
+        if self._annotation is str:
+            return cast(T, plain(self._text(data)))
+        from pydantic import ValidationError
+
+        try:
+            return self._adapter.validate_json(data, by_alias=True, by_name=True)
+        except ValidationError as exc:
+            raise self._unfit(exc) from exc
+
+    def read(self, text: str) -> bytes:
+        """Return canonical JSON of what a model wrote: text as it is, or JSON of this type."""
+        if self._annotation is str:
+            return self._canonical(text)
+        try:
+            parse(text, what="answer")
+        except InvalidInput as exc:
+            raise self._refused(str(exc)) from exc
+        return self._dump(self.decode(text.encode()))
+
+    def _canonical(self, value: Any) -> bytes:
+        try:
+            return canonical(value)
+        except InvalidInput as exc:
+            raise self._refused(str(exc)) from exc
+
+    def _dump(self, value: Any) -> bytes:
+        from pydantic_core import PydanticSerializationError
+
+        try:
+            written = self._adapter.dump_python(value, mode="json", warnings=False)
+        except (PydanticSerializationError, AttributeError, TypeError, ValueError) as exc:
+            raise self._refused(str(exc).partition("\n")[0]) from exc
+        return self._canonical(written)
+
+    def _text(self, data: bytes) -> bytes:
+        if data[:1] != b'"':
+            raise self._refused("it is not text")
+        return data
+
+    def _unfit(self, exc: "ValidationError") -> InvalidInput:
+        first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "$"
+        return self._refused(f"at {where}: {first['msg']}")
+
+    def _refused(self, detail: str) -> InvalidInput:
+        return InvalidInput(self._code, detail=detail, **self._fields)
+
+    def _undeclarable(self, exc: Exception) -> ConfigError:
+        return ConfigError(
+            "E_PROGRAM_DECLARATION",
+            program=self._fields.get("program", "?"),
+            detail=f"a declared type cannot be JSON: {str(exc).partition(chr(10))[0]}",
+            fix="use JSON types, Decimal, datetime, enums, dataclasses or pydantic models, "
+            "defined at module level",
+        )
+
+
+def arguments(args: Mapping[str, Any], *, what: str) -> bytes:
+    """Return canonical JSON of keyword arguments; rich values are written as pydantic writes them.
+
+    Plain JSON takes the fast path. A set becomes a list in canonical order, so that no hash seed
+    shows; bytes are refused.
+    """
+    try:
+        return canonical(args, what=what)
+    except InvalidInput as exc:
+        if exc.code != "E_JSON_TYPE":
+            raise
+    return canonical({name: _plain(value, f"$.{name}") for name, value in args.items()}, what=what)
+
+
+def _plain(value: Any, path: str) -> Any:
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise InvalidInput("E_JSON_TYPE", path=path, value=value)
+    if type(value) is dict:
+        return {key: _plain(item, f"{path}.{key}") for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item, path) for item in value), key=canonical)
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    try:
+        return to_jsonable_python(value)
+    except PydanticSerializationError as exc:
+        raise InvalidInput("E_JSON_TYPE", path=path, value=value) from exc

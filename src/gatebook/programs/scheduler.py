@@ -1,0 +1,251 @@
+"""Steps coroutines that await actions: no event loop, only outcomes in journal order.
+
+Knows branches, addresses and what is awaited; must not know clocks, loops or how actions are
+performed. An address is a causal position: `2.b0.s4` is the fifth thing awaited by the first
+branch of what the workflow awaited third; it does not depend on which outcome came first.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Coroutine, Generator, Sequence
+from contextlib import suppress
+from types import CoroutineType
+from typing import Any, Generic, TypeVar
+
+from gatebook.errors import ConfigError, Diverged, GatebookError
+from gatebook.ports import Outcome, Want
+from gatebook.programs.failures import failure_of
+
+T = TypeVar("T")
+
+Steps = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
+NOT_OURS = (KeyboardInterrupt, MemoryError)  # the process's trouble, never the program's
+
+
+class Awaited(ABC, Generic[T]):
+    """Something a workflow may await, once. Nothing happens until it is awaited."""
+
+    __slots__ = ("scheduler",)
+
+    def __init__(self, scheduler: "Scheduler") -> None:
+        self.scheduler = scheduler
+        scheduler.unawaited[self] = None
+
+    @abstractmethod
+    def __await__(self) -> Generator[Any, Any, T]: ...
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The few words an error message needs."""
+
+
+class Act(Awaited[T]):
+    """One awaited action: what it asks for, and how its outcome is read."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def want(self, address: str) -> Want:
+        """Return the action, at the address it was awaited at."""
+
+    @abstractmethod
+    def read(self, outcome: Outcome) -> T:
+        """Return the value of a successful outcome."""
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        self.scheduler.starting(self)
+        outcome = yield self
+        if outcome.status != "succeeded":
+            raise failure_of(outcome)
+        return self.read(outcome)
+
+
+class Gather(Awaited[list[Any]]):
+    """Several branches awaited together; goes on when all of them have ended."""
+
+    __slots__ = ("errors", "left", "parent", "parts", "results")
+
+    def __init__(self, scheduler: "Scheduler", parts: Sequence[Steps]) -> None:
+        super().__init__(scheduler)
+        self.parts = parts
+        self.results: list[Any] = [None] * len(parts)
+        self.errors: list[BaseException | None] = [None] * len(parts)
+        self.left = len(parts)
+        self.parent: Branch | None = None
+
+    @property
+    def label(self) -> str:
+        """The few words an error message needs."""
+        return "ctx.gather(...)"
+
+    def __await__(self) -> Generator[Any, Any, list[Any]]:
+        self.scheduler.starting(self)
+        yield self
+        for error in self.errors:
+            if error is not None:
+                raise error
+        return self.results
+
+
+class Branch:
+    """One line of execution. `prefix` + a count is the address of what it awaits next."""
+
+    __slots__ = ("count", "draws", "index", "join", "prefix", "steps")
+
+    def __init__(self, steps: Steps, prefix: str, join: Gather | None, index: int) -> None:
+        self.steps = steps
+        self.prefix = prefix
+        self.join = join
+        self.index = index
+        self.count = 0
+        self.draws = 0
+
+
+class Scheduler:
+    """Runs one coroutine and its branches until each of them waits for an outcome.
+
+    Attributes:
+        time: stamp of the event that lets the current code run, microseconds UTC.
+        current: the branch whose code runs now.
+        unawaited: what was made and not awaited yet, in order.
+        wants: what was asked for since the caller last emptied it.
+        result, error: how the coroutine ended, once `over`.
+    """
+
+    def __init__(self, program: str, *, time: int) -> None:
+        self.program = program
+        self.time = time
+        self.unawaited: dict[Awaited[Any], None] = {}
+        self.wants: list[Want] = []
+        self.over = False
+        self.closed = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.current = Branch(_nothing(), "", None, 0)
+        self._waiting: dict[str, Branch] = {}
+        self._ready: deque[tuple[Branch, Outcome | None]] = deque()
+        self._alive: dict[Branch, None] = {}
+
+    def start(self, steps: Steps) -> None:
+        """Run a coroutine to where it waits."""
+        self._spawn(Branch(steps, "", None, 0))
+        self._run()
+
+    def resume(self, outcome: Outcome) -> None:
+        """Hand one outcome to the branch that waits for it, and run to where all wait.
+
+        Raises:
+            Diverged: E_NONDETERMINISM when nothing was asked for at that address.
+        """
+        branch = self._waiting.pop(outcome.address, None)
+        if branch is None:
+            raise Diverged(
+                "E_NONDETERMINISM", seq=outcome.seq, got="nothing there", want=outcome.address
+            )
+        self.time = outcome.time
+        self._ready.append((branch, outcome))
+        self._run()
+
+    def starting(self, awaited: Awaited[Any]) -> None:
+        """Note that something is being awaited: once only, and not after the end."""
+        if self.closed:
+            raise GeneratorExit  # a `finally` block may not act; let it end
+        if awaited not in self.unawaited:
+            raise self.foreign(f"{awaited.label} a second time")
+        del self.unawaited[awaited]
+
+    def foreign(self, value: str) -> ConfigError:
+        """Return the error for awaiting what is not an action."""
+        return ConfigError("E_WORKFLOW_AWAIT", program=self.program, value=value)
+
+    def close(self) -> None:
+        """End every parked coroutine; its `finally` blocks run, and cannot act."""
+        self.closed = True
+        self._ready.clear()
+        for branch in reversed(list(self._alive)):
+            # What a user's `finally` raises or awaits has no place to go: the run is let go of.
+            with suppress(Exception):
+                branch.steps.close()
+        self._alive.clear()
+
+    def _spawn(self, branch: Branch) -> None:
+        self._alive[branch] = None
+        self._ready.append((branch, None))
+
+    def _run(self) -> None:
+        while self._ready:
+            branch, outcome = self._ready.popleft()
+            self.current = branch
+            try:
+                self._park(branch, branch.steps.send(outcome))
+            except StopIteration as stop:
+                self._ended(branch, stop.value, None)
+            except NOT_OURS:
+                raise
+            except BaseException as exc:  # noqa: BLE001  whatever the workflow raised is its failure
+                self._ended(branch, None, exc)
+
+    def _park(self, branch: Branch, asked: Any) -> None:
+        """Wait for what a branch asks; what is not an action is thrown back into it."""
+        while True:
+            address = f"{branch.prefix}{branch.count}"
+            error: GatebookError
+            if not isinstance(asked, Awaited) or asked.scheduler is not self:
+                error = self.foreign(_kind(asked))
+            elif isinstance(asked, Act):
+                try:
+                    self.wants.append(asked.want(address))
+                except GatebookError as exc:
+                    error = exc
+                else:
+                    branch.count += 1
+                    self._waiting[address] = branch
+                    return
+            elif isinstance(asked, Gather):
+                branch.count += 1
+                self._fork(branch, asked, address)
+                return
+            asked = branch.steps.throw(error)
+
+    def _fork(self, branch: Branch, gather: Gather, address: str) -> None:
+        gather.parent = branch
+        if not gather.parts:
+            self._ready.append((branch, None))
+        for index, steps in enumerate(gather.parts):
+            self._spawn(Branch(steps, f"{address}.b{index}.s", gather, index))
+
+    def _ended(self, branch: Branch, result: Any, error: BaseException | None) -> None:
+        del self._alive[branch]
+        join = branch.join
+        if join is None:
+            self.over, self.result, self.error = True, result, error
+            return
+        join.results[branch.index] = result
+        join.errors[branch.index] = error
+        join.left -= 1
+        if not join.left and join.parent is not None:
+            self._ready.append((join.parent, None))
+
+
+def steps_of(part: Any) -> Steps | None:
+    """Return the resumable form of something awaitable, or None when it has none."""
+    if isinstance(part, CoroutineType):
+        return part
+    make = getattr(type(part), "__await__", None)
+    steps = make(part) if make is not None else None
+    return steps if isinstance(steps, Generator | Coroutine) else None
+
+
+def _kind(value: Any) -> str:
+    """Name what a foreign awaitable yielded; asyncio.sleep(0) and the like yield None."""
+    if isinstance(value, Awaited):
+        return f"{value.label} of another run"
+    if value is None:
+        return "something of an event loop"
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _nothing() -> Generator[Any, Any, None]:
+    yield None
