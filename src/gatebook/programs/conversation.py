@@ -59,7 +59,12 @@ def render(action: Action, outcome: Outcome) -> Message:
     """
     if isinstance(action, CallLLM):
         return answer_of(outcome).message
-    call_id = (action.call_id if isinstance(action, CallTool) else None) or outcome.address
+    call_id = action.call_id if isinstance(action, CallTool) else None
+    return tool_message(call_id or outcome.address, outcome)
+
+
+def tool_message(call_id: str, outcome: Outcome) -> Message:
+    """Return the message that the outcome of a tool call is."""
     if outcome.status == "succeeded":
         return Message.tool_result(call_id, result_text(outcome.output))
     text = outcome.error.message if outcome.error else "the action failed"
