@@ -350,6 +350,15 @@ TEXTS: dict[str, tuple[str, str]] = {
         "free space, then resume the run",
     ),
     "E_STORE_IO": ("the store {store} failed: {detail}", "check the disk, then resume the run"),
+    "E_STORE_CORRUPT": ("the store {store} is damaged: {detail}", "restore it from a backup"),
+    "E_STORE_STOPPED": (
+        "the store {store} stopped writing after a commit that may or may not hold ({detail})",
+        "check the disk, then restart this process",
+    ),
+    "E_HEAD_INVALID": (
+        "the row of run {run} cannot be read: {detail}",
+        "upgrade Gatebook, or restore the store from a backup",
+    ),
     "E_STORE_BUSY": (
         "the store {store} was locked for {limit} s by {holder}",
         "stop the process that holds it",

@@ -1,0 +1,221 @@
+"""A journal in one SQLite file, for any number of processes on one machine.
+
+Nothing here touches the database: changes go to the writer thread, questions to reading threads,
+so the event loop never waits for a disk.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from gatebook.errors import ConfigError, StoreError
+from gatebook.journals import sqlite_reads as reads
+from gatebook.journals.clock import StoreClock, SystemClock
+from gatebook.journals.sqlite_files import Store
+from gatebook.journals.sqlite_locks import OwnerLocks, Watch
+from gatebook.journals.sqlite_members import (
+    Append,
+    Ask,
+    Claim,
+    Close,
+    Create,
+    Member,
+    Open,
+    Park,
+    Renew,
+    Touched,
+    Wait,
+)
+from gatebook.journals.sqlite_reader import Readers
+from gatebook.journals.sqlite_writer import Writer
+from gatebook.kernel.append import Batch
+from gatebook.kernel.events import RunStarted
+from gatebook.ports import Appended, Journal, Lease, Recorded, RunKey, RunQuery, RunRow
+
+BUSY_S = 30.0  # one lease: a lock held longer is held by a process that hangs; RULES 5.3
+
+
+class SqliteJournal(Journal):
+    """A journal in a SQLite file: WAL, every acknowledged append synced to disk.
+
+    Args:
+        path: of the database file, or `sqlite:///path`. Made, mode 0600, when it is missing.
+        clock: anything with `now()` in microseconds UTC and `monotonic()` in seconds.
+        busy_s: how long to wait for another process's lock before E_STORE_BUSY, seconds.
+        vfs: name of a registered SQLite VFS; tests of failing disks bring theirs.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: StoreClock | None = None,
+        busy_s: float = BUSY_S,
+        vfs: str = "",
+    ) -> None:
+        text = os.fspath(path).removeprefix("sqlite:///")
+        if not text or text == ":memory:" or "\0" in text:
+            raise ConfigError("E_STORE_URL", value=os.fspath(path))
+        place = Path(os.path.realpath(text))
+        self.url = f"sqlite:///{place}"
+        self._clock = clock or SystemClock()
+        self._locks = OwnerLocks(place.with_name(place.name + ".locks"))
+        self._watch = Watch(self._clock.monotonic)
+        self._store = Store(place, busy_s=busy_s, vfs=vfs, locks=self._locks)
+        self._writer: Writer | None = None
+        self._readers = Readers(self._store)
+        self._process = 0
+        self._door = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Make the store ready: create or check its schema. Safe to call twice."""
+        async with self._door:
+            if self._writer is not None:
+                return
+            writer = Writer(self._store, self._locks, self._watch, self.now)
+            opening = Open()
+            writer.submit(opening)
+            writer.start()
+            await opening.future
+            self._process = os.getpid()
+            self._readers = Readers(self._store)
+            self._writer = writer
+
+    async def close(self) -> None:
+        """End all work in flight, release every lease of this journal's owners, and close."""
+        async with self._door:
+            if self._writer is None or self._process != os.getpid():
+                return
+            await self._readers.close()
+            end = Close()
+            self._writer.submit(end)
+            await end.future
+            self._writer.join()
+            self._writer = None
+
+    async def create(self, run: RunKey, started: RunStarted, *, input_hash: str) -> RunRow | None:
+        """Append a run's first event and return its row, or None when the id is taken."""
+        row: RunRow | None = await self._write(
+            Create(run, started, input_hash, secrets.token_bytes(16))
+        )
+        return row
+
+    async def append(self, run: RunKey, batch: Batch) -> Appended:
+        """Append a batch, all or none; see `ports.Journal.append`."""
+        done: Appended = await self._write(Append(run, batch))
+        return done
+
+    async def row(self, run: RunKey) -> RunRow:
+        """Return a run's row."""
+        row: RunRow = await self._ask(partial(reads.row, run=run))
+        return row
+
+    async def runs(self, tenant: str, query: RunQuery) -> list[RunRow]:
+        """Return the matching runs, newest first."""
+        rows: list[RunRow] = await self._ask(partial(reads.runs, tenant=tenant, query=query))
+        return rows
+
+    async def read(
+        self, run: RunKey, *, after: int = 0, limit: int | None = None
+    ) -> list[Recorded]:
+        """Return a run's events with seq > `after`, in order."""
+        events: list[Recorded] = await self._ask(
+            partial(reads.read, run=run, after=after, limit=limit)
+        )
+        return events
+
+    async def raw(self, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:
+        """Return (seq, prev_hash, hash, stored body) of a run's events, unchecked."""
+        rows: list[tuple[int, bytes, bytes, bytes]] = await self._ask(partial(reads.raw, run=run))
+        return rows
+
+    async def tail(self, tenant: str, *, after: int, limit: int = 1_000) -> list[Recorded]:
+        """Return events of all the tenant's runs with position > `after`, in order."""
+        events: list[Recorded] = await self._ask(
+            partial(reads.tail, tenant=tenant, after=after, limit=limit)
+        )
+        return events
+
+    async def wait(self, after: int) -> int:
+        """Wait until an event with position > `after` is committed, by any process."""
+        writer = self._opened()
+        if writer.last > after:
+            return writer.last
+        last: int = await self._write(Wait(after))
+        return last
+
+    async def touched(self) -> frozenset[RunKey]:
+        """Wait for work that came from outside a claim; see `ports.Journal.touched`."""
+        runs: frozenset[RunKey] = await self._write(Touched())
+        return runs
+
+    async def claim(self, run: RunKey, *, owner: str, ttl_ms: int) -> Lease | None:
+        """Claim a run for a worker and bump its epoch; None when a live worker holds it.
+
+        Raises:
+            RunNotFound: there is no such run.
+            ConfigError: E_OWNER_DUPLICATE when another journal object uses this owner id.
+        """
+        lease: Lease | None = await self._write(Claim(run, owner, ttl_ms))
+        return lease
+
+    async def renew(self, owner: str, leases: Sequence[Lease], *, ttl_ms: int) -> list[Lease]:
+        """Extend the leases and return those that were lost. Callable from any thread's loop."""
+        lost: list[Lease] = await self._write(Renew(owner, leases, ttl_ms))
+        return lost
+
+    async def park(
+        self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str = ""
+    ) -> None:
+        """Release a run until `wake_at` or until somebody appends to it."""
+        await self._write(
+            Park(lease, after=after, wake_at=wake_at, waiting_on=waiting_on, reason=reason)
+        )
+
+    async def due(self, tenant: str, *, programs: Sequence[str], limit: int = 100) -> list[RunKey]:
+        """Return runs that somebody should drive now, oldest due first."""
+        runs: list[RunKey] = await self._ask(partial(self._due, tenant, tuple(programs), limit))
+        return runs
+
+    def _due(
+        self, tenant: str, programs: tuple[str, ...], limit: int, connection: apsw.Connection
+    ) -> list[RunKey]:
+        now = self.now()
+        held = reads.held(connection)
+        self._watch.look((id, hold) for id, _, _, hold, _ in held)
+        gone = {owner: self._locks.gone(owner) for owner in {hold[0] for _, _, _, hold, _ in held}}
+        found = reads.due(connection, tenant, programs, now, limit)
+        for id, run, program, (owner, _, lease_until), updated in held:
+            if run.tenant == tenant and program in programs and (
+                gone[owner] or lease_until <= now
+            ):  # fmt: skip
+                found.append((updated, id, run))
+        return [run for _, _, run in sorted(found)[:limit]]
+
+    def now(self) -> int:
+        """Return the clock in microseconds UTC."""
+        return self._clock.now()
+
+    def _opened(self) -> Writer:
+        writer = self._writer
+        if writer is None:
+            raise StoreError("E_STORE_CLOSED", store=self.url)
+        if self._process != os.getpid():
+            raise StoreError("E_STORE_FORKED", store=self.url)
+        return writer
+
+    async def _write(self, member: Member) -> Any:
+        self._opened().submit(member)
+        return await member.future
+
+    async def _ask(self, question: Callable[[apsw.Connection], Any]) -> Any:
+        self._opened()
+        ask = Ask(question)
+        self._readers.submit(ask)
+        return await ask.future

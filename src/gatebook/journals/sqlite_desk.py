@@ -1,0 +1,273 @@
+"""One transaction of the SQLite writer: what its members have changed, and how it is written.
+
+Members are evaluated in memory, one after another, each against what the earlier ones have left;
+a refused member changes nothing. Only then are all rows written, so an engine error can abandon
+the whole transaction and every member be tried again alone.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+import msgspec
+
+from gatebook.errors import Conflict, RunNotFound
+from gatebook.journals import sqlite_reads as reads
+from gatebook.journals.entry import RunEntry
+from gatebook.journals.sqlite_locks import OwnerLocks, Watch
+from gatebook.kernel.append import Batch, Row
+from gatebook.kernel.events import VERSION
+from gatebook.kernel.state import Head
+from gatebook.ports import Lease, Recorded, RunKey
+
+_INSERT_EVENT = """
+INSERT INTO events
+  (position, run, seq, kind, version, epoch, time, append_id, prev_hash, hash, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_RUN = """
+INSERT INTO runs (tenant, run_id, program, kind, input_hash, created, labels,
+  definition, status, seq, head_hash, epoch, head, updated, cancel_seq,
+  owner, lease_until, wake_at, waiting_on, parked_reason, id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# Two updates: a step of a held run touches neither index.
+_UPDATE_STEP = """
+UPDATE runs SET definition = ?, status = ?, seq = ?, head_hash = ?, epoch = ?, head = ?,
+  updated = ?, cancel_seq = ?
+WHERE id = ?
+"""
+_UPDATE_ALL = """
+UPDATE runs SET definition = ?, status = ?, seq = ?, head_hash = ?, epoch = ?, head = ?,
+  updated = ?, cancel_seq = ?,
+  owner = ?, lease_until = ?, wake_at = ?, waiting_on = ?, parked_reason = ?
+WHERE id = ?
+"""
+_RENEW = """
+UPDATE runs SET lease_until = ?1 FROM json_each(?3) AS lease
+WHERE runs.tenant = lease.value ->> 0 AND runs.run_id = lease.value ->> 1
+  AND runs.epoch = lease.value ->> 2 AND runs.owner = ?2
+RETURNING runs.tenant, runs.run_id
+"""
+_RELEASE = """
+UPDATE runs SET owner = '', lease_until = 0, wake_at = ?1
+WHERE owner <> '' AND owner IN (SELECT value FROM json_each(?2))
+"""
+_INSERT_BLOB = "INSERT OR IGNORE INTO blobs (tenant, digest, body) VALUES (?, ?, ?)"
+_INSERT_REF = "INSERT INTO blob_refs (run, seq, tenant, digest) VALUES (?, ?, ?, ?)"
+
+KEPT = 4_096  # runs whose heads are kept between transactions
+
+_head = msgspec.json.Encoder().encode
+
+
+class Desk:
+    """The writer's workspace. `begin`, members, `write`, then the caller commits.
+
+    Args:
+        cursor: of the writer's connection.
+        locks: which owners live.
+        watch: how long other holders have been seen unchanged.
+
+    Attributes:
+        now: the store's clock, read once per transaction under the write lock.
+        last: the last position handed out, this transaction included.
+        came: whether something may have come from outside a claim: in this transaction, or from
+            another connection before it.
+    """
+
+    def __init__(self, cursor: apsw.Cursor, locks: OwnerLocks, watch: Watch) -> None:
+        self.cursor = cursor
+        self.connection = cursor.connection
+        self.locks = locks
+        self.watch = watch
+        self.now = 0
+        self.last = 0
+        self.came = False
+        self._version = -1
+        self._runs = 0
+        self._entries: dict[RunKey, RunEntry] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self.came = False
+        self._rows: list[tuple[Any, ...]] = []
+        self._blobs: list[tuple[RunEntry, Row]] = []
+        self._new: list[RunEntry] = []
+        self._stepped: dict[int, RunEntry] = {}
+        self._changed: dict[int, RunEntry] = {}
+        self._later: list[Callable[[], None]] = []
+
+    def begin(self, now: int) -> None:
+        """Start with what other processes have left; the write lock is held already."""
+        self._clear()
+        self.now = now
+        self.came = self.look()
+
+    def look(self) -> bool:
+        """Whether another connection has written since the last look; forgets what it may have."""
+        version = self.cursor.execute("PRAGMA data_version").get
+        if version == self._version:
+            return False
+        self._version = version
+        self.forget()
+        self.last = reads.last_position(self.connection)
+        self._runs = int(self.cursor.execute("SELECT max(id) FROM runs").get or 0)
+        return True
+
+    def forget(self) -> None:
+        """Drop what an abandoned transaction has computed; everything is read again."""
+        self._entries.clear()
+        self._clear()
+
+    def reread(self) -> None:
+        """Make the next look believe nothing it knows."""
+        self._version = -1
+        self.forget()
+
+    # ---- for members ----
+
+    def find(self, run: RunKey) -> RunEntry | None:
+        """Return a run as the earlier members have left it, or None."""
+        entry = self._entries.get(run)
+        if entry is None:
+            entry = reads.find(self.connection, run)
+            if entry is not None:
+                self._entries[run] = entry
+        return entry
+
+    def entry(self, run: RunKey) -> RunEntry:
+        """Return a run as the earlier members have left it. Raises RunNotFound."""
+        entry = self.find(run)
+        if entry is None:
+            raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
+        return entry
+
+    def create(self, entry: RunEntry, rows: list[Row], batch: Batch) -> None:
+        """Take in a new run with its first event."""
+        self._runs += 1
+        entry.id = self._runs
+        self._entries[entry.run] = entry
+        self._new.append(entry)
+        self.store(entry, rows, batch)
+
+    def append(self, entry: RunEntry, batch: Batch, encoded: list[bytes]) -> tuple[Recorded, ...]:
+        """Admit a batch to a run and take in its rows. Raises what `RunEntry.append` raises."""
+        rows = entry.append(batch, encoded, now=self.now)
+        if batch.epoch is None or entry.head.terminal:
+            self._changed[entry.id] = entry
+        else:
+            self._stepped[entry.id] = entry
+        return self.store(entry, rows, batch)
+
+    def change(self, entry: RunEntry) -> None:
+        """Take in that a run was claimed, parked or released."""
+        self._changed[entry.id] = entry
+
+    def later(self, ask: Callable[[], None]) -> None:
+        """Ask something of the store once all members are written, before the commit."""
+        self._later.append(ask)
+
+    def store(self, entry: RunEntry, rows: list[Row], batch: Batch) -> tuple[Recorded, ...]:
+        """Take in rows of one append; return them as readers will see them."""
+        position, run, key, append_id = self.last, entry.id, entry.run, batch.append_id
+        epoch = batch.epoch or 0
+        self.came = self.came or epoch == 0
+        recorded = []
+        for row in rows:
+            position += 1
+            self._rows.append(
+                (position, run, row.seq, row.kind, VERSION, epoch, row.time, append_id,
+                 row.prev_hash, row.hash, row.body)
+            )  # fmt: skip
+            recorded.append(Recorded(key, row.seq, position, append_id, row.hash, row.event))
+            if row.blob is not None:
+                self._blobs.append((entry, row))
+        self.last = position
+        return tuple(recorded)
+
+    def renew(self, owner: str, leases: list[Lease], until: int) -> set[RunKey]:
+        """Extend leases by one statement, ahead of all members; return the runs it reached."""
+        wanted = msgspec.json.encode([(*lease.run, lease.epoch) for lease in leases]).decode()
+        rows: list[Any] = self.cursor.execute(_RENEW, (until, owner, wanted)).fetchall()
+        renewed = {RunKey(tenant, run_id) for tenant, run_id in rows}
+        for run in renewed:
+            if run in self._entries:
+                self._entries[run].lease_until = until
+        return renewed
+
+    def release_all(self) -> None:
+        """Let go of every run that this journal's owners hold; ahead of all members."""
+        owners = msgspec.json.encode(self.locks.owners).decode()
+        self.cursor.execute(_RELEASE, (self.now, owners))
+        self._entries.clear()
+
+    def tail(self, entry: RunEntry, after: int) -> tuple[Recorded, ...]:
+        """Return the events of a run since `after`; for `later`, when all are written."""
+        return tuple(reads.events(self.connection, entry.id, entry.run, after=after))
+
+    def conflict(self, entry: RunEntry, after: int, tail: tuple[Recorded, ...]) -> Conflict:
+        """Return the refusal of an append or a park that expected `after`."""
+        return Conflict(tail=tail, run=entry.run.id, seq=entry.head.seq, expected=after)
+
+    # ---- for the writer ----
+
+    def write(self) -> None:
+        """Write what the members have left, then ask what was put off."""
+        cursor = self.cursor
+        if self._new:
+            cursor.executemany(
+                _INSERT_RUN, [(*_named(e), *_step(e), *_held(e), e.id) for e in self._new]
+            )
+        if self._rows:
+            cursor.executemany(_INSERT_EVENT, self._rows)
+        for entry, row in self._blobs:
+            digest, body = row.blob or ("", b"")
+            cursor.execute(_INSERT_BLOB, (entry.run.tenant, digest, body))
+            cursor.execute(_INSERT_REF, (entry.id, row.seq, entry.run.tenant, digest))
+        if self._changed:
+            cursor.executemany(
+                _UPDATE_ALL, [(*_step(e), *_held(e), e.id) for e in self._changed.values()]
+            )
+        stepped = [
+            (*_step(entry), id) for id, entry in self._stepped.items() if id not in self._changed
+        ]
+        if stepped:
+            cursor.executemany(_UPDATE_STEP, stepped)
+        for ask in self._later:
+            ask()
+
+    @property
+    def mark(self) -> tuple[int, bytes] | None:
+        """A (position, append id) by which to tell whether the transaction is there."""
+        return (self._rows[0][0], self._rows[0][7]) if self._rows else None
+
+    def settle(self) -> None:
+        """After the commit: keep only the runs somebody holds, a sleeping run costs nothing."""
+        for entry in (*self._new, *self._changed.values()):
+            if not entry.owner:
+                self._entries.pop(entry.run, None)
+        if len(self._entries) > KEPT:
+            self._entries.clear()
+
+
+def _named(entry: RunEntry) -> tuple[Any, ...]:
+    labels = msgspec.json.encode(entry.labels, order="deterministic").decode()
+    return (
+        entry.run.tenant, entry.run.id, entry.program, entry.program_kind, entry.input_hash,
+        entry.created, labels,
+    )  # fmt: skip
+
+
+def _step(entry: RunEntry) -> tuple[Any, ...]:
+    head: Head = entry.head
+    return (
+        entry.definition, head.status.value, head.seq, head.hash, head.epoch, _head(head),
+        entry.updated, head.cancel_seq,
+    )  # fmt: skip
+
+
+def _held(entry: RunEntry) -> tuple[Any, ...]:
+    return (
+        entry.owner, entry.lease_until, entry.wake_at, entry.waiting_on, entry.parked_reason
+    )  # fmt: skip

@@ -1,0 +1,238 @@
+"""The calls of the journal as its threads see them; most are members of a group commit.
+
+A member may be evaluated more than once (alone, after its group failed), so it keeps nothing
+from an earlier try. What it raises is its caller's answer and nobody else's.
+"""
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import apsw
+
+from gatebook.journals.entry import RunEntry
+from gatebook.journals.sqlite_desk import Desk
+from gatebook.kernel.append import Batch, SeqMismatch, bodies
+from gatebook.kernel.events import RunStarted
+from gatebook.ports import Appended, Lease, RunKey
+
+
+class Member:
+    """One call that waits for a thread.
+
+    Attributes:
+        loop, future: where the caller waits.
+        answer, error: what it gets; an error that is not None is raised.
+    """
+
+    __slots__ = ("answer", "error", "future", "loop")
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.answer: Any = None
+        self.error: BaseException | None = None
+
+    def act(self, desk: Desk) -> None:
+        """Check against the desk, put the changes on it and set the answer."""
+        raise NotImplementedError
+
+
+class Create(Member):
+    """Append a run's first event; answers its row, or None when the id is taken."""
+
+    __slots__ = ("batch", "encoded", "input_hash", "run", "started")
+
+    def __init__(self, run: RunKey, started: RunStarted, input_hash: str, append_id: bytes) -> None:
+        super().__init__()
+        self.run, self.started, self.input_hash = run, started, input_hash
+        self.batch = Batch(events=(started,), append_id=append_id, after=0)
+        self.encoded = bodies(self.batch.events)
+
+    def act(self, desk: Desk) -> None:
+        """See Member."""
+        if desk.find(self.run) is not None:
+            self.answer = None
+            return
+        entry = RunEntry(self.run, self.started, self.input_hash)
+        rows = entry.append(self.batch, self.encoded, now=desk.now)
+        desk.create(entry, rows, self.batch)
+        self.answer = entry.row()
+
+
+class Append(Member):
+    """Append a batch; answers Appended."""
+
+    __slots__ = ("batch", "encoded", "run")
+
+    def __init__(self, run: RunKey, batch: Batch) -> None:
+        super().__init__()
+        self.run, self.batch = run, batch
+        self.encoded = bodies(batch.events)
+
+    def act(self, desk: Desk) -> None:
+        """See Member."""
+        entry = desk.entry(self.run)
+        try:
+            recorded = desk.append(entry, self.batch, self.encoded)
+        except SeqMismatch:
+            desk.later(lambda: self._compare(desk, entry))
+        else:
+            self.answer = Appended(recorded, entry.head.copy())
+
+    def _compare(self, desk: Desk, entry: RunEntry) -> None:
+        after = self.batch.after or 0
+        tail = desk.tail(entry, after)
+        own = tuple(event for event in tail if event.append_id == self.batch.append_id)
+        if own:
+            self.answer = Appended(own, entry.head.copy())
+        else:
+            self.error = desk.conflict(entry, after, tail)
+
+
+class Claim(Member):
+    """Claim a run for an owner; answers the lease, or None."""
+
+    __slots__ = ("owner", "run", "ttl_ms")
+
+    def __init__(self, run: RunKey, owner: str, ttl_ms: int) -> None:
+        super().__init__()
+        self.run, self.owner, self.ttl_ms = run, owner, ttl_ms
+
+    def act(self, desk: Desk) -> None:
+        """See Member."""
+        entry = desk.entry(self.run)
+        if self._held(desk, entry):
+            self.answer = None
+            return
+        desk.locks.hold(self.owner)
+        self.answer = entry.claim(self.owner, until=desk.now + self.ttl_ms * 1000)
+        if self.answer is not None:
+            desk.change(entry)
+
+    def _held(self, desk: Desk, entry: RunEntry) -> bool:
+        """Whether a live worker has it: locked, and not seen standing still past its lease."""
+        if entry.owner in ("", self.owner) or desk.locks.gone(entry.owner):
+            return False
+        hold = (entry.owner, entry.head.epoch, entry.lease_until)
+        still_s = desk.watch.unchanged_s(entry.id, hold)
+        return entry.lease_until > desk.now or still_s * 1000 < self.ttl_ms
+
+
+class Renew(Member):
+    """Extend leases; answers those that were lost. The writer puts these first."""
+
+    __slots__ = ("leases", "owner", "ttl_ms")
+
+    def __init__(self, owner: str, leases: Sequence[Lease], ttl_ms: int) -> None:
+        super().__init__()
+        self.owner, self.leases, self.ttl_ms = owner, list(leases), ttl_ms
+
+    def act(self, desk: Desk) -> None:
+        """See Member."""
+        mine = [lease for lease in self.leases if lease.owner == self.owner]
+        renewed = desk.renew(self.owner, mine, desk.now + self.ttl_ms * 1000)
+        self.answer = [lease for lease in self.leases if self._lost(desk, lease, renewed)]
+
+    def _lost(self, desk: Desk, lease: Lease, renewed: set[RunKey]) -> bool:
+        if lease.owner == self.owner and lease.run in renewed:
+            return False
+        entry = desk.find(lease.run)
+        return entry is None or lease.owner != self.owner or not entry.keeps(lease)
+
+
+class Park(Member):
+    """Release a run until a time or until somebody appends to it."""
+
+    __slots__ = ("after", "lease", "reason", "waiting_on", "wake_at")
+
+    def __init__(
+        self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str
+    ) -> None:
+        super().__init__()
+        self.lease, self.after, self.wake_at = lease, after, wake_at
+        self.waiting_on, self.reason = waiting_on, reason
+
+    def act(self, desk: Desk) -> None:
+        """See Member."""
+        entry = desk.entry(self.lease.run)
+        try:
+            entry.park(
+                self.lease, after=self.after, wake_at=self.wake_at,
+                waiting_on=self.waiting_on, reason=self.reason,
+            )  # fmt: skip
+        except SeqMismatch:
+            desk.later(lambda: self._refuse(desk, entry))
+        else:
+            desk.change(entry)
+
+    def _refuse(self, desk: Desk, entry: RunEntry) -> None:
+        self.error = desk.conflict(entry, self.after, desk.tail(entry, self.after))
+
+
+class Wait(Member):
+    """Wait for an event with position > `after`; answers the last position."""
+
+    __slots__ = ("after",)
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+
+class Touched(Member):
+    """Wait for work from outside a claim; answers its runs."""
+
+    __slots__ = ()
+
+
+class Ask(Member):
+    """Ask a reading thread: `question` gets its connection."""
+
+    __slots__ = ("question",)
+
+    def __init__(self, question: Callable[[apsw.Connection], Any]) -> None:
+        super().__init__()
+        self.question = question
+
+
+class Open(Member):
+    """Wait until the store is open."""
+
+    __slots__ = ()
+
+
+class Close(Member):
+    """End the thread when everything before this is done."""
+
+    __slots__ = ()
+
+
+def answer(members: Sequence[Member]) -> None:
+    """Wake the callers from another thread: one call into each event loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[Member]] = {}
+    for member in members:
+        loops.setdefault(member.loop, []).append(member)
+    for loop, waiting in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: whoever waited there is gone
+            loop.call_soon_threadsafe(_resolve, waiting)
+
+
+def fail(members: Sequence[Member], error: BaseException) -> None:
+    """Give each caller its own copy of an error."""
+    for member in members:
+        member.error = copy.copy(error)
+        member.error.__cause__ = error.__cause__
+    answer(members)
+
+
+def _resolve(members: list[Member]) -> None:
+    for member in members:
+        if member.future.done():
+            continue
+        if member.error is not None:
+            member.future.set_exception(member.error)
+        else:
+            member.future.set_result(member.answer)

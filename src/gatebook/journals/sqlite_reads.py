@@ -1,0 +1,221 @@
+"""What readers ask of a SQLite store: functions of one connection, each one query or snapshot.
+
+Statements are constants, values are bound. Nothing here writes. All rows are fetched before any
+is decoded: a statement that an error leaves open would pin its connection to an old snapshot.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from gatebook.errors import JournalCorrupt, RunNotFound
+from gatebook.journals.entry import RunEntry
+from gatebook.journals.sqlite_locks import Hold
+from gatebook.kernel.events import attach, decode
+from gatebook.kernel.state import Head
+from gatebook.ports import Recorded, RunKey, RunQuery, RunRow
+
+_COLUMNS = (
+    "id, tenant, run_id, program, kind, definition, input_hash, head, owner, lease_until,"
+    " wake_at, waiting_on, parked_reason, labels, created, updated"
+)
+_RUN = f"SELECT {_COLUMNS} FROM runs WHERE tenant = ? AND run_id = ?"
+_RUNS = f"""
+SELECT {_COLUMNS} FROM runs
+WHERE tenant = ?1
+  AND (?2 = '[]' OR status IN (SELECT value FROM json_each(?2)))
+  AND (?3 = '' OR program = ?3)
+  AND substr(run_id, 1, length(?4)) = ?4
+  AND (?5 IS NULL OR created >= ?5)
+  AND NOT EXISTS (
+    SELECT 1 FROM json_each(?6) AS wanted WHERE NOT EXISTS (
+      SELECT 1 FROM json_each(runs.labels) AS label
+      WHERE label.key = wanted.key AND label.value = wanted.value))
+ORDER BY id DESC LIMIT ?7
+"""
+_ANCHOR = "SELECT id, seq FROM runs WHERE tenant = ? AND run_id = ?"
+_EVENTS = """
+SELECT position, seq, append_id, hash, body FROM events
+WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?
+"""
+_BODIES = """
+SELECT r.seq, b.body FROM blob_refs AS r LEFT JOIN blobs AS b USING (tenant, digest)
+WHERE r.run = ? AND r.seq > ?
+"""
+_RAW = "SELECT seq, prev_hash, hash, body FROM events WHERE run = ? ORDER BY seq"
+_TAIL = """
+SELECT r.run_id, e.position, e.seq, e.append_id, e.hash, e.body, ref.seq IS NOT NULL, b.body
+FROM events AS e CROSS JOIN runs AS r ON r.id = e.run
+LEFT JOIN blob_refs AS ref ON ref.run = e.run AND ref.seq = e.seq
+LEFT JOIN blobs AS b ON b.tenant = ref.tenant AND b.digest = ref.digest
+WHERE e.position > ? AND r.tenant = ? ORDER BY e.position LIMIT ?
+"""
+_HELD = """
+SELECT id, tenant, run_id, program, owner, epoch, lease_until, updated
+FROM runs WHERE owner <> ''
+"""
+_DUE = """
+SELECT wake_at, id, run_id FROM runs
+WHERE wake_at <= ?1 AND wake_at IS NOT NULL AND owner = '' AND parked_reason = ''
+  AND tenant = ?2 AND program IN (SELECT value FROM json_each(?3))
+ORDER BY wake_at, id LIMIT ?4
+"""
+_TOUCHED = """
+SELECT DISTINCT r.tenant, r.run_id FROM events AS e CROSS JOIN runs AS r ON r.id = e.run
+WHERE e.position > ? AND e.position <= ? AND e.epoch = 0
+"""
+_LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
+_AT = "SELECT append_id FROM events WHERE position = ?"
+
+_head = msgspec.json.Decoder(Head)
+_labels = msgspec.json.Decoder(dict[str, str])
+_encode = msgspec.json.encode
+
+
+def _all(connection: apsw.Connection, statement: str, values: Any = ()) -> list[Any]:
+    return connection.execute(statement, values).fetchall()
+
+
+def find(connection: apsw.Connection, run: RunKey) -> RunEntry | None:
+    """Return a run's entry, None when this tenant has no such run."""
+    columns = connection.execute(_RUN, run).get
+    return None if columns is None else RunEntry.of(_row(columns[1:]), columns[0])
+
+
+def row(connection: apsw.Connection, run: RunKey) -> RunRow:
+    """Return a run's row."""
+    columns = connection.execute(_RUN, run).get
+    if columns is None:
+        raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
+    return _row(columns[1:])
+
+
+def _row(columns: Sequence[Any]) -> RunRow:
+    (tenant, run_id, program, kind, definition, input_hash, head, owner, lease_until, wake_at,
+     waiting_on, parked_reason, labels, created, updated) = columns  # fmt: skip
+    key = RunKey(tenant, run_id)
+    try:
+        known, tags = _head.decode(head), _labels.decode(labels)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise JournalCorrupt("E_HEAD_INVALID", run=key.id, detail=str(exc)) from exc
+    return RunRow(
+        run=key, program=program, program_kind=kind, definition=definition,
+        input_hash=input_hash, head=known, owner=owner, lease_until=lease_until,
+        wake_at=wake_at, waiting_on=waiting_on, parked_reason=parked_reason, labels=tags,
+        created=created, updated=updated,
+    )  # fmt: skip
+
+
+def runs(connection: apsw.Connection, tenant: str, query: RunQuery) -> list[RunRow]:
+    """Return the matching runs, newest first."""
+    values = (
+        tenant, _text(query.statuses), query.program, query.id_prefix, query.since,
+        _text(query.labels), query.limit,
+    )  # fmt: skip
+    return [_row(columns[1:]) for columns in _all(connection, _RUNS, values)]
+
+
+def _text(value: object) -> str:
+    return _encode(value).decode()
+
+
+def read(connection: apsw.Connection, run: RunKey, after: int, limit: int | None) -> list[Recorded]:
+    """Return a run's events with seq > `after`; a full read must reach the row's anchor.
+
+    Raises:
+        RunNotFound: this tenant has no such run.
+        JournalCorrupt: a gap, a seq twice, a cut tail, or an event that does not read.
+    """
+    connection.execute("BEGIN")
+    try:
+        anchor = connection.execute(_ANCHOR, run).get
+        if anchor is None:
+            raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
+        id, want = anchor
+        found = events(connection, id, run, after=after, limit=limit)
+    finally:
+        connection.execute("COMMIT")
+    last = found[-1].seq if found else after
+    if limit is None and (last < want or (found and last > want)):
+        raise JournalCorrupt("E_JOURNAL_TRUNCATED", run=run.id, got=last, want=str(want))
+    return found
+
+
+def events(
+    connection: apsw.Connection, id: int, run: RunKey, *, after: int, limit: int | None = None
+) -> list[Recorded]:
+    """Return events of one run by its integer id, with contiguous seqs from `after` + 1."""
+    apart = dict(_all(connection, _BODIES, (id, after)))
+    found = []
+    expected = after
+    limit = -1 if limit is None else limit
+    rows = _all(connection, _EVENTS, (id, after, limit))
+    for position, seq, append_id, hash, stored in rows:
+        expected += 1
+        if seq != expected:
+            code = "E_JOURNAL_GAP" if seq > expected else "E_JOURNAL_DUPLICATE"
+            raise JournalCorrupt(code, run=run.id, seq=min(seq, expected))
+        body = stored
+        if apart and seq in apart:
+            body = attach(stored, apart[seq], run=run.id, seq=seq)
+        event = decode(body, run=run.id, seq=seq)
+        found.append(Recorded(run, seq, position, append_id, hash, event))
+    return found
+
+
+def raw(connection: apsw.Connection, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:
+    """Return (seq, prev_hash, hash, stored body) of a run's events, unchecked."""
+    anchor = connection.execute(_ANCHOR, run).get
+    if anchor is None:
+        raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
+    return _all(connection, _RAW, anchor[:1])
+
+
+def tail(connection: apsw.Connection, tenant: str, after: int, limit: int) -> list[Recorded]:
+    """Return events of all the tenant's runs with position > `after`, in order."""
+    found = []
+    for columns in _all(connection, _TAIL, (after, tenant, limit)):
+        run_id, position, seq, append_id, hash, stored, apart, blob = columns
+        body = attach(stored, blob, run=run_id, seq=seq) if apart else stored
+        event = decode(body, run=run_id, seq=seq)
+        found.append(Recorded(RunKey(tenant, run_id), seq, position, append_id, hash, event))
+    return found
+
+
+def held(connection: apsw.Connection) -> list[tuple[int, RunKey, str, Hold, int]]:
+    """Return every run somebody holds: (id, run, program, hold, last change)."""
+    return [
+        (id, RunKey(tenant, run_id), program, (owner, epoch, until), updated)
+        for id, tenant, run_id, program, owner, epoch, until, updated in _all(connection, _HELD)
+    ]
+
+
+def due(
+    connection: apsw.Connection, tenant: str, programs: Iterable[str], now: int, limit: int
+) -> list[tuple[int, int, RunKey]]:
+    """Return (wake_at, id, run) of the runs nobody holds whose time has come."""
+    values = (now, tenant, _text(list(programs)), limit)
+    return [
+        (wake_at, id, RunKey(tenant, run_id))
+        for wake_at, id, run_id in _all(connection, _DUE, values)
+    ]
+
+
+def touched(connection: apsw.Connection, after: int, upto: int) -> frozenset[RunKey]:
+    """Return the runs that got an event from outside a claim in (`after`, `upto`]."""
+    rows = _all(connection, _TOUCHED, (after, upto))
+    return frozenset(RunKey(tenant, run_id) for tenant, run_id in rows)
+
+
+def is_there(connection: apsw.Connection, position: int, append_id: bytes) -> bool:
+    """Whether the event at a position is of that append."""
+    found = connection.execute(_AT, (position,)).get
+    return bool(found == append_id)
+
+
+def last_position(connection: apsw.Connection) -> int:
+    """Return the last position that was handed out."""
+    last = connection.execute(_LAST).get
+    return int(last or 0)
