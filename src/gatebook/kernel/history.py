@@ -1,0 +1,227 @@
+"""Reading a run's events back: a timeline for people, and what it cost.
+
+Pure. Knows events and the fold; must not know stores, programs or how anything is drawn.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.budget import METERS, NOTHING, Amount
+from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import (
+    ActionDenied,
+    ActionFailed,
+    ActionRequested,
+    ActionResolved,
+    ActionSucceeded,
+    ActionUnknown,
+    AnyEvent,
+    AttemptFailed,
+    AttemptStarted,
+    ErrorRecord,
+)
+from gatebook.kernel.messages import Usage
+from gatebook.kernel.state import Head
+
+RowKind = Literal["tool", "llm", "sleep", "signal"]
+RowStatus = Literal[
+    "running", "waiting", "backoff", "unknown", "succeeded", "failed", "denied", "cancelled"
+]
+
+
+class TimelineRow(msgspec.Struct, kw_only=True):
+    """One action as people see it. Times are microseconds UTC, None while it goes on.
+
+    Attributes:
+        seq: of its request or denial.
+        what: the tool, the route, the length of the sleep or the name of the signal.
+        attempts: how many started; 0 for a denied action.
+        charged: what its settled attempts count against the budget.
+        usage: what the provider reported for the answer.
+        error: why it was denied, failed, is unknown, or is being repeated.
+        code: the stable code of that error.
+        rule, verdict: what policy said.
+        resolved_by: who settled an unknown outcome, "" when nobody had to.
+    """
+
+    seq: int
+    address: str
+    kind: RowKind
+    what: str
+    status: RowStatus
+    effect: str
+    started: int
+    attempts: int = 1
+    ended: int | None = None
+    reserve: Amount = NOTHING
+    charged: Amount = NOTHING
+    usage: Usage | None = None
+    args: Raw | None = None
+    output: Raw | None = None
+    error: str = ""
+    code: str = ""
+    rule: str = ""
+    verdict: str = "allow"
+    resolved_by: str = ""
+
+    @property
+    def duration_us(self) -> int | None:
+        """Microseconds from request to outcome, None while there is none."""
+        return None if self.ended is None else self.ended - self.started
+
+    def _settle(self, spent: Amount | None) -> None:
+        self.charged += self.reserve if spent is None else spent
+        self.reserve = NOTHING
+
+    def _end(self, status: RowStatus, time: int) -> None:
+        self.status, self.ended = status, time
+        self.error = self.code = ""
+
+    def _blame(self, error: ErrorRecord | None) -> None:
+        if error is not None:
+            self.error, self.code = error.message, error.code
+
+    def follow(self, event: AnyEvent) -> None:
+        """Take in one more event of this action."""
+        match event:
+            case AttemptFailed():
+                self._settle(event.spent)
+                self.status = "backoff"
+                self._blame(event.error)
+            case AttemptStarted():
+                self._settle(None)
+                self.status, self.reserve = "running", event.reserve
+                self.attempts = event.attempt + 1
+            case ActionSucceeded():
+                self._settle(event.spent)
+                self._end("succeeded", event.time)
+                self.output, self.usage = event.output, event.usage
+            case ActionFailed():
+                self._settle(event.spent)
+                cancelled = event.error.code == "E_ACTION_CANCELLED"
+                self._end("cancelled" if cancelled else "failed", event.time)
+                self._blame(event.error)
+            case ActionUnknown():
+                self.status = "unknown"
+                self._blame(event.error)
+            case ActionResolved():
+                self._resolve(event)
+            case _:
+                pass
+
+    def _resolve(self, event: ActionResolved) -> None:
+        self._settle(None)
+        self.resolved_by = event.by or "somebody"
+        if event.resolution == "retry":
+            self.status = "backoff"
+        elif event.resolution == "succeeded":
+            self._end("succeeded", event.time)
+            self.output = event.output
+        else:
+            self._end("failed", event.time)
+            self._blame(event.error)
+
+
+def timeline(events: Iterable[AnyEvent]) -> list[TimelineRow]:
+    """Return one row per action, in the order they were requested or denied."""
+    rows: dict[str, TimelineRow] = {}
+    for seq, event in enumerate(events, start=1):
+        match event:
+            case ActionRequested() | ActionDenied():
+                rows[event.address] = _row(seq, event)
+            case _:
+                row_of = rows.get(getattr(event, "address", ""))
+                if row_of is not None:
+                    row_of.follow(event)
+    return list(rows.values())
+
+
+def _row(seq: int, event: ActionRequested | ActionDenied) -> TimelineRow:
+    action = event.action
+    row = TimelineRow(
+        seq=seq,
+        address=event.address,
+        kind=row_kind(action),
+        what=describe(action),
+        status="waiting" if isinstance(action, Sleep | WaitSignal) else "running",
+        effect="",
+        started=event.time,
+        args=action.args if isinstance(action, CallTool) else None,
+        rule=event.decision.rule,
+        verdict=event.decision.verdict,
+    )
+    if isinstance(event, ActionRequested):
+        row.effect, row.reserve = event.effect, event.reserve
+    else:
+        row.attempts = 0
+        row._end("denied", event.time)
+        row._blame(event.error)
+    return row
+
+
+def row_kind(action: Action) -> RowKind:
+    """Return the short word for an action's kind."""
+    match action:
+        case CallTool():
+            return "tool"
+        case CallLLM():
+            return "llm"
+        case Sleep():
+            return "sleep"
+        case WaitSignal():
+            return "signal"
+
+
+class Meter(msgspec.Struct, frozen=True):
+    """One budget meter: what is spent, what is held for attempts in flight, and the limit."""
+
+    name: str
+    spent: int
+    reserved: int
+    limit: int | None
+
+
+def totals(head: Head) -> list[Meter]:
+    """Return the budget meters of a run, limited or not."""
+    return [
+        Meter(m, getattr(head.spent, m), getattr(head.reserved, m), getattr(head.limits, m))
+        for m in METERS
+    ]
+
+
+class Cost(msgspec.Struct, kw_only=True):
+    """What all calls of one tool or model came to. Tokens are None where nobody reported any."""
+
+    what: str
+    kind: RowKind
+    calls: int = 0
+    attempts: int = 0
+    tokens: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    duration_us: int = 0
+
+
+def costs(rows: Iterable[TimelineRow]) -> list[Cost]:
+    """Return what each tool and model came to, in order of first use; waits cost nothing."""
+    found: dict[tuple[str, str], Cost] = {}
+    for row in rows:
+        if row.attempts == 0 or row.kind not in ("tool", "llm"):
+            continue
+        key = (row.kind, row.what)
+        cost = found.setdefault(key, Cost(what=row.what, kind=row.kind))
+        cost.calls += 1
+        cost.attempts += row.attempts
+        cost.tokens += row.charged.llm_tokens
+        cost.duration_us += row.duration_us or 0
+        if row.usage is not None:
+            cost.input_tokens = _plus(cost.input_tokens, row.usage.input_tokens)
+            cost.output_tokens = _plus(cost.output_tokens, row.usage.output_tokens)
+    return list(found.values())
+
+
+def _plus(total: int | None, more: int | None) -> int | None:
+    return total if more is None else (total or 0) + more
