@@ -209,6 +209,16 @@ class _Untitled(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        """Drop the pattern of decimals as text: it differs between releases of pydantic.
+
+        A tool's digest should not change with them, and model providers refuse look-aheads.
+        """
+        found = super().decimal_schema(schema)
+        for option in found.get("anyOf", ()):
+            option.pop("pattern", None)
+        return found
+
 
 def _no_json(tool: str, what: str, exc: Exception) -> Exception:
     reason = str(exc).partition("\n")[0]
