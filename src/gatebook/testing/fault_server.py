@@ -11,7 +11,7 @@ import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -186,33 +186,24 @@ class _ClientLeft(Exception):
     """The client closed its side while a play was on."""
 
 
-@dataclass
 class FaultServer:
     """Serve plays on a free loopback port: `async with FaultServer(play, ...) as server`.
 
     Attributes:
-        plays: one for each request in turn, the last for all others; or a function of the
-            request that returns its play.
         requests: everything that arrived, in order.
         connections: how many connections were ever opened.
         open_connections: how many are open now.
         hangups: how many requests the client left before their play had ended.
     """
 
-    plays: tuple[Play, ...] | Callable[[Received], Play]
-    requests: list[Received] = field(default_factory=list)
-    connections: int = 0
-    open_connections: int = 0
-    hangups: int = 0
-
-    def __init__(self, *plays: Play | Callable[[Received], Play]) -> None:
-        """Take the plays, or one function that chooses them."""
-        first = plays[0]
-        self.plays = plays if isinstance(first, Play) else first  # type: ignore[assignment]
-        self.requests = []
+    def __init__(self, *plays: Play, choose: Callable[[Received], Play] | None = None) -> None:
+        """Take one play for each request in turn (the last for all others), or a chooser."""
+        self.requests: list[Received] = []
         self.connections = self.open_connections = self.hangups = 0
+        self._plays = plays
+        self._choose = choose
         self._changed = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
 
     @property
@@ -240,9 +231,9 @@ class FaultServer:
         """Stop listening and drop every connection."""
         assert self._server is not None
         self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._writers)
         await self._server.wait_closed()
 
     async def until(self, what: Callable[["FaultServer"], bool], *, timeout_s: float = 5) -> None:
@@ -257,7 +248,7 @@ class FaultServer:
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        self._writers[task] = writer
         self.connections += 1
         await self._count(open_connections=1)
         try:
@@ -269,15 +260,14 @@ class FaultServer:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            self._tasks.discard(task)
+            del self._writers[task]
             writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await asyncio.shield(self._count(open_connections=-1))
+            await self._count(open_connections=-1)
 
     def _next(self, received: Received) -> Play:
-        if callable(self.plays):
-            return self.plays(received)
-        return self.plays[min(self.count, len(self.plays)) - 1]
+        if self._choose is not None:
+            return self._choose(received)
+        return self._plays[min(self.count, len(self._plays)) - 1]
 
     async def _count(self, *, open_connections: int = 0, hangups: int = 0) -> None:
         async with self._changed:

@@ -1,0 +1,230 @@
+"""Chat completions over raw HTTP: the reference adapter, for OpenAI and all that speak like it.
+
+One call is one request: it never retries and never sleeps. It knows connections, deadlines and
+keys; the wire format is `chat_wire` and `chat_answer`, what an error means is `kernel.classify`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from gatebook.errors import ConfigError, ProviderError
+from gatebook.kernel.classify import classify_exception, classify_response, malformed, request_id
+from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse
+from gatebook.kernel.stream import StreamMachine
+from gatebook.providers.chat_answer import AnswerReader
+from gatebook.providers.chat_stream import ChatStream, Sent
+from gatebook.providers.chat_wire import request_body, tool_names
+from gatebook.providers.transport import close_within, read_body, timed_out, without_key
+
+if TYPE_CHECKING:
+    import httpx2
+
+MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
+MAX_ERROR_BODY = 64 * 1024
+ERROR_BODY_S = 5.0  # an error is told by its status if its body does not come
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """How one server strays from the protocol.
+
+    Attributes:
+        max_tokens_field: where the output limit goes; OpenAI's own models want
+            `max_completion_tokens`, most others know `max_tokens` only.
+        headers: sent with every request; not for secrets, which belong in the key.
+    """
+
+    max_tokens_field: str = "max_tokens"
+    headers: dict[str, str] = {}
+
+
+OPENAI = Dialect(max_tokens_field="max_completion_tokens")
+
+
+class OpenAICompatible:
+    """A provider behind `base_url`/chat/completions.
+
+    The key may be a function, asked before every request, so that it can be rotated. It is never
+    shown: not in `repr`, not in errors, even when the server repeats it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | Callable[[], str] | None = None,
+        *,
+        name: str = "openai",
+        capabilities: Capabilities | None = None,
+        dialect: Dialect | None = None,
+        max_connections: int = 100,
+    ) -> None:
+        """Describe an endpoint; nothing is opened before the first call.
+
+        Raises:
+            ConfigError: E_CONFIG, the base URL is not http or https, or holds a password.
+        """
+        self.base_url = _checked_url(base_url)
+        self.name = name
+        self.capabilities = capabilities or Capabilities()
+        self.dialect = dialect or (OPENAI if "//api.openai.com" in base_url else Dialect())
+        self.max_connections = max_connections
+        self._api_key = api_key
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = (
+            WeakKeyDictionary()
+        )
+
+    def __repr__(self) -> str:
+        """Show the endpoint, never the key."""
+        return f"OpenAICompatible({self.base_url!r}, name={self.name!r})"
+
+    def stream(self, request: ChatRequest, call: Call) -> ChatStream:
+        """Return one streamed attempt: `async with` it, then iterate. Raises ProviderError only."""
+
+        async def send(deadline: float) -> Sent:
+            return await self._send(request, call, deadline=deadline, stream=True)
+
+        return ChatStream(send, request.timeouts, self.capabilities.terminal)
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Make one blocking attempt. Raises ProviderError only."""
+        deadline = asyncio.get_running_loop().time() + request.timeouts.total_ms / 1000
+        sent = await self._send(request, call, deadline=deadline, stream=False)
+        try:
+            body = await read_body(sent.response, MAX_BODY, deadline)
+            return self._read_whole(request, sent, body)
+        except ProviderError as error:
+            raise without_key(error, sent.key) from error.__cause__
+        finally:
+            await close_within(sent.response.aclose())
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; the provider can be used again."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def _key(self) -> str:
+        """Return the key of this moment, "" for none."""
+        try:
+            key = self._api_key() if callable(self._api_key) else self._api_key or ""
+        except Exception as exc:  # noqa: BLE001 - a user's function may raise anything
+            raise _no_key(f"the key function raised {type(exc).__name__}") from None
+        key = key.strip()
+        if not (key.isascii() and key.isprintable()):
+            raise _no_key("the key has a character that no HTTP header may hold")
+        return key
+
+    async def _send(
+        self, request: ChatRequest, call: Call, *, deadline: float, stream: bool
+    ) -> Sent:
+        """Send the request; return when its 200 has come. Anything else is closed and raised."""
+        names, key = tool_names(request), self._key()
+        content = request_body(
+            request,
+            names,
+            capabilities=self.capabilities,
+            max_tokens_field=self.dialect.max_tokens_field,
+            stream=stream,
+        )
+        headers = {
+            **self.dialect.headers,
+            "content-type": "application/json",
+            "accept": "text/event-stream" if stream else "application/json",
+            "idempotency-key": call.idempotency_key,
+        }
+        if stream:
+            headers["accept-encoding"] = "identity"  # a compressor would hold deltas back
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        try:
+            response = await self._post(content, headers, request.timeouts.connect_ms, deadline)
+            if response.status_code != 200:
+                raise await _refusal(response, deadline)
+        except ProviderError as error:
+            raise without_key(error, key) from error.__cause__
+        return Sent(response, names, key)
+
+    async def _post(
+        self, content: bytes, headers: dict[str, str], connect_ms: int, deadline: float
+    ) -> "httpx2.Response":
+        import httpx2
+
+        connect_s = connect_ms / 1000
+        limits = httpx2.Timeout(None, connect=connect_s, pool=connect_s)
+        url = f"{self.base_url}/chat/completions"
+        try:
+            client = self._client()
+            message = client.build_request(
+                "POST", url, content=content, headers=headers, timeout=limits
+            )
+            async with asyncio.timeout_at(deadline):
+                return await client.send(message, stream=True)
+        except TimeoutError as exc:
+            raise timed_out("no response came in time") from exc
+        except Exception as exc:
+            raise classify_exception(exc) from exc
+
+    def _client(self) -> "httpx2.AsyncClient":
+        """Return the client of the running loop: a connection belongs to the loop it began in."""
+        import httpx2
+
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            limits = httpx2.Limits(
+                max_connections=self.max_connections,
+                max_keepalive_connections=self.max_connections,
+            )
+            client = self._clients[loop] = httpx2.AsyncClient(limits=limits, follow_redirects=False)
+        return client
+
+    def _read_whole(self, request: ChatRequest, sent: Sent, body: bytes) -> ChatResponse:
+        served_as = request_id(sent.response.headers)
+        answer = AnswerReader(sent.names, request_id=served_as)
+        machine = StreamMachine(must_call=request.must_call)
+        machine.open()
+        for event in answer.read(body):
+            machine.feed(event)
+        if not answer.finished:
+            raise malformed("the answer has no finished choice", request_id=served_as)
+        for event in answer.end():
+            machine.feed(event)
+        return machine.response
+
+
+async def _refusal(response: "httpx2.Response", deadline: float) -> ProviderError:
+    """Return what a response that is no 200 means, and close it."""
+    now = asyncio.get_running_loop().time()
+    try:
+        body = await read_body(response, MAX_ERROR_BODY, min(deadline, now + ERROR_BODY_S))
+    except ProviderError:
+        body = b""  # the status says enough
+    finally:
+        await close_within(response.aclose())
+    return classify_response(response.status_code, response.headers, body, now=time.time())
+
+
+def _no_key(what: str) -> ProviderError:
+    return ProviderError(what, kind="permanent", category="auth", phase="pool")
+
+
+def _checked_url(base_url: str) -> str:
+    scheme, separator, rest = base_url.partition("://")
+    detail = ""
+    if not separator or scheme.lower() not in ("http", "https") or not rest:
+        detail = "it does not begin with http:// or https://"
+    elif "@" in rest.partition("/")[0]:
+        detail = "it holds a user name or password"
+    if detail:
+        raise ConfigError(
+            "E_CONFIG",
+            name="base_url",
+            path="the provider",
+            detail=detail,
+            fix="write for example https://api.openai.com/v1, and pass the key as api_key=",
+        )
+    return base_url.rstrip("/")

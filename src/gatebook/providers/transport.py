@@ -1,0 +1,128 @@
+"""What raw-HTTP adapters share: bounded closing, bounded bodies, deadlines, no keys in errors."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from gatebook.errors import ProviderError
+from gatebook.kernel.classify import classify_exception, malformed
+
+if TYPE_CHECKING:
+    import httpx2
+
+CLOSE_S = 1.0
+KEY_SHOWN = "[key]"
+
+_closing: set[asyncio.Task[None]] = set()  # keeps what is being closed from being collected
+
+
+async def close_within(work: Coroutine[Any, Any, None], bound_s: float = CLOSE_S) -> None:
+    """Finish `work` even when the caller is cancelled, once or twice; wait at most `bound_s`."""
+    task = asyncio.create_task(_quietly(work))
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    await asyncio.wait({task}, timeout=bound_s)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(Exception):  # a connection that cannot be closed is gone already
+        await work
+
+
+def timed_out(what: str, *, in_stream: bool = False) -> ProviderError:
+    """Return the error for a deadline that passed."""
+    return ProviderError(
+        what, kind="transient", category="timeout", phase="read", in_stream=in_stream
+    )
+
+
+def without_key(error: ProviderError, key: str) -> ProviderError:
+    """Return the error without the key: servers like to repeat a key that they refuse."""
+    if key and key in error.message:
+        error.message = error.message.replace(key, KEY_SHOWN)
+    return error
+
+
+async def read_body(response: "httpx2.Response", limit: int, deadline: float) -> bytes:
+    """Return the body of a response.
+
+    Raises:
+        ProviderError: it has more than `limit` bytes, came too late, or broke off.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout_at(deadline):
+            async for piece in response.aiter_bytes():
+                size += len(piece)
+                if size > limit:
+                    raise malformed(f"the body has more than {limit} bytes")
+                pieces.append(piece)
+    except TimeoutError as exc:
+        raise timed_out("the answer was not whole in time") from exc
+    except ProviderError:
+        raise
+    except Exception as exc:
+        raise classify_exception(exc) from exc
+    return b"".join(pieces)
+
+
+class ReadTimer:
+    """A deadline for many short waits of one task, with one timer for all of them.
+
+    `asyncio.timeout` around each chunk costs a fifth of the whole streaming time: most chunks
+    are there already and nothing waits.
+    """
+
+    def __init__(self, limit: float) -> None:
+        """Begin with this deadline (loop time); no timer runs before the first wait."""
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._handle: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._expired = False
+
+    async def next(self, parts: AsyncIterator[bytes]) -> bytes | None:
+        """Return the next part, or None at the end.
+
+        Raises:
+            TimeoutError: the deadline passed while waiting.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting, self._cancelling = task, task.cancelling()
+        if self._handle is None:
+            self._handle = self._loop.call_at(self._limit, self._look)
+        try:
+            return await anext(parts, None)
+        except asyncio.CancelledError:
+            if self._expired and task.uncancel() <= self._cancelling:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._waiting = None
+
+    def until(self, limit: float) -> None:
+        """Set another deadline for the waits that follow; cheap, so do it as often as you like."""
+        self._limit = limit
+        if self._handle is not None and self._handle.when() > limit:
+            self.stop()
+
+    def stop(self) -> None:
+        """Drop the timer."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _look(self) -> None:
+        """End the wait if its deadline has passed, else look again at the deadline."""
+        self._handle = None
+        if self._waiting is None:
+            return
+        if self._loop.time() < self._limit:
+            self._handle = self._loop.call_at(self._limit, self._look)
+        else:
+            self._expired = True
+            self._waiting.cancel()
