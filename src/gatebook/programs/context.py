@@ -104,7 +104,7 @@ class WorkflowContext:
 
     def random(self) -> float:
         """Return the next number in [0, 1) of this branch, the same on every replay."""
-        return int(self._draw("random")[:14], 16) / 2**56
+        return int(self._draw("random")[:13], 16) / 2**52
 
     def uuid(self) -> str:
         """Return the next UUID (version 8) of this branch, the same on every replay."""
@@ -264,7 +264,10 @@ class WorkflowContext:
             raise InvalidInput("E_SIGNAL_NAME", value=name)
         limit = None if timeout is None else sleep_ms(timeout)
         contract: Contract[Any] = Contract(
-            Any if type is None else type, code="E_SIGNAL_TYPE", name=name
+            Any if type is None else type,
+            code="E_SIGNAL_TYPE",
+            name=name,
+            program=self._scheduler.program,
         )
         return SignalAct(self._scheduler, WaitSignal(name, limit), contract)
 

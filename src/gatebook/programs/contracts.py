@@ -5,7 +5,7 @@ Knows types and canonical JSON; the error code to refuse with is told by whoever
 
 import inspect
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from gatebook.errors import ConfigError, InvalidInput
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
+Mode = Literal["validation", "serialization"]
 
 UNTYPED = (Any, inspect.Parameter.empty, inspect.Signature.empty)
 
@@ -33,15 +34,15 @@ class Contract(Generic[T]):
 
     @cached_property
     def _adapter(self) -> "TypeAdapter[T]":
-        from pydantic import PydanticUserError, TypeAdapter
+        from pydantic import PydanticUserError
 
         try:
-            return TypeAdapter(self._annotation)
+            return _adapter_of(self._annotation)
         except (PydanticUserError, NameError, TypeError, ValueError, RuntimeError) as exc:
             raise self._undeclarable(exc) from exc
 
-    def schema(self, mode: Literal["validation", "serialization"] = "validation") -> Any:
-        """Return the JSON Schema as plain JSON; {} where any JSON fits.
+    def schema(self, mode: Mode = "validation") -> Any:
+        """Return the JSON Schema as plain JSON, not to be changed; {} where any JSON fits.
 
         Raises:
             ConfigError: E_PROGRAM_DECLARATION when the type cannot be JSON.
@@ -53,7 +54,7 @@ class Contract(Generic[T]):
         from pydantic import PydanticUserError
 
         try:
-            return self._adapter.json_schema(mode=mode)
+            return _schema_of(self._adapter, mode)
         except PydanticUserError as exc:
             raise self._undeclarable(exc) from exc
 
@@ -70,13 +71,7 @@ class Contract(Generic[T]):
             data = self._dump(value)
         if self._annotation is str:
             return self._text(data)
-        from pydantic import ValidationError
-
-        try:
-            found = self._adapter.validate_json(data, strict=True, by_alias=True, by_name=True)
-        except ValidationError as exc:
-            raise self._unfit(exc) from exc
-        return self._dump(found)
+        return self._dump(self._validate(data, strict=True))
 
     def encode(self, value: T) -> bytes:
         """Return canonical JSON of a value of this type, which `decode` reads."""
@@ -85,7 +80,7 @@ class Contract(Generic[T]):
         if self._annotation is str:
             return self._text(self._canonical(value))
         data = self._dump(value)
-        self.decode(data)
+        self._validate(data, strict=True)
         return data
 
     def decode(self, data: bytes) -> T:
@@ -94,12 +89,7 @@ class Contract(Generic[T]):
             return cast(T, plain(data))
         if self._annotation is str:
             return cast(T, plain(self._text(data)))
-        from pydantic import ValidationError
-
-        try:
-            return self._adapter.validate_json(data, by_alias=True, by_name=True)
-        except ValidationError as exc:
-            raise self._unfit(exc) from exc
+        return self._validate(data, strict=False)
 
     def read(self, text: str) -> bytes:
         """Return canonical JSON of what a model wrote: text as it is, or JSON of this type."""
@@ -126,6 +116,14 @@ class Contract(Generic[T]):
             raise self._refused(str(exc).partition("\n")[0]) from exc
         return self._canonical(written)
 
+    def _validate(self, data: bytes, *, strict: bool) -> T:
+        from pydantic import ValidationError
+
+        try:
+            return self._adapter.validate_json(data, strict=strict, by_alias=True, by_name=True)
+        except ValidationError as exc:
+            raise self._unfit(exc) from exc
+
     def _text(self, data: bytes) -> bytes:
         if data[:1] != b'"':
             raise self._refused("it is not text")
@@ -147,6 +145,27 @@ class Contract(Generic[T]):
             fix="use JSON types, Decimal, datetime, enums, dataclasses or pydantic models, "
             "defined at module level",
         )
+
+
+def _adapter_of(annotation: Any) -> "TypeAdapter[Any]":
+    """Return pydantic's adapter; shared for classes, where equal means the same."""
+    if isinstance(annotation, type):
+        return _adapter_of_class(annotation)
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(annotation)
+
+
+@lru_cache(maxsize=256)
+def _adapter_of_class(annotation: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(annotation)
+
+
+@lru_cache(maxsize=256)
+def _schema_of(adapter: "TypeAdapter[Any]", mode: Mode) -> Any:
+    return adapter.json_schema(mode=mode)
 
 
 def arguments(args: Mapping[str, Any], *, what: str) -> bytes:

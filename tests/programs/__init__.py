@@ -1,0 +1,1 @@
+"""Tests of programs: agents and workflows stepped with outcomes, no runtime involved."""

@@ -1,0 +1,328 @@
+"""How workflows fail: failed actions, their own exceptions, and what they must not await."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gatebook.errors import (
+    ActionDenied,
+    ActionError,
+    ConfigError,
+    Diverged,
+    ProviderError,
+    RateLimited,
+)
+from gatebook.kernel.events import ErrorRecord
+from gatebook.ports import Outcome
+from gatebook.programs import WorkflowContext
+from tests.programs.play import (
+    begin,
+    denied,
+    failed,
+    failure,
+    flow,
+    ok,
+    output,
+    read,
+    started,
+    write,
+)
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        (ErrorRecord("E_ACTION", "m", "transient", retry_after_ms=5), "Transient"),
+        (ErrorRecord("E_ACTION", "m", "rate_limited", retry_after_ms=5), "RateLimited"),
+        (ErrorRecord("E_ACTION_TIMEOUT", "m"), "Permanent"),
+        (ErrorRecord("E_TOOL_RETRY", "m"), "ToolRetry"),
+        (
+            ErrorRecord("E_PROVIDER", "m", "transient", "server", 7, 503, "partial"),
+            "ProviderError",
+        ),
+    ],
+)
+def test_a_failed_action_raises_what_its_record_says(record: ErrorRecord, kind: str) -> None:
+    """User code handles errors by class and code; the record must come back whole."""
+    seen: list[ActionError] = []
+
+    async def f(ctx: WorkflowContext) -> None:
+        try:
+            await ctx.call_tool(read)
+        except ActionError as exc:
+            seen.append(exc)
+            raise
+
+    stepper, _ = begin(flow(f))
+    end = stepper.step([failed("0", record)])
+
+    assert type(seen[0]).__name__ == kind
+    assert (seen[0].code, seen[0].retry_after_ms) == (record.code, record.retry_after_ms)
+    assert failure(end).error == record
+
+
+def test_a_denied_action_can_be_handled() -> None:
+    """A denial is an outcome the program sees, not the end of the run."""
+
+    async def f(ctx: WorkflowContext) -> str:
+        try:
+            await ctx.call_tool(write)
+        except ActionDenied as exc:
+            return exc.code
+        return ""
+
+    stepper, _ = begin(flow(f))
+
+    assert output(stepper.step([denied("0")])) == "E_POLICY_DENIED"
+
+
+def test_an_uncaught_denial_ends_the_run_as_denied() -> None:
+    """`RunDenied` tells the caller to look at policy or budget, not at the code."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        await ctx.call_tool(write)
+
+    stepper, _ = begin(flow(f))
+    end = failure(stepper.step([denied("0", "E_BUDGET", "too much")]))
+
+    assert (end.denied, end.error) == (True, ErrorRecord("E_BUDGET", "too much"))
+
+
+def test_an_exception_of_the_workflow_fails_the_run() -> None:
+    """The record has the type and text; a stack trace may hold secrets and paths."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        raise LookupError("no such page")
+
+    end = failure(begin(flow(f))[1])
+
+    assert end.error.code == "E_WORKFLOW"
+    assert "LookupError: no such page" in end.error.message
+    assert "Traceback" not in end.error.message
+
+
+def test_an_exception_without_readable_text_fails_the_run_all_the_same() -> None:
+    """A user's __str__ may raise; the run must still end."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    async def f(ctx: WorkflowContext) -> None:
+        raise Mute
+
+    assert "Mute" in failure(begin(flow(f))[1]).error.message
+
+
+def test_exiting_in_a_workflow_fails_the_run() -> None:
+    """A program must not end the process that drives other runs."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        raise SystemExit(3)
+
+    assert "SystemExit: 3" in failure(begin(flow(f))[1]).error.message
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_the_trouble_of_the_process_is_not_the_runs(error: type[BaseException]) -> None:
+    """Ctrl-C or a full memory says nothing of the run: it is driven again later."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        raise error
+
+    stepper = flow(f).begin(started())
+
+    with pytest.raises(error):
+        stepper.step(())
+
+
+def test_awaiting_a_foreign_thing_is_refused() -> None:
+    """What is not an action would not be journaled, so it cannot be awaited."""
+
+    class Foreign:
+        def __await__(self) -> Any:
+            yield "something"
+
+    async def f(ctx: WorkflowContext) -> None:
+        await Foreign()
+
+    end = failure(begin(flow(f))[1])
+
+    assert end.error.code == "E_WORKFLOW_AWAIT"
+    assert "builtins.str" in end.error.message
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_awaiting_asyncio_is_refused(seconds: int) -> None:
+    """`asyncio.sleep` is the most common mistake; the error names the way out."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        await asyncio.sleep(seconds)
+
+    end = failure(begin(flow(f))[1])
+
+    assert end.error.code == "E_WORKFLOW_AWAIT"
+
+
+def test_awaiting_a_future_of_a_running_loop_is_refused() -> None:
+    """Even where a loop runs, its futures are none of the journal's."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def scenario() -> str:
+        return failure(begin(flow(f))[1]).error.message
+
+    assert "_asyncio.Future" in asyncio.run(scenario())
+
+
+def test_a_refused_await_can_be_seen_by_the_code_that_did_it() -> None:
+    """The error is raised at the await, so the traceback shows the line."""
+
+    async def f(ctx: WorkflowContext) -> str:
+        try:
+            await asyncio.sleep(0)
+        except ConfigError as exc:
+            return exc.code
+        return ""
+
+    assert output(begin(flow(f))[1]) == "E_WORKFLOW_AWAIT"
+
+
+def test_awaiting_twice_is_refused() -> None:
+    """The second await would be another action at another address."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        once = ctx.sleep(0)
+        await once
+        await once
+
+    stepper, _ = begin(flow(f))
+
+    assert "a second time" in failure(stepper.step([ok("0")])).error.message
+
+
+def test_the_awaitable_of_another_run_is_refused() -> None:
+    """A ctx kept from another run would act under that run's addresses."""
+    kept: list[WorkflowContext] = []
+
+    async def f(ctx: WorkflowContext) -> None:
+        kept.append(ctx)
+        await kept[0].sleep(0)
+
+    begin(flow(f))
+
+    assert "of another run" in failure(begin(flow(f))[1]).error.message
+
+
+def test_gathering_something_else_is_refused() -> None:
+    """The coroutine beside it is closed, so that Python does not warn of it."""
+
+    async def helper(ctx: WorkflowContext) -> None:
+        await ctx.sleep(0)
+
+    async def f(ctx: Any) -> None:
+        await ctx.gather(helper(ctx), 3)
+
+    assert failure(begin(flow(f))[1]).error.code == "E_WORKFLOW_AWAIT"
+
+
+def test_a_forgotten_await_fails_the_run() -> None:
+    """An effect that silently never happened is the worst outcome."""
+
+    async def f(ctx: WorkflowContext) -> str:
+        ctx.call_tool(write)
+        return "done"
+
+    end = failure(begin(flow(f))[1])
+
+    assert end.error.code == "E_WORKFLOW_UNAWAITED"
+    assert "ctx.call_tool(write, ...)" in end.error.message
+
+
+def test_an_outcome_nobody_asked_for_is_a_divergence() -> None:
+    """The code is not the code that wrote this journal."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        await ctx.sleep(0)
+
+    stepper, _ = begin(flow(f))
+
+    with pytest.raises(Diverged, match="E_NONDETERMINISM"):
+        stepper.step([ok("7", seq=12)])
+
+
+def test_closing_runs_finally_blocks_with_actions_refused() -> None:
+    """A parked run is let go of: its clean-up may tidy memory, and must not act."""
+    seen: list[str] = []
+
+    async def branch(ctx: WorkflowContext, name: str) -> None:
+        try:
+            await ctx.sleep(9)
+        finally:
+            seen.append(name)
+            ctx.log.info("lost")
+            await ctx.call_tool(write)
+            seen.append("acted")
+
+    async def f(ctx: WorkflowContext) -> None:
+        try:
+            await ctx.gather(branch(ctx, "a"), branch(ctx, "b"))
+        except Exception:  # noqa: BLE001  even this must not see the end
+            seen.append("caught")
+
+    stepper, _ = begin(flow(f))
+    stepper.close()
+
+    assert seen == ["b", "a"]
+
+
+def test_no_outcome_is_folded_after_the_end() -> None:
+    """One batch may hold outcomes that came after the one that ended the run."""
+
+    async def f(ctx: WorkflowContext) -> int:
+        await ctx.sleep(0)
+        return 1
+
+    stepper, _ = begin(flow(f))
+
+    assert output(stepper.step([ok("0"), ok("1")])) == 1
+
+
+def test_provider_errors_keep_what_they_know() -> None:
+    """A workflow may choose another model by the category of the failure."""
+
+    async def f(ctx: WorkflowContext) -> list[Any]:
+        try:
+            await ctx.call_llm("a:b", "hi")
+        except ProviderError as exc:
+            return [exc.category, exc.kind, exc.fields["status"]]
+        return []
+
+    stepper, _ = begin(flow(f))
+    record = ErrorRecord("E_PROVIDER", "m", "transient", "overloaded", None, 529)
+
+    assert output(stepper.step([failed("0", record)])) == ["overloaded", "transient", 529]
+
+
+def test_a_user_may_raise_action_errors() -> None:
+    """A workflow ends with an error of its own choice and code."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        raise RateLimited("later", retry_after_ms=9)
+
+    error = failure(begin(flow(f))[1]).error
+
+    assert error == ErrorRecord("E_ACTION", "later", "rate_limited", retry_after_ms=9)
+
+
+def test_an_outcome_without_a_record_still_raises() -> None:
+    """A resolution by a person may carry no error."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        await ctx.call_tool(read)
+
+    stepper, _ = begin(flow(f))
+
+    assert failure(stepper.step([Outcome("0", "failed", 1, 1)])).error.code == "E_ACTION"
