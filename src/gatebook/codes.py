@@ -204,6 +204,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "policy denied {tool}: {detail}",
         "change the policy or drop the action: an approval cannot lift a deny",
     ),
+    "E_POLICY_SHAPE": (
+        "policy= is {value}, which decides nothing",
+        "pass an object with authorize(action, context), such as AllowDeclared()",
+    ),
+    "E_LABEL": ("a label is {value}", "labels are texts by text: labels={{'team': 'desk'}}"),
     "E_POLICY_LIST": ("{name} of a policy holds {value}", "pass a list of names"),
     "E_ARGS_SECRET": (
         "the arguments of {tool} hold what looks like a secret ({detail})",

@@ -76,24 +76,30 @@ def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequeste
 
 def decide_again(
     address: str, action: Action, attempt: int, grounds: Grounds
-) -> tuple[Amount, DecisionRecord | None]:
+) -> tuple[Amount, ErrorRecord | None]:
     """Decide about a further attempt of a requested action, under the policy in force now.
 
-    Returns (reservation, None) when it may start, else (nothing, the denying decision). A modify
+    Returns (reservation, None) when it may start, else (nothing, why not). A modify
     is a deny here: the action's bytes are fixed by its request.
     """
     try:
         spec, effect = _spec(action, grounds)
         context = _context(grounds, address, action, effect, attempt)
         decision = _ask_policy(action, context, grounds)
-        if decision.verdict == "modify" and isinstance(action, CallTool):
-            if decision.args is not None and bytes(decision.args) == bytes(action.args):
-                decision = Decision.allow(rule=decision.rule)
-        if decision.verdict != "allow":
+        if decision.verdict != "allow" and not _modifies_nothing(decision, action):
             raise _denied(action, decision)
         return _reserve(action, _deadline_ms(action, spec, grounds), grounds), None
     except _Refused as refused:
-        return NOTHING, refused.decision
+        return NOTHING, refused.error
+
+
+def _modifies_nothing(decision: Decision, action: Action) -> bool:
+    return (
+        decision.verdict == "modify"
+        and isinstance(action, CallTool)
+        and decision.args is not None
+        and bytes(decision.args) == bytes(action.args)
+    )
 
 
 class _Refused(Exception):
@@ -154,6 +160,8 @@ def _spec(action: Action, grounds: Grounds) -> tuple[ToolSpec | None, Effect]:
 
 
 def _validated(action: Action, grounds: Grounds) -> Action:
+    if isinstance(action, CallLLM):
+        return _clean_prompt(action, grounds)
     if not isinstance(action, CallTool):
         return action
     given = bytes(action.args)
@@ -163,11 +171,22 @@ def _validated(action: Action, grounds: Grounds) -> Action:
         raise _refused(action, exc) from exc
     clean = grounds.redactor.json(final)
     if clean != final:
-        kinds = sorted({m.split("]")[0] for m in clean.decode().split("[redacted:")[1:]})
-        refused = msgspec.structs.replace(action, args=Raw(clean))
-        detail = ", ".join(kinds)
-        raise _refused(refused, GatebookError("E_ARGS_SECRET", tool=action.tool, detail=detail))
+        raise _secret(msgspec.structs.replace(action, args=Raw(clean)), clean)
     return action if final == given else msgspec.structs.replace(action, args=Raw(final))
+
+
+def _clean_prompt(action: CallLLM, grounds: Grounds) -> CallLLM:
+    data = msgspec.json.encode(action, order="deterministic")
+    clean = grounds.redactor.json(data)
+    if clean != data:
+        raise _secret(msgspec.json.decode(clean, type=CallLLM), clean)
+    return action
+
+
+def _secret(action: CallTool | CallLLM, clean: bytes) -> "_Refused":
+    kinds = sorted({part.split("]")[0] for part in clean.decode().split("[redacted:")[1:]})
+    error = GatebookError("E_ARGS_SECRET", tool=describe(action), detail=", ".join(kinds))
+    return _refused(action, error)
 
 
 def _context(

@@ -34,9 +34,13 @@ KEY_NAMES = frozenset({
 
 
 class Redactor:
-    """Cuts known secrets out of JSON bytes and texts. Stateless after construction."""
+    """Cuts known secrets out of JSON bytes and texts."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Take these as the registered secrets from now on."""
         known = sorted({s for s in secrets if len(s) >= MIN_SECRET}, key=len, reverse=True)
         escaped = {json.dumps(s)[1:-1] for s in known} | set(known)
         parts = ["(?P<registered>" + "|".join(map(re.escape, sorted(escaped, key=len)[::-1])) + ")"]

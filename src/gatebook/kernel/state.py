@@ -94,6 +94,7 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True):
         due: when the next thing is due (microseconds UTC): a sleep's end, a wait's timeout, a
             back-off's end; None when only an outcome can move it.
         lost: how many attempts died with their worker.
+        epoch: of the worker that started the last attempt.
     """
 
     phase: Phase = "started"
@@ -101,6 +102,7 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     reserve: Amount = NOTHING
     due: int | None = None
     lost: int = 0
+    epoch: int = 0
 
 
 class Head(msgspec.Struct, omit_defaults=True):
@@ -183,7 +185,7 @@ class Head(msgspec.Struct, omit_defaults=True):
                 due = event.time + ms * 1000
             case _:
                 due = None
-        self._reserve(event.address, Open(reserve=event.reserve, due=due))
+        self._reserve(event.address, Open(reserve=event.reserve, due=due, epoch=event.epoch))
 
     def _attempt_failed(self, event: AttemptFailed) -> None:
         entry = self._entry(event.address)
@@ -199,7 +201,8 @@ class Head(msgspec.Struct, omit_defaults=True):
             )
         self._settle(entry, None)  # a lost attempt is charged at its reservation
         lost = entry.lost + (event.cause == "recovery")
-        self._reserve(event.address, Open("started", event.attempt, event.reserve, None, lost))
+        entry = Open("started", event.attempt, event.reserve, None, lost, event.epoch)
+        self._reserve(event.address, entry)
 
     def _ended(self, event: ActionSucceeded | ActionFailed) -> None:
         self._settle(self._entry(event.address), event.spent)
@@ -333,6 +336,11 @@ class RunState:
         """Addresses of the actions that wait for a person's word."""
         return tuple(a for a, entry in self.head.open.items() if entry.phase == "unknown")
 
+    @property
+    def next_due(self) -> int | None:
+        """When time alone moves the run next (microseconds UTC), None when it never does."""
+        return min((e.due for e in self.head.open.values() if e.due is not None), default=None)
+
     def digest(self) -> str:
         """Return the digest of the whole state: equal for equal journals, on every machine."""
         facts = {
@@ -344,3 +352,21 @@ class RunState:
             "end": self.end,
         }
         return digest(msgspec.json.encode(facts, order="deterministic"))
+
+
+def waits_of(state: RunState) -> str:
+    """Return what a run is blocked on, for people: "resolve t1.0, signal go"."""
+    if state.head.status is Status.INTERRUPTED:
+        return "resume"
+    waits = []
+    for address, entry in state.head.open.items():
+        action = state.requests[address].action
+        if entry.phase == "unknown":
+            waits.append(f"resolve {address}")
+        elif isinstance(action, WaitSignal):
+            waits.append(f"signal {action.name}")
+        elif isinstance(action, Sleep):
+            waits.append(f"sleep {address}")
+        elif entry.phase == "backoff":
+            waits.append(f"retry {address}")
+    return ", ".join(waits)

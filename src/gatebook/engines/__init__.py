@@ -1,0 +1,1 @@
+"""Who keeps runs moving: engines carry wake-ups only; the journal stays the truth."""

@@ -1,0 +1,108 @@
+"""The local engine: drives the due runs of one store from this process.
+
+Woken by appends, by timers of parked runs and, as the fallback for every lost wake-up, by looking
+for due runs at least every second.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from gatebook.errors import GatebookError
+from gatebook.ports import Clock, Drive, Engine, Journal, Parked, RunKey
+
+POLL_S = 1.0  # how late a lost wake-up can be
+CONCURRENCY = 256  # runs driven at once by one worker
+
+_log = logging.getLogger(__name__)
+
+
+class LocalEngine(Engine):
+    """Calls `drive` for due runs of the given programs, many at once, one at a time per run."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        tenant: str,
+        programs: Callable[[], Sequence[str]],
+        clock: Clock,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
+        self._journal = journal
+        self._tenant = tenant
+        self._programs = programs
+        self._clock = clock
+        self._slots = asyncio.Semaphore(concurrency)
+        self._drive: Drive | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._active: set[RunKey] = set()
+        self._timers: dict[RunKey, asyncio.Task[None]] = {}
+
+    async def serve(self, drive: Drive) -> None:
+        """Drive runs until cancelled; runs in flight are the caller's to stop first."""
+        self._drive = drive
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._listen(), name="gatebook-listen")
+            group.create_task(self._look(), name="gatebook-look")
+
+    def wake(self, run: RunKey) -> None:
+        """Drive a run now, or tell the driver it has that there is news."""
+        if self._group is not None:
+            self._cancel_timer(run)
+            self._group.create_task(self._run(run), name=f"gatebook-drive {run.id}")
+
+    async def _run(self, run: RunKey) -> None:
+        assert self._drive is not None
+        try:
+            if run in self._active:
+                await self._drive(run)  # tells the driver that has it; takes no slot
+                return
+            self._active.add(run)
+            try:
+                async with self._slots:
+                    parked = await self._drive(run)
+            finally:
+                self._active.discard(run)
+        except GatebookError as exc:
+            _log.warning("run %s is not driven: %s", run.id, exc, extra={"run": run.id})
+            return
+        if parked.state == "waiting" and parked.wake_at is not None:
+            self._wake_at(run, parked)
+
+    def _wake_at(self, run: RunKey, parked: Parked) -> None:
+        assert parked.wake_at is not None and self._group is not None  # noqa: PT018
+        delay_s = (parked.wake_at - self._journal.now()) / 1e6
+        self._cancel_timer(run)
+        self._timers[run] = self._group.create_task(self._later(run, delay_s))
+
+    def _cancel_timer(self, run: RunKey) -> None:
+        timer = self._timers.pop(run, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def _later(self, run: RunKey, delay_s: float) -> None:
+        await self._clock.sleep(delay_s)
+        self._timers.pop(run, None)
+        self.wake(run)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                for run in await self._journal.touched():
+                    if run.tenant == self._tenant:
+                        self.wake(run)
+            except GatebookError as exc:
+                _log.warning("the store does not tell what changed: %s", exc)
+                await self._clock.sleep(POLL_S)
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                names = list(self._programs())
+                for run in await self._journal.due(self._tenant, programs=names):
+                    self.wake(run)
+            except GatebookError as exc:
+                _log.warning("the store does not tell what is due: %s", exc)
+            await self._clock.sleep(POLL_S)

@@ -1,0 +1,163 @@
+"""The attempts in flight of one run: their tasks, deadlines and ends.
+
+An attempt that outlives its deadline is told to stop; one that does not stop is given up after a
+grace and its end is what a timeout means for its effect class. Its task is left alone: Python
+cannot kill it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gatebook.errors import GatebookError, Transient
+from gatebook.kernel.actions import CallTool, describe
+from gatebook.kernel.codec import plain
+from gatebook.kernel.events import ActionRequested
+from gatebook.kernel.state import RunState
+from gatebook.ports import Lease, Want
+from gatebook.runtime.executor import Ended, Permit
+from gatebook.runtime.services import Services
+
+if TYPE_CHECKING:
+    from gatebook.runtime.planner import Planner
+
+GRACE_S = 5.0  # for an attempt that was told to stop
+
+_log = logging.getLogger(__name__)
+
+
+class _Flight:
+    """One attempt in flight."""
+
+    __slots__ = ("permit", "task", "timer")
+
+    def __init__(self, permit: Permit) -> None:
+        self.permit = permit
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Attempts:
+    """What a driver has started.
+
+    Attributes:
+        ended: ends that are not recorded yet: address -> (attempt, how).
+        launched: every (address, attempt) that was ever started here.
+        fenced: the lease was found lost before an effect; nothing more may start.
+    """
+
+    def __init__(self, lease: Lease, services: Services, *, on_end: Callable[[], None]) -> None:
+        self._lease = lease
+        self._services = services
+        self._on_end = on_end
+        self._flights: dict[str, _Flight] = {}
+        self.ended: dict[str, tuple[int, Ended]] = {}
+        self.launched: set[tuple[str, int]] = set()
+        self.fenced = False
+
+    @property
+    def running(self) -> set[str]:
+        """Addresses with an attempt in flight."""
+        return set(self._flights)
+
+    def launch(
+        self, request: ActionRequested, attempt: int, want: Want, planner: "Planner"
+    ) -> None:
+        """Start an attempt whose request is committed."""
+        address = request.address
+        self.launched.add((address, attempt))
+        services = self._services
+        permit = Permit(request, attempt, self._lease, lambda: services.fresh(self._lease))
+        flight = self._flights[address] = _Flight(permit)
+        flight.task = asyncio.create_task(
+            self._perform(flight, want, planner), name=f"{self._lease.run.id}/{address}"
+        )
+        if request.timeout_ms is not None:
+            services.expect_silence(request.timeout_ms / 1000)
+            loop = asyncio.get_running_loop()
+            flight.timer = loop.call_later(request.timeout_ms / 1000, self._expire, flight)
+
+    async def _perform(self, flight: _Flight, want: Want, planner: "Planner") -> None:
+        if not await self._services.hold(self._lease):
+            self.fenced = True
+            self._on_end()
+            return
+        action = flight.permit.request.action
+        tool = planner.program.tools.get(action.tool) if isinstance(action, CallTool) else None
+        started = planner.started
+        context: Any = plain(started.context)
+        ended = await self._services.executor.perform(
+            flight.permit, want, tool, nonce=started.nonce, context=context
+        )
+        self._end(flight, ended)
+
+    def _end(self, flight: _Flight, ended: Ended) -> None:
+        address = flight.permit.request.address
+        if self._flights.get(address) is not flight:
+            return  # given up before
+        del self._flights[address]
+        if flight.timer is not None:
+            flight.timer.cancel()
+        self.ended[address] = (flight.permit.attempt, ended)
+        self._on_end()
+
+    def _expire(self, flight: _Flight) -> None:
+        flight.permit.timed_out = True
+        self._tell_to_stop(flight)
+
+    def _tell_to_stop(self, flight: _Flight) -> None:
+        if flight.task is not None:
+            flight.task.cancel()
+        if flight.timer is not None:
+            flight.timer.cancel()
+        loop = asyncio.get_running_loop()
+        flight.timer = loop.call_later(GRACE_S, self._give_up, flight)
+
+    def _give_up(self, flight: _Flight) -> None:
+        request = flight.permit.request
+        name = describe(request.action)
+        _log.warning("%s does not stop; it is given up", name, extra={"run": self._lease.run.id})
+        error = GatebookError("E_ACTION_TIMEOUT", tool=name, limit=request.timeout_ms)
+        self._end(flight, Ended(error=Transient(str(error), code=error.code), doubtful=True))
+
+    def cancel(self) -> None:
+        """Tell every attempt in flight to stop; each ends within the grace."""
+        for flight in self._flights.values():
+            if not flight.permit.cancelled:
+                flight.permit.cancelled = True
+                self._tell_to_stop(flight)
+
+    def forget_recorded(self, state: RunState) -> BaseException | None:
+        """Drop ends that the journal holds now; return an exit that a tool asked for."""
+        leave: BaseException | None = None
+        for address, (attempt, ended) in list(self.ended.items()):
+            entry = state.head.open.get(address)
+            if entry is None or entry.attempt != attempt or entry.phase != "started":
+                del self.ended[address]
+                leave = leave or ended.leave
+        return leave
+
+    async def finish(self) -> list[tuple[str, int, Ended]]:
+        """Let `at_most_once` attempts end by themselves, stop the others, return all ends."""
+        for flight in list(self._flights.values()):
+            if flight.permit.request.effect != "at_most_once":
+                flight.permit.cancelled = True
+                self._tell_to_stop(flight)
+        tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+        return [(address, attempt, ended) for address, (attempt, ended) in self.ended.items()]
+
+    async def close(self) -> None:
+        """Stop what still runs; nothing of it is recorded, recovery will find it open."""
+        tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+        for flight in self._flights.values():
+            flight.permit.cancelled = True
+            if flight.timer is not None:
+                flight.timer.cancel()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=GRACE_S)
+        self._flights.clear()

@@ -1,0 +1,244 @@
+"""The client: start, read and steer runs. What a web process needs; it drives nothing."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypeVar
+
+from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict, RunDenied
+from gatebook.kernel.budget import Budget
+from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id, digest
+from gatebook.kernel.events import RunStarted
+from gatebook.kernel.policy import (
+    Decision,
+    Policy,
+    PolicyContext,
+    policy_budget,
+    policy_digest,
+    policy_name,
+)
+from gatebook.kernel.redact import Redactor
+from gatebook.ports import DEFAULT_TENANT, Clock, Journal, Program, RunKey, RunQuery, RunRow
+from gatebook.runtime.clock import SystemClock
+from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.ids import new_nonce, new_run_id
+from gatebook.runtime.subscriptions import Hub
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Client:
+    """A door to one store. Use it as `async with Client(...) as client`.
+
+    Args:
+        store: a location ("sqlite:///runs.db", ":memory:") or a Journal; None is the default
+            store, the one the command line uses.
+        tenant: whose runs these are; another tenant's runs are not found.
+        policy: decides whether runs may start; without one nothing may.
+        secrets: values to cut out of everything that is stored or shown.
+    """
+
+    def __init__(
+        self,
+        store: str | Journal | None = None,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        policy: Policy | None = None,
+        secrets: Iterable[str] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self.tenant = tenant
+        self.policy = policy
+        self.clock: Clock = clock or SystemClock()
+        self.hub = Hub()
+        self.redactor = Redactor(secrets)
+        self._store = store
+        self._journal: Journal | None = None
+        self._programs: dict[str, Program[Any, Any]] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the store. Raises ConfigError E_STORE_*."""
+        journal = self._store
+        if journal is None:
+            from gatebook.runtime.settings import default_store_url
+
+            journal = default_store_url()
+        if isinstance(journal, str):
+            from gatebook.journals import open_journal
+
+            journal = open_journal(journal)
+        await journal.open()
+        self._journal = journal
+
+    async def close(self) -> None:
+        """Close the store."""
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            await journal.close()
+
+    @property
+    def journal(self) -> Journal:
+        """The open store. Raises ConfigError E_RUNTIME_CLOSED outside `async with`."""
+        if self._journal is None:
+            raise ConfigError("E_RUNTIME_CLOSED")
+        return self._journal
+
+    def handle(self, run_id: str, program: Program[Any, Out] | None = None) -> RunHandle[Out]:
+        """Return a handle on a run started anywhere; the program gives it its output type."""
+        key = RunKey(self.tenant, check_run_id(run_id))
+        return RunHandle(self, key, program)
+
+    async def runs(self, query: RunQuery | None = None) -> list[RunRow]:
+        """Return this tenant's runs, newest first."""
+        return await self.journal.runs(self.tenant, query or RunQuery())
+
+    def touched(self, run: RunKey) -> None:
+        """Somebody appended to a run here: wake its readers (and its driver, in a Runtime)."""
+        self.hub.changed(run)
+
+    # ---- start ----
+
+    async def start(
+        self,
+        program: Program[In, Out],
+        value: In,
+        *,
+        run_id: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        budget: Budget | None = None,
+    ) -> RunHandle[Out]:
+        """Start a run, or return the one that this id and input already started.
+
+        The checks run in one order and leave nothing behind when one fails: journal, content,
+        policy, definition, provider, start policy, register.
+
+        Args:
+            value: the program's input.
+            run_id: the caller's id; the same id and input is the same run.
+            context: plain JSON for tools, journaled.
+            labels: texts to find and group runs by.
+            budget: limits of this run; the smallest of all that apply wins.
+
+        Raises:
+            InvalidInput: the id, input, context or labels are refused.
+            ConfigError: E_POLICY_MISSING, a bad definition, an unknown provider, a missing key.
+            RunDenied: the policy refuses the start.
+            RunConflict: the id is taken by another program or input.
+        """
+        journal = self.journal
+        key = RunKey(self.tenant, new_run_id() if run_id is None else check_run_id(run_id))
+        given, facts = self._content(program, value, context, labels)
+        policy = self._given_policy()
+        definition = self._definition(program)
+        self._check_providers(program)
+        limits = policy_budget(policy).limits.smallest((budget or Budget()).limits)
+        started = RunStarted(
+            program=program.name,
+            program_kind=program.kind,
+            definition=definition,
+            nonce=new_nonce(),
+            input=given,
+            context=facts,
+            policy=policy_digest(policy),
+            policy_name=policy_name(policy),
+            limits=limits,
+            labels=dict(labels or {}),
+        )
+        self._authorize_start(policy, program, value, started, key)
+        input_hash = digest(program.name, bytes(given))
+        row = await journal.create(key, started, input_hash=input_hash)
+        if row is None:
+            await self._same_run(key, program, input_hash)
+        self._programs.setdefault(program.name, program)
+        self.touched(key)
+        return RunHandle(self, key, program)
+
+    def _content(
+        self,
+        program: Program[Any, Any],
+        value: Any,
+        context: Mapping[str, Any] | None,
+        labels: Mapping[str, str] | None,
+    ) -> tuple[Raw, Raw]:
+        given = self.redactor.raw(Raw(program.accept(value)))
+        if context is not None and not isinstance(context, Mapping):
+            raise InvalidInput("E_CONTEXT", detail=f"it is a {type(context).__name__}")
+        facts = NULL
+        if context is not None:
+            facts = self.redactor.raw(Raw(canonical(dict(context), what="context")))
+        for name, text in (labels or {}).items():
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise InvalidInput("E_LABEL", value=name if not isinstance(name, str) else text)
+        return given, facts
+
+    def _given_policy(self) -> Policy:
+        if self.policy is None:
+            raise ConfigError("E_POLICY_MISSING")
+        if not callable(getattr(self.policy, "authorize", None)):
+            raise ConfigError("E_POLICY_SHAPE", value=self.policy)
+        return self.policy
+
+    def _definition(self, program: Program[Any, Any]) -> str:
+        known = self._programs.get(program.name)
+        if known is not None and known is not program and known.digest != program.digest:
+            raise ConfigError("E_PROGRAM_DUPLICATE", program=program.name)
+        for tool in program.tools.values():
+            _ = tool.spec  # a tool that cannot be declared stops the run here
+        return program.digest
+
+    def _check_providers(self, program: Program[Any, Any]) -> None:
+        """Check that the declared routes can be answered; a plain client asks no provider."""
+
+    def _authorize_start(
+        self,
+        policy: Policy,
+        program: Program[Any, Any],
+        value: Any,
+        started: RunStarted,
+        key: RunKey,
+    ) -> None:
+        decide = getattr(policy, "start", None)
+        if decide is None:
+            return
+        context = PolicyContext(
+            run_id=key.id,
+            tenant=key.tenant,
+            program=program.name,
+            address="",
+            tools=frozenset(program.tools),
+            models=frozenset(program.models),
+            limits=started.limits,
+            labels=started.labels,
+        )
+        try:
+            decision: Any = decide(program.name, value, context)
+        except Exception as exc:
+            error = GatebookError("E_POLICY_ERROR", detail=type(exc).__name__)
+            raise _start_denied(key, str(error)) from exc
+        if type(decision) is not Decision:
+            raise _start_denied(key, str(GatebookError("E_POLICY_DECISION", value=decision)))
+        if decision.verdict != "allow":
+            raise _start_denied(key, decision.reason or f"the policy answered {decision.verdict}")
+
+    async def _same_run(self, key: RunKey, program: Program[Any, Any], input_hash: str) -> None:
+        row = await self.journal.row(key)
+        if row.program != program.name:
+            what, has, asked = "program", row.program, program.name
+        elif row.input_hash != input_hash:
+            what, has, asked = "input", row.input_hash[:12], input_hash[:12]
+        else:
+            return
+        raise RunConflict("E_RUN_CONFLICT", run=key.id, what=what, has=has, asked=asked)
+
+
+def _start_denied(key: RunKey, reason: str) -> RunDenied:
+    return RunDenied(
+        "E_RUN_DENIED", run=key.id, detail=reason, fix="change the policy or the input"
+    )

@@ -1,0 +1,329 @@
+"""The driver: advance one claimed run until it is over or blocked.
+
+plan -> append -> start what the append allowed -> wait -> plan. One append is in flight at a
+time; effects start only after their request is committed; what cannot be appended is thrown
+away and rebuilt from the journal.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from gatebook.errors import (
+    CommitUnknown,
+    Conflict,
+    Diverged,
+    Fenced,
+    GatebookError,
+    IntegrityError,
+    InvalidInput,
+    StoreError,
+)
+from gatebook.kernel.actions import CallLLM, CallTool
+from gatebook.kernel.append import Batch, BudgetShort
+from gatebook.kernel.codec import Raw, canonical
+from gatebook.kernel.events import (
+    ActionFailed,
+    ActionSucceeded,
+    ActionUnknown,
+    AnyEvent,
+    AttemptFailed,
+    DefinitionChanged,
+    Note,
+)
+from gatebook.kernel.state import RunState, waits_of
+from gatebook.ports import Lease, Parked
+from gatebook.runtime.attempts import Attempts
+from gatebook.runtime.planner import Planner
+from gatebook.runtime.redrive import Redrive, final_args
+from gatebook.runtime.services import Services
+
+LINGER_S = 2.0  # a wait this short is sat out in memory; a longer one frees the run
+UNREACHABLE = ("E_STORE_FULL", "E_STORE_IO", "E_STORE_BUSY")  # may pass; nothing was written
+STORE_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)  # between tries while a store does not answer
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_OUTCOMES = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
+
+
+class Driver:
+    """Drives one run under one lease."""
+
+    def __init__(self, lease: Lease, services: Services) -> None:
+        self._lease = lease
+        self._services = services
+        self._journal = services.journal
+        self._woken = asyncio.Event()
+        self._touched = False
+        self._stopping = False
+        self._attempts = Attempts(lease, services, on_end=self._woken.set)
+        self._planner: Planner | None = None
+
+    def poke(self) -> None:
+        """Tell the driver that somebody appended to its run."""
+        self._touched = True
+        self._woken.set()
+
+    @property
+    def touched(self) -> bool:
+        """Whether somebody appended after the driver looked last."""
+        return self._touched
+
+    def stop(self) -> None:
+        """Make the driver record what has happened, start nothing more, and let the run go."""
+        self._stopping = True
+        self._woken.set()
+
+    async def drive(self) -> Parked:
+        """Advance the run; return what it is blocked on.
+
+        Raises:
+            StoreError: the store does not answer; the lease lapses and the run is taken up again.
+            SystemExit, KeyboardInterrupt: a tool raised it; its end is recorded.
+        """
+        try:
+            return await self._loop()
+        except Fenced:
+            await self._note_late_outcomes()
+            return Parked("busy")
+        except (Diverged, IntegrityError) as exc:
+            return await self._halt(exc)
+        finally:
+            await self._attempts.close()
+            if self._planner is not None:
+                self._planner.redrive.close()
+
+    async def _loop(self) -> Parked:
+        planner = await self._load()
+        if planner is None:
+            return Parked("waiting")
+        while True:
+            if self._touched:
+                self._touched = False
+                await self._catch_up(planner)
+            self._woken.clear()
+            if not await self._advance(planner):
+                fresh = await self._load()
+                if fresh is None:
+                    return Parked("waiting")
+                planner = fresh
+                continue
+            if planner.state.end is not None:
+                return Parked("over")
+            if planner.more or self._attempts.ended or self._touched:
+                continue
+            if self._attempts.fenced:
+                raise Fenced(
+                    "E_FENCED", run=self._lease.run.id, current="?", epoch=self._lease.epoch
+                )
+            parked = await self._wait(planner)
+            if parked is not None:
+                return parked
+
+    # ---- where the run stands ----
+
+    async def _load(self) -> Planner | None:
+        """Fold the journal and bring the program to where it stands; None when it may not go on."""
+        run = self._lease.run
+        recorded = await self._patiently(lambda: self._journal.read(run))
+        started = recorded[0].event
+        program = self._services.programs[started.program]  # type: ignore[union-attr]
+        if self._planner is not None:
+            self._planner.redrive.close()
+        stepper = program.begin(started)  # type: ignore[arg-type]
+        redrive = Redrive(stepper, final_args(program.tools))
+        planner = Planner(
+            RunState(),
+            redrive,
+            services=self._services,
+            program=program,
+            lease=self._lease,
+            started=started,  # type: ignore[arg-type]
+        )
+        self._planner = planner
+        state = planner.state
+        for each in recorded:
+            planner.fold(each)
+        if state.definition != program.digest and state.end is None:
+            if self._services.on_definition_change != "adopt":
+                await self._refuse_definition(state, program.name, program.digest)
+                return None
+            change = DefinitionChanged(before=state.definition, after=program.digest)
+            await self._commit(planner, [change], after=state.head.seq)
+            return await self._load()
+        return planner
+
+    async def _refuse_definition(self, state: RunState, program: str, digest: str) -> None:
+        error = GatebookError(
+            "E_DEFINITION_CHANGED",
+            program=program,
+            run=self._lease.run.id,
+            has=state.definition[:12],
+            want=digest[:12],
+        )
+        _log.warning("%s", error, extra={"run": self._lease.run.id})
+        await self._journal.park(
+            self._lease,
+            after=state.head.seq,
+            wake_at=None,
+            waiting_on=str(error),
+            reason="definition",
+        )
+
+    async def _catch_up(self, planner: Planner) -> None:
+        run, seq = self._lease.run, planner.state.head.seq
+        for each in await self._patiently(lambda: self._journal.read(run, after=seq)):
+            planner.fold(each)
+
+    # ---- one round ----
+
+    async def _advance(self, planner: Planner) -> bool:
+        """Plan, append, start; False when the plan was refused and must be made again."""
+        seq = planner.state.head.seq
+        now = max(self._journal.now(), planner.state.head.time)
+        events = planner.plan(
+            now,
+            self._attempts.ended,
+            self._attempts.running,
+            self._attempts.launched,
+            quiet=self._stopping,
+        )
+        if events and not await self._commit(planner, events, after=seq, time=now):
+            return False
+        leave = self._attempts.forget_recorded(planner.state)
+        if leave is not None:
+            raise leave
+        self._start(planner)
+        if planner.abandon:
+            self._attempts.cancel()
+        return True
+
+    async def _commit(
+        self, planner: Planner, events: Sequence[AnyEvent], *, after: int, time: int | None = None
+    ) -> bool:
+        run = self._lease.run
+        batch = Batch(
+            events=tuple(events),
+            append_id=os.urandom(8),
+            epoch=self._lease.epoch,
+            after=after,
+            time=time,
+        )
+        try:
+            appended = await self._patiently(lambda: self._journal.append(run, batch))
+        except (Conflict, CommitUnknown):
+            return False
+        except (BudgetShort, InvalidInput) as exc:
+            _log.info("append refused: %s", exc, extra={"run": run.id})
+            await self._commit_outcomes(events)
+            return False
+        self._services.hub.changed(run)
+        for event in events:
+            if isinstance(event, ActionSucceeded | ActionFailed | ActionUnknown):
+                self._services.hub.settled(run, event.address)
+        return time is None or appended.head.time == time
+
+    async def _commit_outcomes(self, events: Sequence[AnyEvent]) -> None:
+        """Append what happened alone: a guard on a request must never lose an outcome."""
+        outcomes = tuple(event for event in events if isinstance(event, _OUTCOMES))
+        if outcomes and len(outcomes) < len(events):
+            run = self._lease.run
+            batch = Batch(events=outcomes, append_id=os.urandom(8), epoch=self._lease.epoch)
+            await self._patiently(lambda: self._journal.append(run, batch))
+
+    def _start(self, planner: Planner) -> None:
+        """Start every attempt that is committed under this lease and was not started yet."""
+        for address, entry in planner.state.head.open.items():
+            if entry.phase == "started" and entry.epoch == self._lease.epoch:
+                self._launch(planner, address)
+
+    def _launch(self, planner: Planner, address: str) -> None:
+        entry = planner.state.head.open.get(address)
+        request = planner.state.requests.get(address)
+        if entry is None or request is None or (address, entry.attempt) in self._attempts.launched:
+            return
+        if isinstance(request.action, CallTool | CallLLM):
+            want = planner.redrive.asked[address]
+            self._attempts.launch(request, entry.attempt, want, planner)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call the store, and again while it does not answer and the lease is good."""
+        for pause_s in STORE_PAUSES_S:
+            try:
+                return await call()
+            except (Conflict, Fenced, CommitUnknown):
+                raise
+            except StoreError as exc:
+                if exc.code not in UNREACHABLE or not self._services.fresh(self._lease):
+                    raise
+                _log.warning("%s", exc, extra={"run": self._lease.run.id})
+                await self._services.clock.sleep(pause_s)
+        return await call()
+
+    async def _wait(self, planner: Planner) -> Parked | None:
+        """Wait for news; park and return when nothing but time or people can move the run."""
+        due = planner.state.next_due
+        left_s = None if due is None else max(0.0, (due - self._journal.now()) / 1e6)
+        busy = bool(self._attempts.running)
+        if self._stopping and not busy:
+            return await self._park(planner, wake_at=self._journal.now())
+        if not busy and (left_s is None or left_s > LINGER_S):
+            return await self._park(planner, wake_at=due)
+        await self._sleep(left_s)
+        return None
+
+    async def _sleep(self, seconds: float | None) -> None:
+        if seconds is None:
+            await self._woken.wait()
+            return
+        timer = asyncio.ensure_future(self._services.clock.sleep(seconds))
+        timer.add_done_callback(lambda _: self._woken.set())
+        try:
+            await self._woken.wait()
+        finally:
+            timer.cancel()
+
+    async def _park(self, planner: Planner, *, wake_at: int | None) -> Parked | None:
+        waiting_on = waits_of(planner.state)
+        try:
+            await self._journal.park(
+                self._lease,
+                after=planner.state.head.seq,
+                wake_at=wake_at,
+                waiting_on=waiting_on,
+            )
+        except Conflict:
+            self._touched = True
+            return None
+        self._services.hub.changed(self._lease.run)
+        return Parked("waiting", wake_at)
+
+    # ---- bad ends ----
+
+    async def _halt(self, exc: GatebookError) -> Parked:
+        """Take the run out of circulation without touching its journal."""
+        reason = "diverged" if isinstance(exc, Diverged) else "halted"
+        _log.error("%s", exc, extra={"run": self._lease.run.id})
+        row = await self._journal.row(self._lease.run)
+        try:
+            await self._journal.park(
+                self._lease, after=row.head.seq, wake_at=None, waiting_on=str(exc), reason=reason
+            )
+        except (Conflict, Fenced):
+            return Parked("busy")
+        self._services.hub.changed(self._lease.run)
+        return Parked("waiting")
+
+    async def _note_late_outcomes(self) -> None:
+        """Keep what a fenced worker learned as notes; only a person may make an outcome of it."""
+        for address, attempt, ended in await self._attempts.finish():
+            detail = ended.output or Raw(canonical(str(ended.error)))
+            note = Note(text=f"late outcome of {address} attempt {attempt}", detail=detail)
+            batch = Batch(events=(note,), append_id=os.urandom(8))
+            try:
+                await self._journal.append(self._lease.run, batch)
+            except GatebookError as exc:
+                _log.warning("late outcome not kept: %s", exc, extra={"run": self._lease.run.id})

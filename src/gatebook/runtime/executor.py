@@ -1,0 +1,281 @@
+"""The executor: one attempt of one action, under a permit. The only code that calls out.
+
+It knows how tools and providers are called and what their endings mean. It does not decide
+whether to try again, and it appends nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gatebook.errors import (
+    ActionError,
+    GatebookError,
+    IntegrityError,
+    InvalidInput,
+    Permanent,
+    ProviderError,
+    Transient,
+    printable,
+)
+from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe
+from gatebook.kernel.budget import Amount, tokens_used
+from gatebook.kernel.codec import Raw, idempotency_key
+from gatebook.kernel.events import ActionRequested
+from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
+from gatebook.kernel.redact import Redactor
+from gatebook.kernel.stream import StreamMachine
+from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
+from gatebook.runtime.routes import Providers
+from gatebook.runtime.subscriptions import Delta, Hub, Progress
+
+MAX_ERROR_TEXT = 2_000  # characters of an error message that are journaled
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Permit:
+    """The gate's one-use token: made from a committed request, good for exactly one attempt."""
+
+    __slots__ = ("_fresh", "_used", "attempt", "cancelled", "digest", "lease", "request", "timed_out")  # fmt: skip
+
+    def __init__(
+        self, request: ActionRequested, attempt: int, lease: Lease, fresh: Callable[[], bool]
+    ) -> None:
+        self.request = request
+        self.attempt = attempt
+        self.lease = lease
+        self.digest = action_digest(request.action)
+        self.cancelled = False
+        self.timed_out = False
+        self._fresh = fresh
+        self._used = False
+
+    def use(self, action: CallTool | CallLLM) -> None:
+        """Consume the permit for these bytes.
+
+        Raises:
+            IntegrityError: E_PERMIT when it was used, the lease is stale or the action differs.
+        """
+        reason = ""
+        if self._used:
+            reason = "it was used already"
+        elif not self._fresh():
+            reason = "the lease was not renewed in time"
+        elif action_digest(action) != self.digest:
+            reason = "it was given for other arguments"
+        if reason:
+            raise IntegrityError("E_PERMIT", tool=describe(action), detail=reason)
+        self._used = True
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended.
+
+    Attributes:
+        output: canonical JSON of the result, None when it failed.
+        error: what went wrong, None when it went well.
+        doubtful: the effect may have happened although there is no result.
+        spent: what to charge; None charges the reservation.
+        leave: SystemExit or KeyboardInterrupt to raise again once the end is recorded.
+    """
+
+    output: Raw | None = None
+    usage: Usage | None = None
+    error: ActionError | None = None
+    doubtful: bool = False
+    spent: Amount | None = None
+    leave: Any = None
+
+
+class Executor:
+    """Performs attempts for one worker."""
+
+    def __init__(self, *, providers: Providers, hub: Hub, redactor: Redactor, clock: Clock) -> None:
+        self._providers = providers
+        self._hub = hub
+        self._redactor = redactor
+        self._clock = clock
+        self.deps: Any = None
+
+    async def perform(
+        self, permit: Permit, want: Want, tool: Tool | None, *, nonce: str, context: Any
+    ) -> Ended:
+        """Make one attempt and return how it ended; raises nothing but programming errors."""
+        request = permit.request
+        began = self._clock.monotonic()
+        action = request.action
+        try:
+            if isinstance(action, CallTool) and tool is not None:
+                permit.use(action)
+                ended = await self._call_tool(permit, tool, nonce=nonce, context=context)
+            elif isinstance(action, CallLLM):
+                permit.use(action)
+                ended = await self._call_llm(permit, action, want, nonce)
+            else:
+                raise IntegrityError("E_PERMIT", tool=describe(action), detail="nothing to call")
+        except IntegrityError as exc:
+            ended = Ended(error=Transient(str(exc)), spent=Amount())
+        return self._clean(ended, request, elapsed_s=self._clock.monotonic() - began)
+
+    def _clean(self, ended: Ended, request: ActionRequested, *, elapsed_s: float) -> Ended:
+        """Redact what came in and complete what was spent."""
+        wall = max(0, round(elapsed_s * 1000))
+        spent = ended.spent
+        if spent is None:
+            calls, tokens = request.reserve.tool_calls, request.reserve.llm_tokens
+            measured = tokens_used(ended.usage)
+            spent = Amount(calls, tokens if measured is None else measured, wall)
+        output = None if ended.output is None else self._redactor.raw(ended.output)
+        if ended.error is not None:
+            text = printable(self._redactor.text(str(ended.error)[:MAX_ERROR_TEXT]))
+            ended.error.message = text
+        return msgspec.structs.replace(ended, output=output, spent=spent)
+
+    # ---- tools ----
+
+    async def _call_tool(self, permit: Permit, tool: Tool, *, nonce: str, context: Any) -> Ended:
+        request, run = permit.request, permit.lease.run
+        timeout_s = (request.timeout_ms or tool.spec.timeout_ms) / 1000
+        invocation = Invocation(
+            deps=self.deps,
+            context=context,
+            idempotency_key=idempotency_key(run.tenant, run.id, nonce, request.address),
+            attempt=permit.attempt,
+            deadline=self._clock.monotonic() + timeout_s,
+            cancelled=lambda: permit.cancelled or permit.timed_out,
+            progress=self._progress(run, request.address),
+        )
+        try:
+            output = await tool.call(bytes(request.action.args), invocation)  # type: ignore[union-attr]
+        except asyncio.CancelledError:
+            return self._stopped(permit, tool)
+        except ActionError as exc:
+            return Ended(error=exc)
+        except InvalidInput as exc:
+            return Ended(error=Permanent(str(exc), code=exc.code))
+        except OSError as exc:
+            return Ended(error=_crash(tool, exc, kind="transient"), doubtful=True)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            error = GatebookError("E_TOOL_EXIT", tool=tool.spec.name, detail=type(exc).__name__)
+            doubtful = tool.spec.on_error == "unknown"
+            return Ended(error=Permanent(str(error), code=error.code), doubtful=doubtful, leave=exc)
+        except Exception as exc:  # noqa: BLE001 - whatever user code raises is this action's end
+            doubtful = tool.spec.on_error == "unknown" or _transport(exc)
+            return Ended(error=_crash(tool, exc), doubtful=doubtful)
+        return Ended(output=Raw(output))
+
+    def _stopped(self, permit: Permit, tool: Tool) -> Ended:
+        name, limit = tool.spec.name, permit.request.timeout_ms
+        if permit.timed_out:
+            error = GatebookError("E_ACTION_TIMEOUT", tool=name, limit=limit)
+            return Ended(error=Transient(str(error), code=error.code), doubtful=True)
+        text = f"{name} was cancelled while it ran"
+        return Ended(error=Permanent(text, code="E_UNKNOWN_CANCELLED"), doubtful=True)
+
+    def _progress(self, run: RunKey, address: str) -> Callable[..., None]:
+        loop = asyncio.get_running_loop()
+
+        def report(done: float | None, total: float | None, detail: str) -> None:
+            item = Progress(address, done, total, detail)
+            loop.call_soon_threadsafe(self._hub.publish, run, item)
+
+        return report
+
+    # ---- models ----
+
+    async def _call_llm(self, permit: Permit, action: CallLLM, want: Want, nonce: str) -> Ended:
+        run, request = permit.lease.run, permit.request
+        if want.action != action:
+            raise IntegrityError("E_PERMIT", tool=action.route, detail="its prompt was not rebuilt")
+        key = idempotency_key(run.tenant, run.id, nonce, request.address)
+        try:
+            provider, model = self._providers.resolve(action.route)
+            response = await self._ask(provider, self._chat(permit, model, want), permit, key)
+        except asyncio.CancelledError:
+            return self._stopped_llm(permit, action)
+        except ProviderError as exc:
+            return Ended(error=exc, spent=None if exc.sent else Amount())
+        except GatebookError as exc:
+            return Ended(error=Permanent(str(exc), code=exc.code), spent=Amount())
+        except Exception as exc:  # noqa: BLE001 - an adapter's bug must not take the worker down
+            text = f"provider {action.provider!r} raised {type(exc).__name__}: {exc}"
+            return Ended(error=Permanent(text))
+        return Ended(output=Raw(_encode(response)), usage=response.usage)
+
+    def _stopped_llm(self, permit: Permit, action: CallLLM) -> Ended:
+        if permit.timed_out:
+            text = f"{action.route} did not end within {permit.request.timeout_ms} ms"
+            return Ended(error=ProviderError(text, kind="transient", category="timeout"))
+        text = f"{action.route} was cancelled"
+        return Ended(error=ProviderError(text, kind="permanent", category="cancelled"))
+
+    def _chat(self, permit: Permit, model: str, want: Want) -> ChatRequest:
+        action = permit.request.action
+        assert isinstance(action, CallLLM)
+        fields = msgspec.json.decode(action.settings)
+        fields |= {"provider": action.provider, "model": model, "messages": []}
+        request = msgspec.json.decode(msgspec.json.encode(fields), type=ChatRequest)
+        total = permit.request.timeout_ms
+        timeouts = Timeouts() if total is None else _within(Timeouts(), total)
+        return msgspec.structs.replace(
+            request,
+            messages=want.messages,
+            tools=want.offered,
+            max_output_tokens=action.max_output_tokens,
+            timeouts=timeouts,
+        )
+
+    async def _ask(
+        self, provider: Provider, request: ChatRequest, permit: Permit, key: str
+    ) -> ChatResponse:
+        """Make one streamed attempt; what it says goes to readers as it comes."""
+        run, address, attempt = permit.lease.run, permit.request.address, permit.attempt
+        machine = StreamMachine(must_call=request.must_call)
+        machine.open()
+        index = 0
+        try:
+            async with provider.stream(request, Call(key, attempt)) as events:
+                async for event in events:
+                    for shown in machine.feed(event):
+                        self._hub.publish(run, Delta(address, attempt, index, shown))
+                        index += 1
+        except ProviderError as exc:
+            if not machine.complete:
+                raise self._broken(machine, machine.fail(exc)) from exc
+        ended = machine.eof()
+        if ended is not None:
+            raise self._broken(machine, ended)
+        return machine.response
+
+    def _broken(self, machine: StreamMachine, error: ProviderError) -> ProviderError:
+        partial = machine.partial().text
+        if partial:
+            error.fields["partial"] = self._redactor.text(partial)
+        return error
+
+
+def _within(timeouts: Timeouts, total_ms: int) -> Timeouts:
+    bound = {
+        name: min(getattr(timeouts, name), max(1, total_ms)) for name in timeouts.__struct_fields__
+    }
+    return Timeouts(**bound)
+
+
+def _crash(tool: Tool, exc: BaseException, *, kind: str = "permanent") -> ActionError:
+    detail = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    text = f"{tool.spec.name} failed: {detail}"
+    made = Transient if kind == "transient" else Permanent
+    return made(text, code="E_ACTION_FAILED")
+
+
+TRANSPORT_ERRORS = frozenset({
+    "ReadTimeout", "WriteTimeout", "ReadError", "WriteError", "RemoteProtocolError",
+    "ServerDisconnectedError", "ClientPayloadError", "ClientOSError", "IncompleteRead",
+})  # fmt: skip  # raised after bytes may have left: httpx, httpx2, aiohttp, http.client
+
+
+def _transport(exc: BaseException) -> bool:
+    return any(cls.__name__ in TRANSPORT_ERRORS for cls in type(exc).__mro__)

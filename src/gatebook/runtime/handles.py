@@ -1,0 +1,362 @@
+"""Handles: one run as its callers see it, from any process: read it, wait for it, steer it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from gatebook.errors import (
+    InvalidInput,
+    RunCancelled,
+    RunDenied,
+    RunFailed,
+    RunIsOver,
+)
+from gatebook.kernel.actions import CallTool
+from gatebook.kernel.append import Batch
+from gatebook.kernel.budget import Amount, Budget
+from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, plain
+from gatebook.kernel.events import (
+    ActionRequested,
+    ActionResolved,
+    ActionSucceeded,
+    AnyEvent,
+    BudgetRaised,
+    CancelRequested,
+    Ends,
+    ErrorRecord,
+    Resumed,
+    SignalReceived,
+)
+from gatebook.kernel.events import RunCancelled as RunCancelledEvent
+from gatebook.kernel.events import RunCompleted as RunCompletedEvent
+from gatebook.kernel.events import RunFailed as RunFailedEvent
+from gatebook.kernel.messages import ChatResponse
+from gatebook.ports import Program, Recorded, RunKey, RunRow
+from gatebook.runtime.subscriptions import Delta, Live, Reset, texts
+
+if TYPE_CHECKING:
+    from gatebook.runtime.client import Client
+
+Out = TypeVar("Out")
+LOOK_S = 0.25  # how often a run that another process drives is looked at
+SOON_US = 2_000_000  # a run that goes on by itself this soon is not called waiting
+
+
+class Finished(msgspec.Struct, Generic[Out], frozen=True):
+    """The run ended with its output."""
+
+    output: Out
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The run ended without output; `denied` when policy or a budget refused what it needed."""
+
+    error: ErrorRecord
+    denied: bool = False
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """The run was cancelled; `unknown` names actions whose outcome nobody knows."""
+
+    reason: str = ""
+    unknown: tuple[str, ...] = ()
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The run is blocked: on people, signals or time (`wake_at`, microseconds UTC).
+
+    Attributes:
+        on: what it waits for: "resolve t1.0", "signal go", "sleep 1", "resume".
+        parked_reason: "" or why no worker may drive it: "diverged", "definition", "halted".
+    """
+
+    on: tuple[str, ...]
+    wake_at: int | None = None
+    parked_reason: str = ""
+
+
+class RunResult(msgspec.Struct, Generic[Out], frozen=True):
+    """What a run gave: its output, id and what it used."""
+
+    output: Out
+    run_id: str
+    spent: Amount = Amount()
+    events: int = 0
+
+
+class Succeeded(msgspec.Struct, frozen=True):
+    """For `resolve`: the action took effect and this was its result (plain JSON)."""
+
+    output: Any = None
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """For `resolve`: the action did not take effect; the program sees it failed with this text."""
+
+    message: str
+
+
+RETRY: Literal["retry"] = "retry"  # for `resolve`: a person orders another start
+Settled = Finished[Any] | Failed | Cancelled | Waiting
+
+
+class RunHandle(Generic[Out]):
+    """One run. Get it from `start` or `handle`; it holds no resources."""
+
+    def __init__(self, client: "Client", key: RunKey, program: Program[Any, Out] | None) -> None:
+        self._client = client
+        self._key = key
+        self._program = program
+
+    @property
+    def id(self) -> str:
+        """The run id."""
+        return self._key.id
+
+    @property
+    def key(self) -> RunKey:
+        """Tenant and run id."""
+        return self._key
+
+    # ---- reading ----
+
+    async def row(self) -> RunRow:
+        """Return the run at a glance. Raises RunNotFound."""
+        return await self._client.journal.row(self._key)
+
+    async def result(self) -> RunResult[Out]:
+        """Wait to the end and return the result.
+
+        Raises:
+            RunFailed, RunDenied, RunCancelled: it ended without one.
+        """
+        while True:
+            state = await self._watch(until_over=True)
+            if isinstance(state, Finished):
+                row = await self.row()
+                return RunResult(state.output, self.id, row.head.spent, row.head.seq)
+            raise stopped(self.id, state)
+
+    async def settled(self) -> Settled:
+        """Wait until the run is over or blocked, and return which."""
+        return await self._watch(until_over=False)
+
+    async def _watch(self, *, until_over: bool) -> Settled:
+        with self._client.hub.subscribe(self._key, catch_up=False) as news:
+            while True:
+                news.drain()
+                row = await self.row()
+                if row.head.terminal:
+                    return await self._ending(row)
+                if not until_over and (waiting := blocked(row, self._client.journal.now())):
+                    return waiting
+                await either(news.wait(), self._client.clock.sleep(LOOK_S))
+
+    async def _ending(self, row: RunRow) -> Settled:
+        end = await self._end_event(row)
+        match end:
+            case RunCompletedEvent():
+                return Finished(self._decode(end.output))
+            case RunFailedEvent():
+                return Failed(end.error, end.denied)
+            case RunCancelledEvent():
+                return Cancelled(await self._cancel_reason(), end.unknown)
+
+    async def _end_event(self, row: RunRow) -> Ends:
+        for after in (row.head.seq - 1, 0):
+            for each in reversed(await self._client.journal.read(self._key, after=after)):
+                if isinstance(each.event, Ends):
+                    return each.event
+        raise AssertionError("a run that is over has an end")
+
+    async def _cancel_reason(self) -> str:
+        for each in await self._client.journal.read(self._key):
+            if isinstance(each.event, CancelRequested):
+                return each.event.reason
+        return ""
+
+    def _decode(self, output: Raw) -> Any:
+        data = bytes(output)
+        return plain(data) if self._program is None else self._program.decode(data)
+
+    async def events(self, *, after: int = 0) -> AsyncIterator[Recorded]:
+        """Yield the run's events with seq > `after`, and new ones as they come, to its end.
+
+        The seq of the last event you saw is the cursor to come back with, from any process.
+        """
+        journal = self._client.journal
+        with self._client.hub.subscribe(self._key, catch_up=False) as news:
+            while True:
+                news.drain()
+                for each in await journal.read(self._key, after=after):
+                    after = each.seq
+                    yield each
+                    if isinstance(each.event, Ends):
+                        return
+                if (await self.row()).head.terminal:
+                    if not await journal.read(self._key, after=after, limit=1):
+                        return
+                    continue
+                await either(news.wait(), self._client.clock.sleep(LOOK_S))
+
+    async def live(self) -> AsyncIterator[Live]:
+        """Yield what is said while the run goes on: deltas, progress; in this process only.
+
+        Never blocks the run: a slow reader gets a Lagged. Ends with the run.
+        """
+        with self._client.hub.subscribe(self._key) as news:
+            while True:
+                row = await self.row()
+                for item in news.drain():
+                    yield item
+                if row.head.terminal:
+                    return
+                await either(news.wait(), self._client.clock.sleep(LOOK_S))
+
+    async def text(self) -> AsyncIterator[str | Reset]:
+        """Yield the model's text as it is written; Reset when an attempt is superseded.
+
+        What was said before you came, or in another process, comes whole from the journal.
+        """
+        seen: set[str] = set()
+        cursor = 0
+        with self._client.hub.subscribe(self._key) as news:
+            while True:
+                row = await self.row()
+                live = news.drain()
+                async for part in texts(_each(live)):
+                    yield part
+                seen.update(item.address for item in live if isinstance(item, Delta))
+                for each in await self._client.journal.read(self._key, after=cursor):
+                    cursor = each.seq
+                    if (text := answer_text(each.event)) and each.event.address not in seen:  # type: ignore[union-attr]
+                        yield text
+                if row.head.terminal and cursor >= row.head.seq:
+                    return
+                await either(news.wait(), self._client.clock.sleep(LOOK_S))
+
+    # ---- steering ----
+
+    async def signal(self, name: str, payload: Any = None, *, by: str = "") -> None:
+        """Send a signal; it is kept until a wait takes it.
+
+        Raises:
+            InvalidInput: E_SIGNAL_NAME, E_SIGNAL_LIMIT, E_JSON_*. RunIsOver, RunNotFound.
+        """
+        if not isinstance(name, str) or not name or len(name) > MAX_ID or set(name) - ID_CHARS:
+            raise InvalidInput("E_SIGNAL_NAME", value=name)
+        data = self._clean(canonical(payload, what="signal payload"))
+        await self._say(SignalReceived(name=name, payload=data, by=by))
+
+    async def cancel(
+        self, *, reason: str = "", by: str = ""
+    ) -> Literal["cancelling", "already_cancelling", "already_over"]:
+        """Cancel the run durably and return what happened; no action starts after this."""
+        try:
+            await self._say(CancelRequested(reason=self._client.redactor.text(reason), by=by))
+        except RunIsOver:
+            return "already_over"
+        except InvalidInput as exc:
+            if exc.code != "E_ALREADY_CANCELLING":
+                raise
+            return "already_cancelling"
+        return "cancelling"
+
+    async def resolve(
+        self, action: str, outcome: Succeeded | Denied | Literal["retry"], *, by: str = ""
+    ) -> None:
+        """Say what became of an unknown action: it succeeded, it failed, or start it again.
+
+        Args:
+            action: its address, as `Waiting.on` and `gatebook show` name it.
+
+        Raises:
+            InvalidInput: E_ACTION_NOT_UNKNOWN, or the output does not fit the tool's result type.
+        """
+        event = ActionResolved(address=action, resolution="retry", by=by)
+        if isinstance(outcome, Succeeded):
+            output = self._clean(canonical(outcome.output, what="resolved output"))
+            await self._check_output(action, bytes(output))
+            event = ActionResolved(address=action, resolution="succeeded", output=output, by=by)
+        elif isinstance(outcome, Denied):
+            text = self._client.redactor.text(outcome.message)
+            error = ErrorRecord("E_ACTION_FAILED", text)
+            event = ActionResolved(address=action, resolution="failed", error=error, by=by)
+        await self._say(event)
+
+    async def resume(self, *, by: str = "") -> None:
+        """Let an interrupted run go on. Raises InvalidInput E_NOT_INTERRUPTED."""
+        await self._say(Resumed(by=by))
+
+    async def raise_budget(self, budget: Budget, *, by: str = "") -> None:
+        """Set new limits for the meters that `budget` names; they count from the next request."""
+        await self._say(BudgetRaised(limits=budget.limits, by=by))
+
+    async def _say(self, event: AnyEvent) -> None:
+        batch = Batch(events=(event,), append_id=os.urandom(8))
+        await self._client.journal.append(self._key, batch)
+        self._client.touched(self._key)
+
+    def _clean(self, data: bytes) -> Raw:
+        return self._client.redactor.raw(Raw(data))
+
+    async def _check_output(self, address: str, output: bytes) -> None:
+        if self._program is None:
+            return
+        for each in await self._client.journal.read(self._key):
+            event = each.event
+            if isinstance(event, ActionRequested) and event.address == address:
+                if isinstance(event.action, CallTool):
+                    self._program.tools[event.action.tool].decode(output)
+                return
+
+
+async def _each(items: list[Live]) -> AsyncIterator[Live]:
+    for item in items:
+        yield item
+
+
+def answer_text(event: AnyEvent) -> str:
+    """Return the text of a recorded model answer, "" for every other event."""
+    if not isinstance(event, ActionSucceeded) or bytes(event.output[:1]) != b"{":
+        return ""
+    try:
+        return msgspec.json.decode(event.output, type=ChatResponse).text
+    except msgspec.ValidationError:
+        return ""
+
+
+def blocked(row: RunRow, now: int) -> Waiting | None:
+    """Return what a parked run waits for, or None while somebody drives it or soon will."""
+    if row.parked_reason:
+        return Waiting((row.waiting_on,), None, row.parked_reason)
+    if row.owner or not row.waiting_on:
+        return None
+    if row.wake_at is not None and row.wake_at <= now + SOON_US:
+        return None
+    return Waiting(tuple(row.waiting_on.split(", ")), row.wake_at)
+
+
+def stopped(run_id: str, state: Settled) -> RunFailed | RunDenied | RunCancelled:
+    """Return the error of a run that ended without output."""
+    if isinstance(state, Cancelled):
+        detail = state.reason or "no reason given"
+        return RunCancelled("E_RUN_CANCELLED", run=run_id, detail=detail, unknown=state.unknown)
+    assert isinstance(state, Failed)
+    error = {"code_name": state.error.code, "detail": state.error.message, "run": run_id}
+    if state.denied:
+        return RunDenied("E_RUN_DENIED", fix="change the policy or the budget", **error)
+    return RunFailed("E_RUN_FAILED", run_id=run_id, **error)
+
+
+async def either(*waits: Any) -> None:
+    """Wait until one of these is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,122 @@
+"""The heartbeat: a thread that keeps this worker's leases, and stops when the worker has hung.
+
+It renews from a thread of its own, so that a tool that blocks the event loop does not cost the
+run; but a loop that is silent beyond every deadline it announced is taken for dead.
+"""
+
+import asyncio
+import logging
+import threading
+
+from gatebook.errors import GatebookError
+from gatebook.ports import Clock, Journal, Lease, RunKey
+
+TTL_S = 30.0  # docs/design.md, "Leases"
+BEATS_PER_TTL = 6
+LOOP_BEAT_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class LeaseKeeper:
+    """Holds the leases of one worker.
+
+    Args:
+        owner: this worker's random id.
+        ttl_s: how long a lease lasts unless renewed; renewed six times in that time.
+    """
+
+    def __init__(self, journal: Journal, owner: str, *, clock: Clock, ttl_s: float = TTL_S) -> None:
+        self.owner = owner
+        self.ttl_ms = round(ttl_s * 1000)
+        self._journal = journal
+        self._clock = clock
+        self._ttl_s = ttl_s
+        self._renewed: dict[RunKey, tuple[Lease, float]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._beat: asyncio.TimerHandle | None = None
+        self._alive_until = 0.0
+
+    def start(self) -> None:
+        """Begin beating; call from the worker's event loop."""
+        self._mark_alive()
+        self._thread = threading.Thread(target=self._run, name="gatebook-leases", daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Stop beating."""
+        self._stop.set()
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _mark_alive(self) -> None:
+        self._alive_until = max(self._alive_until, self._clock.monotonic())
+        self._beat = asyncio.get_running_loop().call_later(LOOP_BEAT_S, self._mark_alive)
+
+    def expect_silence(self, seconds: float) -> None:
+        """Allow the loop to be silent for so long: a tool may block it until its deadline."""
+        self._alive_until = max(self._alive_until, self._clock.monotonic() + seconds)
+
+    async def claim(self, run: RunKey) -> Lease | None:
+        """Claim a run, or return None when somebody else drives it."""
+        asked_at = self._clock.monotonic()
+        lease = await self._journal.claim(run, owner=self.owner, ttl_ms=self.ttl_ms)
+        if lease is not None:
+            with self._lock:
+                self._renewed[run] = (lease, asked_at)
+        return lease
+
+    def forget(self, lease: Lease) -> None:
+        """Stop renewing a lease that was given back or lost."""
+        with self._lock:
+            self._renewed.pop(lease.run, None)
+
+    def fresh(self, lease: Lease) -> bool:
+        """Whether the lease was renewed within half its life; no effect may start under another."""
+        held = self._renewed.get(lease.run)
+        if held is None or held[0] != lease:
+            return False
+        return self._clock.monotonic() - held[1] < self._ttl_s / 2
+
+    async def renew_now(self, lease: Lease) -> bool:
+        """Renew one lease at once; False when it is lost."""
+        asked_at = self._clock.monotonic()
+        lost = await self._journal.renew(self.owner, [lease], ttl_ms=self.ttl_ms)
+        return not self._note(lost, [lease], asked_at)
+
+    def _note(self, lost: list[Lease], asked: list[Lease], asked_at: float) -> list[Lease]:
+        with self._lock:
+            for lease in asked:
+                held = self._renewed.get(lease.run)
+                if held is None or held[0] != lease:
+                    continue
+                if lease in lost:
+                    del self._renewed[lease.run]
+                else:
+                    self._renewed[lease.run] = (lease, asked_at)
+        return lost
+
+    def _run(self) -> None:
+        asyncio.run(self._beat_for_ever())
+
+    async def _beat_for_ever(self) -> None:
+        pause_s = self._ttl_s / BEATS_PER_TTL
+        while not self._stop.wait(pause_s):
+            if self._clock.monotonic() > self._alive_until + self._ttl_s:
+                continue  # the loop hangs: let the leases lapse so that others can go on
+            with self._lock:
+                leases = [lease for lease, _ in self._renewed.values()]
+            if not leases:
+                continue
+            asked_at = self._clock.monotonic()
+            try:
+                lost = await self._journal.renew(self.owner, leases, ttl_ms=self.ttl_ms)
+            except GatebookError as exc:
+                _log.warning("leases not renewed: %s", exc)
+                continue
+            for lease in self._note(lost, leases, asked_at):
+                _log.warning("lease lost", extra={"run": lease.run.id})

@@ -1,0 +1,135 @@
+"""What the end of an attempt means: an outcome, a wait and another attempt, or *unknown*.
+
+Pure. The rule that carries the third promise stands here: an attempt of an `at_most_once` tool
+that may have taken effect is unknown, and nothing repeats it but a person's order.
+"""
+
+from typing import Any
+
+from gatebook.errors import ActionError, ProviderError
+from gatebook.kernel.actions import CallTool
+from gatebook.kernel.backoff import MAX_ATTEMPTS, jittered, unit
+from gatebook.kernel.codec import NULL
+from gatebook.kernel.events import (
+    ActionFailed,
+    ActionRequested,
+    ActionSucceeded,
+    ActionUnknown,
+    AnyEvent,
+    AttemptFailed,
+    ErrorRecord,
+)
+from gatebook.kernel.policy import (
+    EDGE_BASE_MS,
+    EDGE_CAP_MS,
+    EDGE_RETRIES,
+    Fail,
+    Policy,
+    Retry,
+    RetryWithBackoffPolicy,
+    owns_retries,
+)
+from gatebook.kernel.state import Open
+from gatebook.kernel.stream import retryable
+from gatebook.kernel.tools import ToolSpec
+from gatebook.runtime.executor import Ended
+
+DOUBTFUL = "doubtful"  # category of an attempt whose effect may have happened
+EDGE_JITTER = 0.5  # half the wait at most, so that runs started together do not retry together
+MALFORMED_RETRIES = 1  # a body that cannot be read twice will not be read the third time
+
+_CLOSED = Policy()
+
+
+def record_of(error: ActionError, *, doubtful: bool = False) -> ErrorRecord:
+    """Return an error as the journal keeps it."""
+    return ErrorRecord(
+        error.code,
+        str(error),
+        error.kind,
+        DOUBTFUL if doubtful else str(error.fields.get("category", "")),
+        error.retry_after_ms,
+        error.fields.get("status"),
+        str(error.fields.get("partial", "")),
+    )
+
+
+def outcome_event(
+    run_id: str,
+    request: ActionRequested,
+    entry: Open,
+    ended: Ended,
+    *,
+    decide: tuple[Policy, ToolSpec | None],
+    earlier: ErrorRecord | None,
+) -> AnyEvent:
+    """Return the event that records how an attempt ended.
+
+    `decide` is the policy in force and the tool's spec (None for a model call); `earlier` is the
+    error of the attempt before, if there was one.
+    """
+    address, attempt = request.address, entry.attempt
+    if ended.error is None:
+        return ActionSucceeded(
+            address=address,
+            attempt=attempt,
+            output=ended.output or NULL,
+            usage=ended.usage,
+            spent=ended.spent,
+        )
+    effect, error = request.effect, ended.error
+    doubtful = ended.doubtful and effect != "read"
+    record = record_of(error, doubtful=doubtful)
+    if doubtful and effect == "at_most_once":
+        return ActionUnknown(address=address, attempt=attempt, error=record)
+    verdict = retry_verdict(error, request, attempt, *decide)
+    if isinstance(verdict, Retry):
+        delay = jittered(verdict.after_ms, verdict.jitter_ratio, unit(run_id, address, attempt))
+        return AttemptFailed(
+            address=address, attempt=attempt, error=record, delay_ms=delay, spent=ended.spent
+        )
+    unsettled = entry.lost > 0 or (earlier is not None and earlier.category == DOUBTFUL)
+    if effect == "idempotent" and (doubtful or unsettled):
+        return ActionUnknown(address=address, attempt=attempt, error=record)
+    return ActionFailed(address=address, attempt=attempt, error=record, spent=ended.spent)
+
+
+def retry_verdict(
+    error: ActionError,
+    request: ActionRequested,
+    attempt: int,
+    policy: Policy,
+    spec: ToolSpec | None,
+) -> Retry | Fail:
+    """Decide whether a failed attempt is followed by another; the only owner of retries.
+
+    A policy that defines `retry` decides; otherwise model calls and repeatable tools get three
+    retries. `retries=` of the tool or the call is the upper bound in either case.
+    """
+    if attempt + 1 >= MAX_ATTEMPTS or (isinstance(error, ProviderError) and not retryable(error)):
+        return Fail()
+    if error.fields.get("category") == "malformed" and attempt >= MALFORMED_RETRIES:
+        return Fail()
+    action = request.action
+    own = action.retries if isinstance(action, CallTool) else None
+    limit = own if own is not None else (spec.retries if spec is not None else None)
+    if limit is not None and attempt >= limit:
+        return Fail()
+    if owns_retries(policy):
+        return _asked(policy, error, request, attempt)
+    if limit is None:
+        limit = EDGE_RETRIES if request.effect != "at_most_once" else 0
+    edge = RetryWithBackoffPolicy(_CLOSED, limit, EDGE_BASE_MS, EDGE_CAP_MS, EDGE_JITTER)
+    return edge.retry(error, action, attempt)
+
+
+def _asked(
+    policy: Policy, error: ActionError, request: ActionRequested, attempt: int
+) -> Retry | Fail:
+    try:
+        verdict: Any = policy.retry(error, request.action, attempt)
+    except Exception as exc:  # noqa: BLE001 - a policy that raises retries nothing
+        return Fail("E_POLICY_ERROR", type(exc).__name__)
+    if isinstance(verdict, Retry) and type(verdict.after_ms) is int and verdict.after_ms >= 0:
+        return verdict
+    return verdict if isinstance(verdict, Fail) else Fail("E_POLICY_DECISION")

@@ -1,0 +1,330 @@
+"""The planner: from where a run stands to the events of its next append. No I/O, no waiting.
+
+It folds what it plans at once, into the run's state and its program, so that the outcome of one
+action and the requests that follow from it are one append. When that append is refused, state
+and program are thrown away and rebuilt from the journal.
+"""
+
+from asyncio import _get_running_loop, _set_running_loop
+from collections.abc import Mapping, Set
+from typing import Any
+
+from gatebook.errors import GatebookError
+from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.append import MAX_EVENTS
+from gatebook.kernel.events import (
+    ActionDenied,
+    ActionFailed,
+    ActionRequested,
+    ActionSucceeded,
+    ActionUnknown,
+    AnyEvent,
+    AttemptStarted,
+    DecisionRecord,
+    ErrorRecord,
+    Interrupted,
+    Note,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    stamped,
+)
+from gatebook.kernel.gate import Grounds, admit_want, decide_again
+from gatebook.kernel.policy import PolicyContext
+from gatebook.kernel.state import Open, RunState, Status
+from gatebook.kernel.tools import ToolSpec
+from gatebook.ports import Complete, Lease, Program, Recorded, Want
+from gatebook.runtime.executor import Ended
+from gatebook.runtime.outcomes import DOUBTFUL, outcome_event
+from gatebook.runtime.redrive import Redrive
+from gatebook.runtime.services import Services
+
+MAX_FANOUT = 100  # actions one step may ask for at once
+MAX_LOST = 3  # attempts that may die with their worker before a person must look
+MAX_BATCH = 500  # events of one append; more go into the next
+
+
+class Planner:
+    """One driven run: its state, its program, and what to append next.
+
+    Attributes:
+        events: what `plan` has planned and not yet seen committed.
+        program, started: what the run is a run of.
+        abandon: the program has ended or was cancelled: attempts that still run should stop.
+        more: the last plan was cut short by its size.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        redrive: Redrive,
+        *,
+        services: Services,
+        program: Program[Any, Any],
+        lease: Lease,
+        started: RunStarted,
+    ) -> None:
+        self.state = state
+        self.redrive = redrive
+        self.events: list[AnyEvent] = []
+        self.abandon = False
+        self.more = False
+        self._services = services
+        self.program = program
+        self._lease = lease
+        self._now = 0
+        self.started = started
+        self._base = PolicyContext(
+            run_id=lease.run.id,
+            tenant=lease.run.tenant,
+            program=program.name,
+            address="",
+            tools=frozenset(program.tools),
+            models=frozenset(program.models),
+            labels=started.labels,
+        )
+
+    def plan(
+        self,
+        now: int,
+        results: Mapping[str, tuple[int, Ended]],
+        running: Set[str],
+        launched: Set[tuple[str, int]],
+        *,
+        quiet: bool = False,
+    ) -> list[AnyEvent]:
+        """Return the events to append now, oldest cause first; empty when nothing is to be said.
+
+        Args:
+            now: the stamp to plan with, not below the run's last one.
+            results: ended attempts that are not recorded yet: address -> (attempt, how).
+            running: addresses with an attempt in flight.
+            launched: every (address, attempt) this worker started.
+            quiet: record what has happened and start nothing.
+        """
+        self.events, self.more, self._now = [], False, now
+        self._record(results)
+        status = self.state.head.status
+        if status is Status.CANCELLING:
+            self._wind_up(running, cancelled=True)
+        elif status is Status.RUNNING and not quiet:
+            self._recover(running, launched)
+            self._fall_due()
+            self._deliver()
+            self._admit()
+            self._finish(running)
+        return self.events
+
+    def fold(self, recorded: Recorded) -> None:
+        """Follow an event that is in the journal already."""
+        self.state.apply(recorded.event)
+        self._feed(recorded)
+
+    def _feed(self, recorded: Recorded) -> None:
+        loop = _get_running_loop()
+        _set_running_loop(None)  # a workflow that calls asyncio raises instead of escaping
+        try:
+            self.redrive.feed(recorded)
+        finally:
+            _set_running_loop(loop)
+
+    def _add(self, event: AnyEvent) -> None:
+        fact = stamped(event, time=self._now, epoch=self._lease.epoch)
+        self.state.apply(fact)
+        self.events.append(event)
+        self._feed(Recorded(self._lease.run, self.state.head.seq, 0, b"", b"", fact))
+
+    def _spec(self, action: Any) -> ToolSpec | None:
+        if not isinstance(action, CallTool):
+            return None
+        tool = self.program.tools.get(action.tool)
+        return tool.spec if tool is not None else None
+
+    def _grounds(self, share: int = 1) -> Grounds:
+        head, services = self.state.head, self._services
+        return Grounds(
+            policy=services.policy,
+            policy_digest=services.policy_digest,
+            recorded_policy=self.state.policy,
+            base=self._base,
+            tools=self.program.tools,
+            redactor=services.redactor,
+            limits=head.limits,
+            used=head.used,
+            share=share,
+        )
+
+    # ---- what has happened ----
+
+    def _record(self, results: Mapping[str, tuple[int, Ended]]) -> None:
+        for address, (attempt, ended) in results.items():
+            entry = self.state.head.open.get(address)
+            if entry is None or entry.attempt != attempt or entry.phase != "started":
+                continue
+            request = self.state.requests[address]
+            decide = (self._services.policy, self._spec(request.action))
+            earlier = self.state.errors.get(address)
+            self._add(
+                outcome_event(
+                    self._lease.run.id, request, entry, ended, decide=decide, earlier=earlier
+                )
+            )
+
+    def _recover(self, running: Set[str], launched: Set[tuple[str, int]]) -> None:
+        """Answer attempts that died with another worker; see `Open.epoch`."""
+        for address, entry in list(self.state.head.open.items()):
+            request = self.state.requests[address]
+            if entry.phase != "started" or address in running:
+                continue
+            if isinstance(request.action, Sleep | WaitSignal):
+                continue
+            if entry.epoch == self._lease.epoch and (address, entry.attempt) not in launched:
+                continue  # committed by us and not started yet: the driver starts it
+            if request.effect == "at_most_once":
+                error = GatebookError("E_UNKNOWN_LOST", tool=describe(request.action))
+                self._unknown(address, entry, error)
+            elif entry.lost >= MAX_LOST:
+                name = describe(request.action)
+                error = GatebookError("E_ACTION_POISON", tool=name, limit=entry.lost)
+                self._add(Interrupted(error=ErrorRecord(error.code, str(error))))
+                return
+            else:
+                self._start_again(address, entry, request, lost=True)
+
+    def _unknown(self, address: str, entry: Open, error: GatebookError) -> None:
+        record = ErrorRecord(error.code, str(error), category=DOUBTFUL)
+        self._add(ActionUnknown(address=address, attempt=entry.attempt, error=record))
+
+    def _start_again(
+        self, address: str, entry: Open, request: ActionRequested, *, lost: bool
+    ) -> None:
+        attempt = entry.attempt + 1
+        reserve, refusal = decide_again(address, request.action, attempt, self._grounds())
+        earlier = self.state.errors.get(address)
+        if refusal is None:
+            resolved = earlier is not None and earlier.code.startswith("E_UNKNOWN")
+            cause = "recovery" if lost else ("resolved" if resolved else "retry")
+            self._add(
+                AttemptStarted(address=address, attempt=attempt, reserve=reserve, cause=cause)  # type: ignore[arg-type]
+            )
+            return
+        doubtful = lost or (earlier is not None and earlier.category == DOUBTFUL)
+        if doubtful and request.effect != "read":
+            self._add(ActionUnknown(address=address, attempt=entry.attempt, error=refusal))
+        else:
+            self._add(ActionFailed(address=address, attempt=entry.attempt, error=refusal))
+
+    def _fall_due(self) -> None:
+        for address, entry in list(self.state.head.open.items()):
+            if entry.due is None or entry.due > self._now:
+                continue
+            request = self.state.requests[address]
+            match request.action:
+                case Sleep():
+                    self._add(ActionSucceeded(address=address))
+                case WaitSignal(name=name):
+                    if not self.state.signals.get(name):
+                        error = GatebookError("E_SIGNAL_TIMEOUT", name=name)
+                        record = ErrorRecord(error.code, str(error))
+                        self._add(ActionFailed(address=address, error=record))
+                case _:
+                    if entry.phase == "backoff":
+                        self._start_again(address, entry, request, lost=False)
+
+    def _deliver(self) -> None:
+        """Hand kept signals to the waits for them, first in first out."""
+        for name, waiting in list(self.state.waits.items()):
+            while waiting and self.state.signals.get(name):
+                seq, payload = self.state.signals[name][0]
+                self._add(ActionSucceeded(address=waiting[0], output=payload, consumed=seq))
+
+    # ---- what is wanted ----
+
+    def _admit(self) -> None:
+        redrive = self.redrive
+        while redrive.pending and redrive.end is None:
+            wants = list(redrive.pending.values())
+            costly = sum(isinstance(want.action, CallTool | CallLLM) for want in wants)
+            grounds = self._grounds(costly)
+            for index, want in enumerate(wants):
+                if len(self.events) >= MAX_BATCH:
+                    self.more = True
+                    return
+                self._write_notes()
+                if index >= MAX_FANOUT:
+                    self._add(_too_many(want, len(wants)))
+                else:
+                    self._add(admit_want(want.address, want.action, grounds))
+        self._write_notes()
+
+    def _write_notes(self) -> None:
+        notes = self.redrive.notes
+        while notes:
+            before = len(notes)
+            self._add(Note(text=self._services.redactor.text(notes[0])))
+            if len(notes) == before:  # redaction changed it, so the program did not know its note
+                notes.popleft()
+
+    # ---- the end ----
+
+    def _finish(self, running: Set[str]) -> None:
+        head, end = self.state.head, self.redrive.end
+        if end is None and head.seq >= MAX_EVENTS:
+            self._wind_up(running, cancelled=False)
+            if not self._unanswered():
+                error = GatebookError("E_RUN_TOO_LONG", run=self._lease.run.id, limit=MAX_EVENTS)
+                self._add(RunFailed(error=ErrorRecord(error.code, str(error)), denied=True))
+            return
+        if end is None or self.more:
+            return
+        self._wind_up(running, cancelled=False)
+        if self._unanswered():
+            return
+        if isinstance(end, Complete):
+            self._complete(end)
+        else:
+            text = self._services.redactor.text(end.error.message)
+            record = ErrorRecord(end.error.code, text, end.error.kind, end.error.category)
+            self._add(RunFailed(error=record, denied=end.denied))
+
+    def _complete(self, end: Complete) -> None:
+        if self._services.redactor.raw(end.output) is end.output:
+            self._add(RunCompleted(output=end.output))
+            return
+        error = GatebookError("E_OUTPUT", program=self.program.name, detail="it holds a secret")
+        self._add(RunFailed(error=ErrorRecord(error.code, str(error))))
+
+    def _unanswered(self) -> bool:
+        return any(entry.phase != "unknown" for entry in self.state.head.open.values())
+
+    def _wind_up(self, running: Set[str], *, cancelled: bool) -> None:
+        """Answer every open action that nothing runs for, then end a cancelled run."""
+        self.abandon = True
+        for address, entry in list(self.state.head.open.items()):
+            if entry.phase == "unknown" or address in running:
+                continue
+            request = self.state.requests[address]
+            name = describe(request.action)
+            earlier = self.state.errors.get(address)
+            acted = entry.phase == "started" or (
+                earlier is not None and earlier.category == DOUBTFUL
+            )
+            if acted and request.effect != "read":
+                self._unknown(address, entry, GatebookError("E_UNKNOWN_CANCELLED", tool=name))
+            else:
+                error = GatebookError("E_ACTION_CANCELLED", tool=name)
+                record = ErrorRecord(error.code, str(error))
+                self._add(ActionFailed(address=address, attempt=entry.attempt, error=record))
+        if cancelled and not self._unanswered():
+            self._add(RunCancelled(unknown=self.state.unknown))
+
+
+def _too_many(want: Want, count: int) -> ActionDenied:
+    error = GatebookError("E_FANOUT", count=count, limit=MAX_FANOUT)
+    return ActionDenied(
+        address=want.address,
+        action=want.action,
+        decision=DecisionRecord("deny", code=error.code),
+        error=ErrorRecord(error.code, str(error)),
+    )

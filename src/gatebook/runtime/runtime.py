@@ -1,0 +1,210 @@
+"""The runtime: a client and a worker in one. What most programs need."""
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from gatebook.engines.local import LocalEngine
+from gatebook.errors import ConfigError
+from gatebook.kernel.policy import Policy
+from gatebook.ports import (
+    DEFAULT_TENANT,
+    Clock,
+    Journal,
+    Parked,
+    Program,
+    Provider,
+    RunKey,
+)
+from gatebook.runtime.client import Client
+from gatebook.runtime.driver import Driver
+from gatebook.runtime.executor import Executor
+from gatebook.runtime.ids import new_owner
+from gatebook.runtime.leases import TTL_S, LeaseKeeper
+from gatebook.runtime.routes import Providers
+from gatebook.runtime.services import DefinitionChange, Services
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+DRAIN_S = 10.0  # how long closing waits for attempts in flight
+
+
+class Runtime(Client):
+    """Starts runs and drives them: those it starts, and unfinished ones of its programs.
+
+    Use it as `async with Runtime(...) as runtime`. On entry it takes up unfinished runs of
+    `programs`; on exit it lets attempts in flight end (10 s), then gives its runs back.
+
+    Args:
+        store, tenant, policy, secrets: see Client.
+        programs: what this worker can drive, beside what it starts.
+        providers: model providers by name; they win over gatebook.toml.
+        deps: what tools get as `ctx.deps`: a value, or a function, async function or async
+            context manager function that makes it when the runtime opens.
+        on_definition_change: "refuse" parks a run whose program was changed; "adopt" goes on
+            with the new definition and records that.
+        lease_ttl_s: how long a hung worker keeps others from its runs.
+    """
+
+    def __init__(
+        self,
+        store: str | Journal | None = None,
+        *,
+        programs: Sequence[Program[Any, Any]] = (),
+        policy: Policy | None = None,
+        providers: Mapping[str, Provider] | None = None,
+        deps: Any = None,
+        tenant: str = DEFAULT_TENANT,
+        secrets: Iterable[str] = (),
+        on_definition_change: DefinitionChange = "refuse",
+        clock: Clock | None = None,
+        lease_ttl_s: float = TTL_S,
+    ) -> None:
+        super().__init__(store, tenant=tenant, policy=policy, secrets=secrets, clock=clock)
+        for program in programs:
+            if program.name in self._programs:
+                raise ConfigError("E_PROGRAM_DUPLICATE", program=program.name)
+            self._programs[program.name] = program
+        self._given_providers = dict(providers or {})
+        self._secrets = list(secrets)
+        self._deps = deps
+        self._on_definition_change: DefinitionChange = on_definition_change
+        self._lease_ttl_s = lease_ttl_s
+        self._drivers: dict[RunKey, Driver] = {}
+        self._stack = contextlib.AsyncExitStack()
+        self._stopping = False
+        self._serving: asyncio.Task[None] | None = None
+        self._engine: LocalEngine | None = None
+        self._providers: Providers | None = None
+        self._services: Services | None = None
+
+    @property
+    def programs(self) -> dict[str, Program[Any, Any]]:
+        """What this worker can drive, by name."""
+        return dict(self._programs)
+
+    # ---- life ----
+
+    async def open(self) -> None:
+        """Open the store, make `deps`, and begin to drive. Raises ConfigError."""
+        await super().open()
+        try:
+            await self._open_worker()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open_worker(self) -> None:
+        from gatebook.runtime.settings import load_settings
+
+        self._providers = Providers(self._given_providers, load_settings().providers)
+        self._stack.push_async_callback(self._providers.aclose)
+        executor = Executor(
+            providers=self._providers, hub=self.hub, redactor=self.redactor, clock=self.clock
+        )
+        executor.deps = await self._make_deps()
+        leases = LeaseKeeper(self.journal, new_owner(), clock=self.clock, ttl_s=self._lease_ttl_s)
+        leases.start()
+        self._stack.push_async_callback(leases.close)
+        self._services = Services(
+            journal=self.journal,
+            policy=self.policy or Policy(),
+            programs=self._programs,
+            executor=executor,
+            hub=self.hub,
+            redactor=self.redactor,
+            clock=self.clock,
+            leases=leases,
+            on_definition_change=self._on_definition_change,
+        )
+        self._engine = LocalEngine(
+            self.journal,
+            tenant=self.tenant,
+            programs=lambda: list(self._programs),
+            clock=self.clock,
+        )
+        self._serving = asyncio.create_task(self._engine.serve(self.drive), name="gatebook-engine")
+
+    async def _make_deps(self) -> Any:
+        made = self._deps
+        if (callable(made) and not isinstance(made, type)) or isinstance(made, type):
+            made = made()
+        if inspect.isawaitable(made):
+            made = await made
+        if hasattr(made, "__aenter__"):
+            return await self._stack.enter_async_context(made)
+        if isinstance(made, contextlib.AbstractContextManager):
+            return self._stack.enter_context(made)
+        return made
+
+    async def close(self) -> None:
+        """Let attempts in flight end, give the runs back, close everything."""
+        self._stopping = True
+        for driver in list(self._drivers.values()):
+            driver.stop()
+        deadline = self.clock.monotonic() + DRAIN_S
+        while self._drivers and self.clock.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.wait({self._serving})
+            self._serving = None
+        await self._stack.aclose()
+        await super().close()
+
+    async def serve(self) -> None:
+        """Drive runs until cancelled; for a process that does nothing else."""
+        if self._serving is None:
+            raise ConfigError("E_RUNTIME_CLOSED")
+        await asyncio.shield(self._serving)
+
+    # ---- driving ----
+
+    async def drive(self, run: RunKey) -> Parked:
+        """Advance one run until it is over or blocked; the unit of distribution.
+
+        A run that is driven here already is told to look again.
+
+        Raises:
+            RunNotFound: there is no such run. StoreError: the store does not answer.
+        """
+        driver = self._drivers.get(run)
+        if driver is not None:
+            driver.poke()
+            return Parked("busy")
+        services = self._services
+        if services is None or self._stopping:
+            return Parked("busy")
+        parked = Parked("busy")
+        again = True
+        while again and not self._stopping:
+            lease = await services.leases.claim(run)
+            if lease is None:
+                return parked
+            driver = Driver(lease, services)
+            self._drivers[run] = driver
+            try:
+                parked = await driver.drive()
+            finally:
+                del self._drivers[run]
+                services.leases.forget(lease)
+            again = driver.touched and parked.state == "waiting"
+        return parked
+
+    def touched(self, run: RunKey) -> None:
+        """Wake the readers and the driver of a run that somebody here appended to."""
+        super().touched(run)
+        if self._engine is not None:
+            self._engine.wake(run)
+
+    def _check_providers(self, program: Program[Any, Any]) -> None:
+        if self._providers is None:
+            raise ConfigError("E_RUNTIME_CLOSED")
+        for route in program.models:
+            self._providers.resolve(route)
+        known = self._providers.secrets
+        if known - set(self._secrets):
+            self._secrets.extend(known - set(self._secrets))
+            self.redactor.learn(self._secrets)

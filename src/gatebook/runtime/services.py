@@ -1,0 +1,53 @@
+"""What every driver of one worker shares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gatebook.kernel.policy import Policy, policy_digest, policy_name
+from gatebook.kernel.redact import Redactor
+from gatebook.ports import Clock, Journal, Lease, Program
+from gatebook.runtime.executor import Executor
+from gatebook.runtime.leases import LeaseKeeper
+from gatebook.runtime.subscriptions import Hub
+
+DefinitionChange = Literal["refuse", "adopt"]
+
+
+@dataclass(kw_only=True)
+class Services:
+    """The parts a run is driven with.
+
+    Attributes:
+        programs: what this worker can drive, by name.
+        leases: knows which leases are good.
+        on_definition_change: what to do with a run whose program was changed meanwhile.
+    """
+
+    journal: Journal
+    policy: Policy
+    programs: Mapping[str, Program[Any, Any]]
+    executor: Executor
+    hub: Hub
+    redactor: Redactor
+    clock: Clock
+    leases: LeaseKeeper
+    on_definition_change: DefinitionChange = "refuse"
+    policy_digest: str = field(init=False)
+    policy_name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policy_digest = policy_digest(self.policy)
+        self.policy_name = policy_name(self.policy)
+
+    def fresh(self, lease: Lease) -> bool:
+        """Whether a lease was renewed recently enough for an effect to start under it."""
+        return self.leases.fresh(lease)
+
+    async def hold(self, lease: Lease) -> bool:
+        """Whether the lease is ours, renewing it now if that is not certain."""
+        return self.leases.fresh(lease) or await self.leases.renew_now(lease)
+
+    def expect_silence(self, seconds: float) -> None:
+        """Tell the heartbeat that a tool may block the loop for so long."""
+        self.leases.expect_silence(seconds)

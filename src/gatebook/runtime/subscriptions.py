@@ -1,0 +1,147 @@
+"""Live news of runs inside one process: deltas of model answers, progress, and "look again".
+
+Nothing here is the truth and nothing is kept for long: a reader that comes late or reads slowly
+finds every fact in the journal. A slow reader never blocks a run.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from gatebook.kernel.messages import StreamEvent, TextDelta
+from gatebook.ports import RunKey
+
+BACKLOG = 10_000  # deltas one reader may lag before the oldest are dropped and it is told
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """One live event of a model answer; `index` counts within (action, attempt) from 0."""
+
+    address: str
+    attempt: int
+    index: int
+    event: StreamEvent
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What a running tool says of itself; never journaled."""
+
+    address: str
+    done: float | None = None
+    total: float | None = None
+    detail: str = ""
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """Drop what was shown of this action: another attempt of it begins."""
+
+    address: str
+    attempt: int
+
+
+class Lagged(msgspec.Struct, frozen=True):
+    """The reader was too slow: `dropped` live events are gone; the journal has the answer."""
+
+    dropped: int
+
+
+Live = Delta | Progress | Reset | Lagged
+
+
+class Subscriber:
+    """One reader's bounded queue."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Live] = deque()
+        self._ready = asyncio.Event()
+        self._dropped = 0
+
+    def put(self, item: Live) -> None:
+        """Offer an item; over the bound the oldest goes."""
+        if len(self._queue) >= BACKLOG:
+            self._queue.popleft()
+            self._dropped += 1
+        self._queue.append(item)
+        self._ready.set()
+
+    def wake(self) -> None:
+        """Make a waiting reader look at the journal."""
+        self._ready.set()
+
+    async def wait(self) -> None:
+        """Wait until something was put or woken since the last `drain`."""
+        await self._ready.wait()
+
+    def drain(self) -> list[Live]:
+        """Return what has come, oldest first."""
+        self._ready.clear()
+        items = list(self._queue)
+        self._queue.clear()
+        if self._dropped:
+            items.insert(0, Lagged(self._dropped))
+            self._dropped = 0
+        return items
+
+
+class Hub:
+    """Where drivers publish and handles listen, by run."""
+
+    def __init__(self) -> None:
+        self._subscribers: dict[RunKey, set[Subscriber]] = {}
+        self._current: dict[RunKey, dict[str, list[Delta]]] = {}
+
+    @contextmanager
+    def subscribe(self, run: RunKey, *, catch_up: bool = True) -> Iterator[Subscriber]:
+        """Listen to a run; with `catch_up`, begins with what its running model calls said so far."""
+        subscriber = Subscriber()
+        if catch_up:
+            for deltas in self._current.get(run, {}).values():
+                for delta in deltas:
+                    subscriber.put(delta)
+        self._subscribers.setdefault(run, set()).add(subscriber)
+        try:
+            yield subscriber
+        finally:
+            listening = self._subscribers[run]
+            listening.discard(subscriber)
+            if not listening:
+                del self._subscribers[run]
+
+    def publish(self, run: RunKey, item: Delta | Progress) -> None:
+        """Hand an item to every reader of the run."""
+        if isinstance(item, Delta):
+            kept = self._current.setdefault(run, {}).setdefault(item.address, [])
+            if kept and kept[-1].attempt != item.attempt:
+                kept.clear()
+                self._put(run, Reset(item.address, item.attempt))
+            kept.append(item)
+        self._put(run, item)
+
+    def _put(self, run: RunKey, item: Live) -> None:
+        for subscriber in self._subscribers.get(run, ()):
+            subscriber.put(item)
+
+    def settled(self, run: RunKey, address: str) -> None:
+        """Forget the deltas of an action whose outcome is in the journal now."""
+        current = self._current.get(run)
+        if current is not None:
+            current.pop(address, None)
+            if not current:
+                del self._current[run]
+
+    def changed(self, run: RunKey) -> None:
+        """Tell readers that the journal or the state of the run has changed."""
+        for subscriber in self._subscribers.get(run, ()):
+            subscriber.wake()
+
+
+async def texts(items: AsyncIterator[Live]) -> AsyncIterator[str | Reset]:
+    """Return only what a person reads: text, and when to drop it."""
+    async for item in items:
+        if isinstance(item, Delta) and isinstance(item.event, TextDelta):
+            yield item.event.text
+        elif isinstance(item, Reset):
+            yield item

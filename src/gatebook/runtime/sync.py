@@ -1,0 +1,89 @@
+"""The thin synchronous face: one run, start to end, on a loop thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from gatebook.errors import RunWaiting
+from gatebook.kernel.budget import Budget
+from gatebook.kernel.policy import Policy
+from gatebook.ports import Journal, Program, Provider
+from gatebook.runtime.handles import Finished, RunResult, Waiting, stopped
+from gatebook.runtime.runtime import Runtime
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def run_sync(
+    program: Program[In, Out],
+    value: In,
+    *,
+    store: str | Journal | None = None,
+    policy: Policy | None = None,
+    providers: Mapping[str, Provider] | None = None,
+    deps: Any = None,
+    run_id: str | None = None,
+    context: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
+) -> RunResult[Out]:
+    """Run a program to its end and return its result; works in scripts and notebooks.
+
+    Raises:
+        RunWaiting: the run is blocked; it stays in the store and goes on in any worker.
+        RunFailed, RunDenied, RunCancelled: it ended without a result.
+        InvalidInput, ConfigError: it was not started.
+    """
+
+    async def main() -> RunResult[Out]:
+        runtime = Runtime(store, policy=policy, providers=providers, deps=deps)
+        async with runtime:
+            run = await runtime.start(program, value, run_id=run_id, context=context, budget=budget)
+            state = await run.settled()
+            if isinstance(state, Waiting):
+                raise _waiting(run.id, state)
+            if not isinstance(state, Finished):
+                raise stopped(run.id, state)
+            row = await run.row()
+            return RunResult(state.output, run.id, row.head.spent, row.head.seq)
+
+    return on_loop_thread(main())
+
+
+def _waiting(run_id: str, state: Waiting) -> RunWaiting:
+    on = ", ".join(state.on)
+    fix = f"see gatebook show {run_id}; a worker takes it up when that has come"
+    return RunWaiting("E_RUN_WAITING", run=run_id, detail=on, on=state.on, fix=fix)
+
+
+def on_loop_thread(main: Any) -> Any:
+    """Run a coroutine on a new thread with a loop of its own; Ctrl-C cancels it."""
+    outcome: dict[str, Any] = {}
+    started = threading.Event()
+
+    async def body() -> Any:
+        outcome["task"], outcome["loop"] = asyncio.current_task(), asyncio.get_running_loop()
+        started.set()
+        return await main
+
+    def run() -> None:
+        try:
+            outcome["result"] = asyncio.run(body())
+        except BaseException as exc:  # noqa: BLE001 - handed to the calling thread below
+            outcome["error"] = exc
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run, name="gatebook-run-sync", daemon=True)
+    thread.start()
+    started.wait()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        outcome["loop"].call_soon_threadsafe(outcome["task"].cancel)
+        thread.join()
+        raise
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
