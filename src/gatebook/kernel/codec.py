@@ -89,27 +89,33 @@ def parse(text: str | bytes, *, what: str = "text") -> Any:
     if _depth(data) > MAX_DEPTH:
         raise InvalidInput("E_JSON_DEPTH", path=what, limit=MAX_DEPTH)
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            names = [key for key, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InvalidInput("E_JSON_DUPLICATE_KEY", path=what, value=twice)
-        return found
-
-    def number(_: str) -> Any:
-        raise InvalidInput("E_JSON_NUMBER", path=what)
-
     try:
-        value = json.loads(data, object_pairs_hook=pairs, parse_constant=number)
+        value = _strict.decode(data.decode())
     except UnicodeDecodeError as exc:
         raise InvalidInput("E_TEXT_INVALID", path=what) from exc
+    except InvalidInput as exc:
+        exc.fields["path"] = what
+        raise
     except ValueError as exc:
-        if isinstance(exc, InvalidInput):
-            raise
         raise InvalidInput("E_JSON_SYNTAX", path=what, detail=str(exc)[:120]) from exc
     _check(value, "$", 0, [])
     return value
+
+
+def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) != len(items):
+        names = [key for key, _ in items]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput("E_JSON_DUPLICATE_KEY", value=twice)
+    return found
+
+
+def _number(_: str) -> Any:
+    raise InvalidInput("E_JSON_NUMBER")
+
+
+_strict = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_number)
 
 
 def _depth(data: bytes) -> int:
@@ -183,6 +189,6 @@ def check_name(value: Any, *, code: str) -> str:
         raise InvalidInput("E_NAME_CONFUSABLE", value=value)
     if not all(char.isalnum() or char in "_-." for char in value):
         raise InvalidInput(code, value=value)
-    if value.startswith("gatebook."):
+    if value.lower().startswith("gatebook."):
         raise InvalidInput("E_NAME_RESERVED", value=value)
     return value

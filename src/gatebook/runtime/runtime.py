@@ -72,6 +72,7 @@ class Runtime(Client):
         self._deps = deps
         self._on_definition_change: DefinitionChange = on_definition_change
         self._lease_ttl_s = lease_ttl_s
+        self._driving: set[RunKey] = set()
         self._drivers: dict[RunKey, Driver] = {}
         self._stack = contextlib.AsyncExitStack()
         self._stopping = False
@@ -170,21 +171,28 @@ class Runtime(Client):
         Raises:
             RunNotFound: there is no such run. StoreError: the store does not answer.
         """
-        driver = self._drivers.get(run)
-        if driver is not None:
-            driver.poke()
+        if run in self._driving:
+            driver = self._drivers.get(run)
+            if driver is not None:
+                driver.poke()
             return Parked("busy")
         services = self._services
         if services is None or self._stopping:
             return Parked("busy")
+        self._driving.add(run)
+        try:
+            return await self._drive_claimed(run, services)
+        finally:
+            self._driving.discard(run)
+
+    async def _drive_claimed(self, run: RunKey, services: Services) -> Parked:
         parked = Parked("busy")
         again = True
         while again and not self._stopping:
             lease = await services.leases.claim(run)
             if lease is None:
                 return parked
-            driver = Driver(lease, services)
-            self._drivers[run] = driver
+            driver = self._drivers[run] = Driver(lease, services)
             try:
                 parked = await driver.drive()
             finally:
