@@ -195,6 +195,9 @@ async def three(ctx: WorkflowContext, a: int, b: int) -> None: ...
 async def keyword(ctx: WorkflowContext, *, a: int) -> None: ...
 
 
+async def default(ctx: WorkflowContext, n: int = 5) -> None: ...
+
+
 def not_async(ctx: WorkflowContext) -> None: ...
 
 
@@ -204,6 +207,7 @@ def not_async(ctx: WorkflowContext) -> None: ...
         (no_ctx, {}, "E_PROGRAM_DECLARATION"),
         (three, {}, "E_PROGRAM_DECLARATION"),
         (keyword, {}, "E_PROGRAM_DECLARATION"),
+        (default, {}, "E_PROGRAM_DECLARATION"),
         (not_async, {}, "E_PROGRAM_DECLARATION"),
         (unary, {"verson": "2"}, "E_PROGRAM_DECLARATION"),
         (unary, {"version": 2}, "E_PROGRAM_DECLARATION"),

@@ -1,6 +1,6 @@
 """The settings of model calls as programs declare them: checked names and types, as canonical JSON.
 
-The JSON goes into the action as it is; whoever makes the request reads it by `read_settings`.
+The JSON goes into the action as it is; its fields are those of a ChatRequest of the same names.
 """
 
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ class ModelSettings(TypedDict, total=False):
     provider_options: dict[str, Any]
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The settings in a CallLLM, read: the fields of a ChatRequest of the same names."""
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What settings are checked against."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -50,16 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     provider_options: dict[str, Any] = {}
 
 
-_read = msgspec.json.Decoder(Settings).decode
-
-
-def read_settings(settings: Raw) -> Settings:
-    """Return the settings of a CallLLM.
-
-    Raises:
-        msgspec.ValidationError: they were not written by `settings_bytes`.
-    """
-    return _read(settings)
+_read = msgspec.json.Decoder(_Settings).decode
 
 
 def settings_bytes(settings: Mapping[str, Any], *, program: str) -> Raw:

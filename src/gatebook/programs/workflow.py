@@ -212,12 +212,15 @@ def _check_function(function: Any, name: str) -> bool:
     """Return whether the function takes an input besides `ctx`, or refuse it."""
     if not inspect.iscoroutinefunction(function):
         raise undeclarable(name, "it is not an async function", "write async def f(ctx, input)")
-    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
+    parameters = list(inspect.signature(function).parameters.values())
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    if not 1 <= len(kinds) <= 2 or any(kind not in positional for kind in kinds):
+    if not 1 <= len(parameters) <= 2 or any(p.kind not in positional for p in parameters):
         fix = "write async def f(ctx) or async def f(ctx, input); several inputs are one model"
         raise undeclarable(name, "it does not take ctx and at most one input", fix)
-    return len(kinds) == 2
+    if any(p.default is not inspect.Parameter.empty for p in parameters):
+        fix = "drop it: give the fields of an input model their defaults instead"
+        raise undeclarable(name, "its input has a default, and every run states its input", fix)
+    return len(parameters) == 2
 
 
 def _check_options(options: Mapping[str, Any], name: str) -> None:
