@@ -4,6 +4,7 @@ Abstract classes where Gatebook owns the implementations and a missing method sh
 construction; protocols where users pass something in.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -339,8 +340,9 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
         context: the JSON given to `start(context=)`.
         idempotency_key: the same on every attempt of this action.
         attempt: from 0.
-        deadline: on the monotonic clock, seconds.
+        deadline: on the clock `monotonic`, seconds.
         cancelled: becomes True when the attempt should stop; safe from any thread.
+        monotonic: the clock of `deadline`.
         progress: call with (done, total, detail); safe from any thread.
     """
 
@@ -351,6 +353,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
     deadline: float
     cancelled: Callable[[], bool]
     progress: Callable[[float | None, float | None, str], None]
+    monotonic: Callable[[], float] = time.monotonic
 
 
 class Tool(Protocol):

@@ -147,6 +147,7 @@ class Executor:
             deadline=self._clock.monotonic() + timeout_s,
             cancelled=lambda: permit.cancelled or permit.timed_out,
             progress=self._progress(run, request.address),
+            monotonic=self._clock.monotonic,
         )
         try:
             output = await tool.call(bytes(request.action.args), invocation)  # type: ignore[union-attr]

@@ -61,6 +61,7 @@ class ToolContext(Generic[Deps]):
             deadline=invocation.deadline,
             asked_to_stop=lambda: stop.is_set() or invocation.cancelled(),
             report=invocation.progress,
+            monotonic=invocation.monotonic,
         )
 
     @property
