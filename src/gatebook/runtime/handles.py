@@ -14,7 +14,7 @@ from gatebook.errors import (
     RunFailed,
     RunIsOver,
 )
-from gatebook.kernel.actions import CallTool
+from gatebook.kernel.actions import CallLLM, CallTool
 from gatebook.kernel.append import Batch
 from gatebook.kernel.budget import Amount, Budget
 from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, plain
@@ -221,6 +221,7 @@ class RunHandle(Generic[Out]):
 
         What was said before you came, or in another process, comes whole from the journal.
         """
+        asked: set[str] = set()
         seen: set[str] = set()
         cursor = 0
         with self._client.hub.subscribe(self._key) as news:
@@ -231,9 +232,11 @@ class RunHandle(Generic[Out]):
                     yield part
                 seen.update(item.address for item in live if isinstance(item, Delta))
                 for each in await self._client.journal.read(self._key, after=cursor):
-                    cursor = each.seq
-                    if (text := answer_text(each.event)) and each.event.address not in seen:  # type: ignore[union-attr]
-                        yield text
+                    cursor, event = each.seq, each.event
+                    if isinstance(event, ActionRequested) and isinstance(event.action, CallLLM):
+                        asked.add(event.address)
+                    if isinstance(event, ActionSucceeded) and event.address in asked - seen:
+                        yield answer_text(event)
                 if row.head.terminal and cursor >= row.head.seq:
                     return
                 await either(news.wait(), self._client.clock.sleep(LOOK_S))
@@ -319,14 +322,9 @@ async def _each(items: list[Live]) -> AsyncIterator[Live]:
         yield item
 
 
-def answer_text(event: AnyEvent) -> str:
-    """Return the text of a recorded model answer, "" for every other event."""
-    if not isinstance(event, ActionSucceeded) or bytes(event.output[:1]) != b"{":
-        return ""
-    try:
-        return msgspec.json.decode(event.output, type=ChatResponse).text
-    except msgspec.ValidationError:
-        return ""
+def answer_text(event: ActionSucceeded) -> str:
+    """Return the text of a recorded model answer."""
+    return msgspec.json.decode(event.output, type=ChatResponse).text
 
 
 def blocked(row: RunRow, now: int) -> Waiting | None:
