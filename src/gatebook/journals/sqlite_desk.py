@@ -16,14 +16,11 @@ from gatebook.journals import sqlite_reads as reads
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.kernel.append import Batch, Row
-from gatebook.kernel.events import VERSION
 from gatebook.kernel.state import Head
 from gatebook.ports import Lease, Recorded, RunKey
 
 _INSERT_EVENT = """
-INSERT INTO events
-  (position, run, seq, kind, version, epoch, time, append_id, prev_hash, hash, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO events (position, run, seq, epoch, append_id, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_RUN = """
 INSERT INTO runs (tenant, run_id, program, kind, input_hash, created, labels,
@@ -176,10 +173,7 @@ class Desk:
         recorded = []
         for row in rows:
             position += 1
-            self._rows.append(
-                (position, run, row.seq, row.kind, VERSION, epoch, row.time, append_id,
-                 row.prev_hash, row.hash, row.body)
-            )  # fmt: skip
+            self._rows.append((position, run, row.seq, epoch, append_id, row.hash, row.body))
             recorded.append(Recorded(key, row.seq, position, append_id, row.hash, row.event))
             if row.blob is not None:
                 self._blobs.append((entry, row))
@@ -240,7 +234,7 @@ class Desk:
     @property
     def mark(self) -> tuple[int, bytes] | None:
         """A (position, append id) by which to tell whether the transaction is there."""
-        return (self._rows[0][0], self._rows[0][7]) if self._rows else None
+        return (self._rows[0][0], self._rows[0][4]) if self._rows else None
 
     def settle(self) -> None:
         """After the commit: keep only the runs somebody holds, a sleeping run costs nothing."""

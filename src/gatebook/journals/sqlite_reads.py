@@ -44,7 +44,10 @@ _BODIES = """
 SELECT r.seq, b.body FROM blob_refs AS r LEFT JOIN blobs AS b USING (tenant, digest)
 WHERE r.run = ? AND r.seq > ?
 """
-_RAW = "SELECT seq, prev_hash, hash, body FROM events WHERE run = ? ORDER BY seq"
+_RAW = """
+SELECT seq, lag(hash, 1, zeroblob(32)) OVER (ORDER BY seq), hash, body
+FROM events WHERE run = ? ORDER BY seq
+"""
 _TAIL = """
 SELECT r.run_id, e.position, e.seq, e.append_id, e.hash, e.body, ref.seq IS NOT NULL, b.body
 FROM events AS e CROSS JOIN runs AS r ON r.id = e.run

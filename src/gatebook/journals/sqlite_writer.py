@@ -31,14 +31,16 @@ class Writer(threading.Thread):
 
     Attributes:
         last: the last position known to be committed, by any process.
+        crowded: whether several calls waited when it last looked.
     """
 
     last = 0
+    crowded = False
 
     def __init__(self, store: Store, locks: OwnerLocks, watch: Watch, now: Now) -> None:
         super().__init__(name=f"gatebook-writer {store.path.name}", daemon=True)
         self._store, self._locks, self._watch, self._now = store, locks, watch, now
-        self._queue: queue.SimpleQueue[Member] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Member]] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._ended = False
         self._stopped = ""
@@ -46,19 +48,19 @@ class Writer(threading.Thread):
         self._touched: list[Touched] = []
         self._seen = 0
 
-    def submit(self, member: Member) -> None:
-        """Hand a member to the thread. Raises StoreError E_STORE_CLOSED after the end."""
+    def submit(self, members: list[Member]) -> None:
+        """Hand members to the thread. Raises StoreError E_STORE_CLOSED after the end."""
         with self._gate:
             if self._ended:
                 raise StoreError("E_STORE_CLOSED", store=str(self._store.path))
-            self._ended = type(member) is Close
-            self._queue.put(member)
+            self._ended = type(members[-1]) is Close
+            self._queue.put(members)
 
     # ---- the thread ----
 
     def run(self) -> None:
         """Open the store for the first member, then serve members until a Close comes."""
-        opening = self._queue.get()
+        (opening,) = self._queue.get()
         try:
             self._connection = self._store.open()
             self._sit_down()
@@ -98,11 +100,14 @@ class Writer(threading.Thread):
         """Return all members that wait, or none when it is time to look for other processes."""
         patience = POLL_S if self._waits else IDLE_POLL_S if self._touched else None
         try:
-            members = [self._queue.get(timeout=patience)]
+            members = self._queue.get(timeout=patience)
         except queue.Empty:
             return []
-        for _ in range(min(self._queue.qsize(), GROUP - 1)):
-            members.append(self._queue.get())
+        for _ in range(self._queue.qsize()):
+            if len(members) >= GROUP:
+                break
+            members += self._queue.get()
+        self.crowded = len(members) > 1
         return members
 
     def _writes(self, member: Member) -> bool:

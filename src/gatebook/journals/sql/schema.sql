@@ -37,19 +37,19 @@ CREATE INDEX runs_due  ON runs (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX runs_held ON runs (owner)   WHERE owner <> '';
 
 -- AUTOINCREMENT: a position is never handed out twice, not even after pruning, so a follower
--- cannot skip. epoch 0 marks what came from outside a claim.
+-- cannot skip. The body is the JSON that was hashed; kind, version and time are read out of it.
+-- epoch 0 marks what came from outside a claim. An event's previous hash is that of seq - 1.
 CREATE TABLE events (
     position  INTEGER PRIMARY KEY AUTOINCREMENT,
     run       INTEGER NOT NULL,
     seq       INTEGER NOT NULL,
-    kind      TEXT    NOT NULL,
-    version   INTEGER NOT NULL,
     epoch     INTEGER NOT NULL,
-    time      INTEGER NOT NULL,
     append_id BLOB    NOT NULL,
-    prev_hash BLOB    NOT NULL,
     hash      BLOB    NOT NULL,
     body      BLOB    NOT NULL,
+    kind      TEXT    AS (CAST(body AS TEXT) ->> '$.kind'),
+    version   INTEGER AS (CAST(body AS TEXT) ->> '$.v'),
+    time      INTEGER AS (CAST(body AS TEXT) ->> '$.time'),
     UNIQUE (run, seq)
 ) STRICT;
 
