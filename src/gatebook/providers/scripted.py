@@ -3,9 +3,12 @@ the same ones. Reads no clock and opens no connection; `script` matches and fill
 """
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+import msgspec
 
 from gatebook.errors import ConfigError, ProviderError
 from gatebook.kernel.messages import (
@@ -39,13 +42,22 @@ Answerer = Callable[[ChatRequest], Reply | str]
 class Scripted:
     """A provider for demos, tests and dry runs.
 
-    `Scripted(script)` takes rules, `Scripted(function)` a pure function of the request that
-    returns a Reply or plain text (and may raise ProviderError). Usage is an estimate, bytes / 4,
+    `Scripted([{"when": {...}, "say": "..."}])` takes rules as they stand in a script's JSON file,
+    `Scripted(script)` a Script, `Scripted(function)` a pure function of the request that returns
+    a Reply or plain text (and may raise ProviderError). Usage is an estimate, bytes / 4,
     and says so: `usage.measured` is False.
     """
 
-    def __init__(self, answers: Script | Answerer, *, name: str = "scripted") -> None:
-        """Take the rules, or the function."""
+    def __init__(
+        self, answers: Script | Sequence[dict[str, Any]] | Answerer, *, name: str = "scripted"
+    ) -> None:
+        """Take the rules, or the function.
+
+        Raises:
+            ConfigError: E_CONFIG, the rules are not a script.
+        """
+        if not isinstance(answers, Script) and not callable(answers):
+            answers = read_script(msgspec.json.encode({"rules": list(answers)}), "Scripted(...)")
         self.name = name
         self.capabilities = Capabilities()
         self._answer = answers.answer if isinstance(answers, Script) else answers
