@@ -206,6 +206,19 @@ def test_the_runtime_may_fail_or_cancel_a_run_that_has_not_ended() -> None:
     assert driven(Script(wants(call())), RunCancelled()).end is None
 
 
+def test_an_output_the_runtime_refused_to_store_does_not_diverge() -> None:
+    """The program completed; what it said could not be kept."""
+    refused = RunFailed(error=ErrorRecord("E_OUTPUT", "it holds a secret"))
+
+    assert driven(Script(Step(end=Complete(Raw(b"2")))), refused).end is not None
+
+
+def test_a_run_that_failed_does_not_fit_a_program_that_completes() -> None:
+    """The journal says that the program could not go on."""
+    with pytest.raises(Diverged, match="failed with E_ACTION"):
+        driven(Script(Step(end=Complete(Raw(b"2")))), RunFailed(error=ERROR))
+
+
 def test_a_failure_of_the_program_must_be_the_recorded_one() -> None:
     """Failing for another reason is another run."""
     end = Step(end=Fail(ErrorRecord("E_OTHER", "x")))
