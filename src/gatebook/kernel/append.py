@@ -37,7 +37,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.state import Head, Status
 
 DETACH = 64 * 1024  # bytes; event bodies above this go to the blob table
-MAX_EVENTS = 50_000  # events of one run; RELIABILITY T11
+MAX_EVENTS = 50_000  # events of one run; docs/design.md, "Limits"
 WARN_EVENTS = 10_000
 MAX_KEPT_SIGNALS = 1_000  # signals nobody awaits
 

@@ -1,7 +1,7 @@
 """Back-off: how long to wait before the next attempt, as arithmetic on integers.
 
 The wait is chosen once, journaled, and never drawn again; its jitter comes from the action's
-identity, so runs do not retry in step and replay needs no randomness (RULES 4.6).
+identity, so runs do not retry in step and replay needs no randomness (docs/design.md, "Retries").
 """
 
 import hashlib

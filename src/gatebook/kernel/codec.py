@@ -12,7 +12,7 @@ import msgspec
 
 from gatebook.errors import InvalidInput
 
-MAX_DEPTH = 64  # nesting of lists and objects; RELIABILITY catalogue, entry 21
+MAX_DEPTH = 64  # nesting of lists and objects; deeper text is an attack or a bug
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1  # what every JSON reader of ours keeps exactly
 MAX_PAYLOAD = 8 * 1024 * 1024  # bytes of one input, argument list, result or signal
 MAX_ID = 128

@@ -33,7 +33,7 @@ from gatebook.kernel.policy import Decision, Policy, PolicyContext
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.tools import Effect, ToolSpec
 
-MAX_ROUNDS = 3  # modify -> validate -> decide; POLICY semantics 7
+MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
 LLM_TIMEOUT_MS = 600_000  # total deadline of one model attempt
 
 

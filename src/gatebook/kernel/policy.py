@@ -17,7 +17,7 @@ from gatebook.kernel.codec import Raw, canonical, digest
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.tools import Effect
 
-EDGE_RETRIES, EDGE_BASE_MS, EDGE_CAP_MS = 3, 500, 30_000  # ARCHITECTURE 6, "Defaults at the edge"
+EDGE_RETRIES, EDGE_BASE_MS, EDGE_CAP_MS = 3, 500, 30_000  # docs/design.md, "Retries"
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from gatebook.kernel.codec import canonical, digest, plain
 Effect = Literal["read", "idempotent", "at_most_once"]
 OnError = Literal["failed", "unknown"]
 
-TOOL_TIMEOUT_MS = 60_000  # every action has a finite deadline; RULES 4.5
+TOOL_TIMEOUT_MS = 60_000  # every action has a finite deadline; docs/design.md, "Limits"
 MAX_OUTPUT = 256 * 1024  # bytes of one tool result
 
 
