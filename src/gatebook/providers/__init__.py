@@ -1,1 +1,68 @@
-"""Who answers model calls."""
+"""Who answers model calls: servers that speak chat completions, a script, a small local model."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gatebook.errors import ConfigError
+from gatebook.kernel.messages import Capabilities
+from gatebook.providers.local import LocalModel
+from gatebook.providers.openai_compatible import OPENAI, Dialect, OpenAICompatible
+from gatebook.providers.script import Reply, Rule, Script, ToolUse, When
+from gatebook.providers.scripted import Scripted
+
+__all__ = [
+    "PRESETS",
+    "Dialect",
+    "LocalModel",
+    "OpenAICompatible",
+    "Preset",
+    "Reply",
+    "Rule",
+    "Script",
+    "Scripted",
+    "ToolUse",
+    "When",
+    "preset",
+]
+
+
+class Preset(NamedTuple):
+    """What is known of a server by its name."""
+
+    base_url: str
+    key_variable: str = ""
+    dialect: Dialect = Dialect()
+    capabilities: Capabilities = Capabilities()
+
+
+PRESETS: dict[str, Preset] = {
+    "openai": Preset("https://api.openai.com/v1", "OPENAI_API_KEY", OPENAI),
+    "openrouter": Preset("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "groq": Preset("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "ollama": Preset("http://127.0.0.1:11434/v1", capabilities=Capabilities(terminal="done")),
+    "llamacpp": Preset(
+        "http://127.0.0.1:8080/v1", capabilities=Capabilities(forced_tool_choice=False)
+    ),
+}
+
+
+def preset(name: str, environ: Mapping[str, str]) -> OpenAICompatible:
+    """Return the provider of a well-known name, its key taken from the environment.
+
+    Raises:
+        ConfigError: E_PROVIDER_UNKNOWN, or E_KEY_MISSING with the variable to set.
+    """
+    if name not in PRESETS:
+        names = ", ".join(sorted(PRESETS))
+        raise ConfigError("E_PROVIDER_UNKNOWN", provider=name, names=names, provider_name=name)
+    found = PRESETS[name]
+    key = environ.get(found.key_variable) if found.key_variable else None
+    if found.key_variable and not key:
+        raise ConfigError("E_KEY_MISSING", provider=name, fix=found.key_variable)
+    return OpenAICompatible(
+        found.base_url,
+        key,
+        name=name,
+        dialect=found.dialect,
+        capabilities=found.capabilities,
+    )

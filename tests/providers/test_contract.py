@@ -1,0 +1,42 @@
+"""Every provider fits the contract; the type checker reads this file as well."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from gatebook.kernel.messages import Capabilities
+from gatebook.ports import Provider
+from gatebook.providers import OpenAICompatible, Scripted
+from gatebook.testing.fault_server import FaultServer, Play, text_answer, text_stream
+from tests.providers.calls import CALL, asking, attempt
+
+
+def compatible(url: str) -> Provider:
+    return OpenAICompatible(url, name="it")
+
+
+def scripted(_: str) -> Provider:
+    return Scripted(lambda _: "two words", name="it")
+
+
+@pytest.mark.parametrize("make", [compatible, scripted])
+def test_a_provider_answers_streamed_and_whole_alike(make: Callable[[str], Provider]) -> None:
+    """Which of the two the runtime asks for must not change a run."""
+
+    async def scenario() -> None:
+        async with FaultServer(choose=choose) as server:
+            provider = make(server.url)
+            streamed, _ = await attempt(provider, asking())
+            whole = await provider.complete(asking(), CALL)
+            await provider.aclose()
+
+        assert streamed == whole
+        assert streamed.text == "two words"
+        assert (provider.name, provider.capabilities) == ("it", Capabilities())
+
+    def choose(request: object) -> Play:
+        streams = b'"stream":true' in getattr(request, "body", b"")
+        return text_stream("two ", "words") if streams else text_answer("two words")
+
+    asyncio.run(scenario())
