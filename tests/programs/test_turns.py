@@ -342,11 +342,12 @@ def test_a_paused_turn_is_continued() -> None:
     assert step.wants[0].messages[-1] == Message.assistant("thinking")
 
 
-@pytest.mark.parametrize("address", ["t2", "t1.1", "t1", "x"])
+@pytest.mark.parametrize("address", ["t2", "t1.0", "t1.2", "t1.3", "t1", "x"])
 def test_an_outcome_nobody_asked_for_is_a_divergence(address: str) -> None:
     """The agent is not the one that wrote this journal."""
     stepper = run()
-    stepper.step([said("t1", "", call("read"))])
+    stepper.step([said("t1", "", call("read"), call("write"), call("write", '{"n":1}'))])
+    stepper.step([ok("t1.0")])
 
     with pytest.raises(Diverged, match="E_NONDETERMINISM"):
         stepper.step([ok(address)])

@@ -263,8 +263,11 @@ def test_closing_runs_finally_blocks_with_actions_refused() -> None:
         finally:
             seen.append(name)
             ctx.log.info("lost")
-            await ctx.call_tool(write)
-            seen.append("acted")
+            try:
+                await ctx.call_tool(write)
+                seen.append("acted")
+            finally:
+                seen.append(f"tidied {name}")
 
     async def f(ctx: WorkflowContext) -> None:
         try:
@@ -275,7 +278,7 @@ def test_closing_runs_finally_blocks_with_actions_refused() -> None:
     stepper, _ = begin(flow(f))
     stepper.close()
 
-    assert seen == ["b", "a"]
+    assert seen == ["b", "tidied b", "a", "tidied a"]
 
 
 def test_no_outcome_is_folded_after_the_end() -> None:
