@@ -4,7 +4,6 @@ Abstract classes where Gatebook owns the implementations and a missing method sh
 construction; protocols where users pass something in.
 """
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -167,7 +166,11 @@ class Journal(ABC):
     async def read(
         self, run: RunKey, *, after: int = 0, limit: int | None = None
     ) -> list[Recorded]:
-        """Return a run's events with seq > `after`, in order. Raises RunNotFound, JournalCorrupt."""
+        """Return a run's events with seq > `after`, in order.
+
+        Raises:
+            RunNotFound, JournalCorrupt: there is no such run, or it cannot be read.
+        """
 
     @abstractmethod
     async def raw(self, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:
@@ -342,7 +345,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
         attempt: from 0.
         deadline: on the clock `monotonic`, seconds.
         cancelled: becomes True when the attempt should stop; safe from any thread.
-        monotonic: the clock of `deadline`.
+        monotonic: the clock of `deadline`; None for the machine's own.
         progress: call with (done, total, detail); safe from any thread.
     """
 
@@ -353,7 +356,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
     deadline: float
     cancelled: Callable[[], bool]
     progress: Callable[[float | None, float | None, str], None]
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] | None = None
 
 
 class Tool(Protocol):

@@ -161,4 +161,5 @@ def sleep_ms(value: Any) -> int:
         raise InvalidInput("E_SLEEP_NEGATIVE", value=value)
     if value > MAX_SLEEP_DAYS * 86_400:
         raise InvalidInput("E_SLEEP_TOO_LONG", value=value, limit=MAX_SLEEP_DAYS)
-    return int(round(value * 1000))
+    milliseconds: int = round(value * 1000)
+    return milliseconds

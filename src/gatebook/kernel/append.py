@@ -70,7 +70,7 @@ class SeqMismatch(Exception):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One event as it is stored; `blob` is (digest, bytes) of a body kept apart from its envelope."""
+    """One event as it is stored; `blob` is (digest, bytes) of a body kept apart."""
 
     seq: int
     kind: str

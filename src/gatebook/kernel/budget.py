@@ -13,7 +13,9 @@ from gatebook.errors import InvalidInput
 from gatebook.kernel.messages import Usage
 
 METERS = ("tool_calls", "llm_tokens", "wall_ms")
-OUTPUT_TOKENS = 4_096  # reserved for an answer when the caller names no maximum; docs/design.md, "Budgets"
+OUTPUT_TOKENS = (
+    4_096  # reserved for an answer when the caller names no maximum; docs/design.md, "Budgets"
+)
 MAX_TOKENS = 10**9  # more in one call is a broken counter, not a measurement
 BYTES_PER_TOKEN = 4  # the estimate before a call; docs/design.md, "Budgets"
 

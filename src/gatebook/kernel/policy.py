@@ -125,7 +125,7 @@ class Policy:
         """Identifies this policy's rules; changes when they change."""
         return digest("policy", type(self).__name__, self.name)
 
-    def start(self, program: str, input: Any, context: PolicyContext) -> Decision:  # noqa: A002
+    def start(self, program: str, input: Any, context: PolicyContext) -> Decision:
         """Decide whether a run may start at all."""
         return Decision.allow()
 
@@ -271,7 +271,7 @@ class RetryWithBackoffPolicy(Policy):
         settings = f"{self.max_retries}/{self.base_ms}/{self.cap_ms}/{self.jitter_ratio}"
         return digest("retry", settings, policy_digest(self.inner))
 
-    def start(self, program: str, input: Any, context: PolicyContext) -> Decision:  # noqa: A002
+    def start(self, program: str, input: Any, context: PolicyContext) -> Decision:
         return self.inner.start(program, input, context)
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:

@@ -25,7 +25,10 @@ PATTERNS = {
     "stripe-key": r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
     "google-key": r"\bAIza[A-Za-z0-9_-]{35}",
     "jwt": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
-    "private-key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s\\]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
+    "private-key": (
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s\\]*"
+        r"(?:-----END [A-Z ]*PRIVATE KEY-----)?"
+    ),
 }
 KEY_NAMES = frozenset({
     "password", "passwd", "passphrase", "api_key", "apikey", "api-key", "secret", "client_secret",

@@ -275,7 +275,9 @@ class RunState:
         policy: the digest of the policy that decided last.
     """
 
-    __slots__ = ("definition", "end", "errors", "head", "policy", "requests", "signals", "started", "waits")  # fmt: skip
+    __slots__ = (
+        "definition", "end", "errors", "head", "policy", "requests", "signals", "started", "waits",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.head = Head()

@@ -1,4 +1,4 @@
-"""What the kernel knows of a tool: its name, schema, effect class and limits. Not how to call it."""
+"""What the kernel knows of a tool: name, schema, effect class and limits. Not how to call it."""
 
 from typing import Literal
 

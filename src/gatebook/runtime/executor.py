@@ -39,7 +39,9 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 class Permit:
     """The gate's one-use token: made from a committed request, good for exactly one attempt."""
 
-    __slots__ = ("_fresh", "_used", "attempt", "cancelled", "digest", "lease", "request", "timed_out")  # fmt: skip
+    __slots__ = (
+        "_fresh", "_used", "attempt", "cancelled", "digest", "lease", "request", "timed_out",
+    )  # fmt: skip
 
     def __init__(
         self, request: ActionRequested, attempt: int, lease: Lease, fresh: Callable[[], bool]

@@ -21,6 +21,7 @@ from gatebook.ports import (
 from gatebook.runtime.client import Client
 from gatebook.runtime.driver import Driver
 from gatebook.runtime.executor import Executor
+from gatebook.runtime.handles import either
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper
 from gatebook.runtime.routes import Providers
@@ -48,7 +49,7 @@ class Runtime(Client):
         lease_ttl_s: how long a hung worker keeps others from its runs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only options of the public face
         self,
         store: str | Journal | None = None,
         *,
@@ -74,6 +75,7 @@ class Runtime(Client):
         self._lease_ttl_s = lease_ttl_s
         self._driving: set[RunKey] = set()
         self._drivers: dict[RunKey, Driver] = {}
+        self._idle = asyncio.Event()
         self._stack = contextlib.AsyncExitStack()
         self._stopping = False
         self._serving: asyncio.Task[None] | None = None
@@ -145,9 +147,9 @@ class Runtime(Client):
         self._stopping = True
         for driver in list(self._drivers.values()):
             driver.stop()
-        deadline = self.clock.monotonic() + DRAIN_S
-        while self._drivers and self.clock.monotonic() < deadline:
-            await asyncio.sleep(0.005)
+        if self._drivers:
+            self._idle.clear()
+            await either(self._idle.wait(), self.clock.sleep(DRAIN_S))
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.wait({self._serving})
@@ -184,6 +186,8 @@ class Runtime(Client):
             return await self._drive_claimed(run, services)
         finally:
             self._driving.discard(run)
+            if not self._driving:
+                self._idle.set()
 
     async def _drive_claimed(self, run: RunKey, services: Services) -> Parked:
         parked = Parked("busy")

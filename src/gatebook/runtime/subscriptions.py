@@ -95,7 +95,7 @@ class Hub:
 
     @contextmanager
     def subscribe(self, run: RunKey, *, catch_up: bool = True) -> Iterator[Subscriber]:
-        """Listen to a run; with `catch_up`, begins with what its running model calls said so far."""
+        """Listen to a run; `catch_up` begins with what its running model calls said so far."""
         subscriber = Subscriber()
         if catch_up:
             for deltas in self._current.get(run, {}).values():

@@ -16,7 +16,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def run_sync(
+def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
     program: Program[In, Out],
     value: In,
     *,
@@ -48,7 +48,8 @@ def run_sync(
             row = await run.row()
             return RunResult(state.output, run.id, row.head.spent, row.head.seq)
 
-    return on_loop_thread(main())
+    result: RunResult[Out] = on_loop_thread(main())
+    return result
 
 
 def _waiting(run_id: str, state: Waiting) -> RunWaiting:

@@ -61,7 +61,7 @@ class ToolContext(Generic[Deps]):
             deadline=invocation.deadline,
             asked_to_stop=lambda: stop.is_set() or invocation.cancelled(),
             report=invocation.progress,
-            monotonic=invocation.monotonic,
+            monotonic=invocation.monotonic or time.monotonic,
         )
 
     @property
