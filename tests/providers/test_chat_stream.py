@@ -42,8 +42,6 @@ from tests.providers.calls import CALL, against, asking, attempt, failing, quick
 ROLE = event(delta(role="assistant", content=""))
 WORD = event(delta(content="word"))
 FINISH = event(delta(finish_reason="stop"))
-FIRST_DEAD = quick(first_event_ms=100)
-IDLE_DEAD = quick(idle_ms=100)
 
 
 def chunks(*events: bytes) -> tuple[Step, ...]:
@@ -131,7 +129,8 @@ def test_a_fault_before_output_shows_nothing_and_may_be_retried(
     """A retry that nobody notices is the only kind there is."""
 
     async def scenario(provider: OpenAICompatible, server: FaultServer) -> None:
-        shown, _machine, error = await shown_of(provider, asking(timeouts=FIRST_DEAD))
+        limits = quick(first_event_ms=200) if category == "timeout" else quick()
+        shown, _machine, error = await shown_of(provider, asking(timeouts=limits))
 
         assert (error.category, shown) == (category, [])
         assert retryable(error)
@@ -161,7 +160,8 @@ def test_a_fault_after_output_keeps_the_part_and_is_not_retried(
     """The reader has seen words: a second attempt would say them twice."""
 
     async def scenario(provider: OpenAICompatible, server: FaultServer) -> None:
-        shown, machine, error = await shown_of(provider, asking(timeouts=IDLE_DEAD))
+        limits = quick(idle_ms=200) if category == "timeout" else quick()
+        shown, machine, error = await shown_of(provider, asking(timeouts=limits))
 
         assert error.category == category
         assert not retryable(error)
@@ -333,12 +333,12 @@ def test_a_slow_reader_is_not_an_idle_server() -> None:
 
     async def scenario(provider: OpenAICompatible, _: FaultServer) -> None:
         seen = []
-        async with provider.stream(asking(timeouts=quick(idle_ms=200)), CALL) as events:
+        async with provider.stream(asking(timeouts=quick(idle_ms=1_000)), CALL) as events:
             async for part in events:
                 seen.append(part)
                 if isinstance(part, TextDelta) and not gate.is_set():
-                    await asyncio.sleep(0.4)  # longer than the idle limit
-                    gate.set()
+                    gate.set()  # the rest is on its way while we look elsewhere
+                    await asyncio.sleep(1.2)
 
         assert texts(seen) == "wordword"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 MAX_ERROR_BODY = 64 * 1024
-ERROR_BODY_S = 5.0  # an error is told by its status if its body does not come
+ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
