@@ -1,0 +1,196 @@
+"""What tests of the runtime share: a store and a clock, runtimes that can crash, small programs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+from gatebook.errors import StoreError
+from gatebook.journals import MemoryJournal
+from gatebook.kernel.events import AnyEvent, kind_of
+from gatebook.kernel.messages import (
+    Call,
+    Capabilities,
+    ChatRequest,
+    ChatResponse,
+    MessageEnd,
+    MessageStart,
+    StreamEvent,
+    TextDelta,
+    Usage,
+)
+from gatebook.kernel.policy import AllowDeclared, Policy
+from gatebook.ports import Journal, RunKey
+from gatebook.programs import Workflow
+from gatebook.runtime.handles import RunHandle, Settled
+from gatebook.runtime.runtime import Runtime
+from gatebook.testing.clock import VirtualClock
+from gatebook.testing.failpoints import FailpointJournal
+
+T = TypeVar("T")
+
+PATIENCE_S = 20.0  # after this a scenario has failed; none depends on how fast it is
+TTL_S = 30.0
+
+
+def run(scenario: Coroutine[Any, Any, T]) -> T:
+    """Run an async scenario to its end."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(PATIENCE_S):
+            return await scenario
+
+    return asyncio.run(bounded())
+
+
+def flow(
+    function: Callable[..., Coroutine[Any, Any, Any]], *tools: Any, **options: Any
+) -> Workflow[Any, Any]:
+    """A workflow with declared tools."""
+    return Workflow(function, tools=list(tools), **options)
+
+
+class Desk:
+    """One store, one clock, and the runtimes that live and die over them."""
+
+    def __init__(self, policy: Policy | None = None, **options: Any) -> None:
+        self.clock = VirtualClock()
+        self.journal: Journal = MemoryJournal(clock=self.clock)
+        self.policy = policy or AllowDeclared()
+        self.options = options
+
+    def runtime(self, *programs: Any, journal: Journal | None = None, **options: Any) -> Runtime:
+        """A runtime over the store; with a journal, over that view of the store."""
+        settings: dict[str, Any] = {"policy": self.policy, "clock": self.clock}
+        return Runtime(
+            journal or self.journal, programs=programs, **settings | self.options | options
+        )
+
+    @asynccontextmanager
+    async def open(self, *programs: Any, **options: Any) -> AsyncIterator[Runtime]:
+        """An open runtime that closes in good order."""
+        async with self.runtime(*programs, **options) as runtime:
+            yield runtime
+
+    async def crash(self, runtime: Runtime) -> None:
+        """Let a runtime die as its process would: nothing more is recorded, no lease given back."""
+        serving, runtime._serving = runtime._serving, None
+        assert serving is not None
+        serving.cancel()
+        await asyncio.wait({serving})
+        await runtime._stack.aclose()
+        runtime._drivers.clear()
+
+    def lapse(self) -> None:
+        """Let every lease of the dead lapse."""
+        self.clock.advance(TTL_S + 1)
+
+    async def settled(self, handle: RunHandle[Any]) -> Settled:
+        """Where a run comes to rest, time moving as needed."""
+        return await self.clock.until(handle.settled())
+
+    async def events(self, run_id: str) -> list[AnyEvent]:
+        """A run's events, in order."""
+        return [each.event for each in await self.journal.read(RunKey("default", run_id))]
+
+    async def kinds(self, run_id: str) -> list[str]:
+        """The kinds of a run's events, in order."""
+        return [kind_of(event) for event in await self.events(run_id)]
+
+    async def only(self, run_id: str, kind: type[T]) -> T:
+        """The one event of a kind."""
+        (event,) = await self.all(run_id, kind)
+        return event
+
+    async def all(self, run_id: str, kind: type[T]) -> list[T]:
+        """The events of a kind, in order."""
+        return [event for event in await self.events(run_id) if isinstance(event, kind)]
+
+
+class CutJournal(FailpointJournal):
+    """A journal whose process loses its store for good at a chosen append."""
+
+    def __init__(self, inner: Journal, *, append: int = 0) -> None:
+        super().__init__(inner, [])
+        self.cut_at = append
+        self.dead = False
+
+    def _count(self, method: str) -> int:
+        n = super()._count(method)
+        if method == "append" and n == self.cut_at:
+            self.dead = True
+        if self.dead:
+            raise StoreError("E_STORE_CLOSED", store=self.url)
+        return n
+
+    async def close(self) -> None:
+        """Leave the store open: it is shared with the workers that come after."""
+
+
+async def eventually(holds: Callable[[], Any], what: str) -> None:
+    """Wait until something holds; the scenario's own limit ends the wait."""
+    del what  # shown in the traceback of the scenario that waited
+    while not holds():
+        await asyncio.sleep(0.001)
+
+
+Said = Sequence[StreamEvent | BaseException | Callable[[], Awaitable[None]]]
+
+
+def said(text: str, *, usage: Usage | None = Usage(input_tokens=3, output_tokens=4)) -> Said:
+    """A whole streamed answer."""
+    return [MessageStart("m"), TextDelta(0, text), MessageEnd("stop", "stop", usage)]
+
+
+class Model:
+    """A provider that plays one list of events, errors and waits per attempt."""
+
+    name = "fake"
+    capabilities = Capabilities()
+
+    def __init__(self, *attempts: Said) -> None:
+        self.attempts = list(attempts)
+        self.asked: list[ChatRequest] = []
+        self.calls: list[Call] = []
+        self.open = 0
+
+    def stream(self, request: ChatRequest, call: Call) -> "Attempt":
+        self.asked.append(request)
+        self.calls.append(call)
+        return Attempt(self, self.attempts.pop(0))
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class Attempt:
+    """One streamed attempt of a `Model`."""
+
+    def __init__(self, model: Model, said: Said) -> None:
+        self.model = model
+        self.said = said
+
+    async def __aenter__(self) -> AsyncIterator[StreamEvent]:
+        self.model.open += 1
+        return self._events()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.model.open -= 1
+
+    async def _events(self) -> AsyncIterator[StreamEvent]:
+        for item in self.said:
+            if isinstance(item, BaseException):
+                raise item
+            if callable(item):
+                await item()
+            else:
+                yield item
