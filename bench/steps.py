@@ -1,0 +1,188 @@
+"""Measures durable steps: Gatebook beside the least that a program written by hand could do.
+
+Every figure is a median over rounds in which all cases take turns, in processes of their own and
+on the same disk. Ratios travel between machines, and syncs and bytes are exact; steps per second
+say little about another machine. Fails when a figure misses its bar.
+
+    python bench/steps.py [--quick]
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+LONG = 10_000  # steps of the run that is resumed
+
+CASES = {
+    "hand-two": ("bench.floors", "two"),
+    "hand-one": ("bench.floors", "one"),
+    "gatebook": ("bench.subject", "steps"),
+}
+RESUMES = {"hand-two": "bench.floors", "gatebook": "bench.subject"}
+
+# (what, figure, runs, case to divide by or "", bar, aim, whether more is better)
+BARS = (
+    ("steps/s, 1 run : hand-two", "steps_s", 1, "hand-two", 1.1, 1.3, True),
+    ("steps/s, 50 runs : hand-two", "steps_s", 50, "hand-two", 5.0, 8.0, True),
+    ("syncs a step, 1 run", "syncs", 1, "", 1.05, 1.01, False),
+    ("syncs a step, 50 runs", "syncs", 50, "", 0.10, 0.03, False),
+    ("cpu a step, 50 runs : hand-two", "cpu_us", 50, "hand-two", 0.6, 0.3, False),
+    ("p50 of a step, 1 run : hand-one", "p50_us", 1, "hand-one", 1.8, 1.45, False),
+    ("bytes a step, 50 runs : hand-two", "bytes", 50, "hand-two", 2.2, 1.6, False),
+    ("resume of 10,000 steps : hand-two", "resume_ms", 0, "hand-two", 1.5, 1.0, False),
+)
+COLUMNS = {
+    "steps_s": "steps/s",
+    "p50_us": "p50 us",
+    "cpu_us": "cpu us/step",
+    "syncs": "syncs/step",
+    "bytes": "bytes/step",
+}
+
+Figures = dict[tuple[str, int], dict[str, list[float]]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure durable steps beside hand-written ones.")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and steps")
+    quick: bool = parser.parse_args().quick
+    rounds, steps = (3, 100) if quick else (7, 200)
+    RESULTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=RESULTS) as name:
+        place = Path(name)
+        counter = counting(place)
+        found: Figures = defaultdict(lambda: defaultdict(list))
+        for runs in (1, 50):
+            for case in turns(list(CASES), rounds):
+                figures = measured(place, case, runs, steps, counter)
+                for figure, value in figures.items():
+                    found[case, runs][figure].append(value)
+        resumes(place, found, rounds)
+    medians = {
+        key: {figure: statistics.median(values) for figure, values in figures.items()}
+        for key, figures in found.items()
+    }
+    show(medians, rounds, steps)
+    missed = judge(medians)
+    keep(found, missed)
+    return 1 if missed else 0
+
+
+def turns(cases: list[str], rounds: int) -> list[str]:
+    """Return A B C C B A A B C ...: what slows the machine for a while slows all cases alike."""
+    return [case for i in range(rounds) for case in (cases if i % 2 == 0 else cases[::-1])]
+
+
+def counting(place: Path) -> dict[str, str]:
+    """Return the environment in which a process counts its syncs; empty without a C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    library, count = place / "syncs.so", place / "syncs"
+    if compiler is None or sys.platform != "linux":
+        print("no C compiler: syncs are not counted")
+        return {}
+    source = ROOT / "bench" / "syncs.c"
+    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    count.write_bytes(bytes(8))
+    return {"LD_PRELOAD": str(library), "GATEBOOK_SYNCS": str(count)}
+
+
+def run(module: str, *arguments: object, environment: dict[str, str] | None = None) -> str:
+    """Run a measured process to its end and return what it printed."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | (environment or {})
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=300
+    )
+    return done.stdout
+
+
+def measured(
+    place: Path, case: str, runs: int, steps: int, counter: dict[str, str]
+) -> dict[str, float]:
+    """Measure one case once, on a fresh store."""
+    module, loop = CASES[case]
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        store = Path(folder, "store.db")
+        printed = run(module, loop, store, "--runs", runs, "--steps", steps, environment=counter)
+    figures: dict[str, float] = json.loads(printed)
+    if not counter:
+        del figures["syncs"]
+    return figures
+
+
+def resumes(place: Path, found: Figures, rounds: int) -> None:
+    """Measure how long a long run takes from its stored steps to its next one."""
+    filled = {}
+    for case, module in RESUMES.items():
+        filled[case] = place / f"{case}-long"
+        filled[case].mkdir()
+        run(module, "fill", filled[case] / "store.db", "--steps", LONG)
+    for case in turns(list(RESUMES), rounds):
+        folder = place / "resumed"
+        shutil.copytree(filled[case], folder)
+        printed = run(RESUMES[case], "resume", folder / "store.db")
+        found[case, 0]["resume_ms"].append(json.loads(printed)["resume_ms"])
+        shutil.rmtree(folder)
+
+
+def show(medians: dict[tuple[str, int], dict[str, float]], rounds: int, steps: int) -> None:
+    """Print the figures of all cases."""
+    print(f"medians of {rounds} rounds, {steps} steps a run, synced SQLite file")
+    print(f"{'':<22}" + "".join(f"{title:>13}" for title in COLUMNS.values()))
+    for (case, runs), figures in medians.items():
+        if runs:
+            row = "".join(_cell(figures.get(figure)) for figure in COLUMNS)
+            print(f"{case + (', 1 run' if runs == 1 else f', {runs} runs'):<22}{row}")
+    for case in RESUMES:
+        print(f"{case}, resume of {LONG:,} steps: {medians[case, 0]['resume_ms']:.0f} ms")
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return f"{'-':>13}"
+    return f"{value:>13,.0f}" if value >= 10 else f"{value:>13.3f}"
+
+
+def judge(medians: dict[tuple[str, int], dict[str, float]]) -> list[str]:
+    """Print each figure beside its bar and its aim; return those that missed the bar."""
+    missed = []
+    print(f"\n{'':<36}{'gatebook':>10}{'bar':>8}{'aim':>8}")
+    for what, figure, runs, other, bar, aim, more in BARS:
+        value = medians["gatebook", runs].get(figure)
+        if value is None:
+            continue
+        if other:
+            value /= medians[other, runs][figure]
+        met = value >= bar if more else value <= bar
+        reached = value >= aim if more else value <= aim
+        verdict = "aim" if reached else "ok" if met else "MISSED"
+        print(f"{what:<36}{value:>10.3g}{bar:>8g}{aim:>8g}  {verdict}")
+        if not met:
+            missed.append(what)
+    return missed
+
+
+def keep(found: Figures, missed: list[str]) -> None:
+    """Write all rounds to bench/results, which git ignores."""
+    rows = [
+        {"case": case, "runs": runs, "figures": figures} for (case, runs), figures in found.items()
+    ]
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    path = RESULTS / f"steps-{stamp}.json"
+    path.write_text(json.dumps({"rounds": rows, "missed": missed}, indent=1))
+    print(f"\nall rounds: {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
