@@ -81,6 +81,7 @@ class Desk:
         await asyncio.wait({serving})
         await runtime._stack.aclose()
         runtime._drivers.clear()
+        runtime._driving.clear()
 
     def lapse(self) -> None:
         """Let every lease of the dead lapse."""
@@ -131,14 +132,17 @@ class CutJournal(FailpointJournal):
 async def eventually(holds: Callable[[], Any], what: str) -> None:
     """Wait until something holds; the scenario's own limit ends the wait."""
     del what  # shown in the traceback of the scenario that waited
-    while not holds():
+    while not holds():  # noqa: ASYNC110 - what is waited for knows no event
         await asyncio.sleep(0.001)
 
 
 Said = Sequence[StreamEvent | BaseException | Callable[[], Awaitable[None]]]
 
 
-def said(text: str, *, usage: Usage | None = Usage(input_tokens=3, output_tokens=4)) -> Said:
+USAGE = Usage(input_tokens=3, output_tokens=4)
+
+
+def said(text: str, *, usage: Usage | None = USAGE) -> Said:
     """A whole streamed answer."""
     return [MessageStart("m"), TextDelta(0, text), MessageEnd("stop", "stop", usage)]
 

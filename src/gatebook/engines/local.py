@@ -46,6 +46,10 @@ class LocalEngine(Engine):
             self._group = group
             group.create_task(self._listen(), name="gatebook-listen")
             group.create_task(self._look(), name="gatebook-look")
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._group = None  # a group that is being cancelled takes no more tasks
 
     def wake(self, run: RunKey) -> None:
         """Drive a run now, or tell the driver it has that there is news."""
@@ -68,11 +72,15 @@ class LocalEngine(Engine):
         except GatebookError as exc:
             _log.warning("run %s is not driven: %s", run.id, exc, extra={"run": run.id})
             return
+        except Exception:  # noqa: BLE001 - one run's bug must not end the others
+            _log.exception("run %s is not driven", run.id, extra={"run": run.id})
+            return
         if parked.state == "waiting" and parked.wake_at is not None:
             self._wake_at(run, parked)
 
     def _wake_at(self, run: RunKey, parked: Parked) -> None:
-        assert parked.wake_at is not None and self._group is not None  # noqa: PT018
+        if self._group is None or parked.wake_at is None:
+            return
         delay_s = (parked.wake_at - self._journal.now()) / 1e6
         self._cancel_timer(run)
         self._timers[run] = self._group.create_task(self._later(run, delay_s))

@@ -5,6 +5,7 @@ run; but a loop that is silent beyond every deadline it announced is taken for d
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 
@@ -35,6 +36,7 @@ class LeaseKeeper:
         self._renewed: dict[RunKey, tuple[Lease, float]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._stopped = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._alive_until = 0.0
@@ -42,7 +44,10 @@ class LeaseKeeper:
     def start(self) -> None:
         """Begin beating; call from the worker's event loop."""
         self._mark_alive()
-        self._thread = threading.Thread(target=self._run, name="gatebook-leases", daemon=True)
+        loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(loop,), name="gatebook-leases", daemon=True
+        )
         self._thread.start()
 
     async def close(self) -> None:
@@ -51,7 +56,8 @@ class LeaseKeeper:
         if self._beat is not None:
             self._beat.cancel()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+            await self._stopped.wait()
+            self._thread.join()
 
     def _mark_alive(self) -> None:
         self._alive_until = max(self._alive_until, self._clock.monotonic())
@@ -100,8 +106,12 @@ class LeaseKeeper:
                     self._renewed[lease.run] = (lease, asked_at)
         return lost
 
-    def _run(self) -> None:
-        asyncio.run(self._beat_for_ever())
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            asyncio.run(self._beat_for_ever())
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._stopped.set)
 
     async def _beat_for_ever(self) -> None:
         pause_s = self._ttl_s / BEATS_PER_TTL

@@ -190,6 +190,9 @@ class Runtime(Client):
                 self._idle.set()
 
     async def _drive_claimed(self, run: RunKey, services: Services) -> Parked:
+        row = await self.journal.row(run)
+        if row.program not in self._programs:
+            return Parked("busy")  # another worker's program, or one that is not registered yet
         parked = Parked("busy")
         again = True
         while again and not self._stopping:

@@ -1,0 +1,182 @@
+"""The local engine: which runs it drives, and that one run's trouble is not the others'."""
+
+import asyncio
+import threading
+from typing import Any
+
+from tests.runtime.kit import Desk, eventually, flow, run
+
+from gatebook import tool
+from gatebook.kernel.events import RunStarted
+from gatebook.kernel.policy import AllowDeclared
+from gatebook.programs import Workflow
+from gatebook.runtime.client import Client
+from gatebook.runtime.handles import Finished
+
+
+@tool(effect="read")
+async def look() -> int:
+    return 1
+
+
+async def looking(ctx: Any) -> int:
+    return await ctx.call_tool(look)
+
+
+class Broken(Workflow[Any, Any]):
+    """A program with a bug that is no error of ours."""
+
+    def begin(self, started: RunStarted) -> Any:
+        raise ZeroDivisionError
+
+
+def test_a_run_of_an_unknown_program_does_not_stop_a_worker() -> None:
+    """Workers of several programs share one store."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        client = Client(desk.journal, policy=AllowDeclared(), clock=desk.clock)
+        async with desk.open() as runtime, client:
+            await client.start(flow(looking, look, name="theirs"), None, run_id="theirs")
+            ours = await runtime.start(flow(looking, look), None, run_id="ours")
+
+            assert await desk.settled(ours) == Finished(1)
+            assert (await desk.journal.row(client.handle("theirs").key)).head.epoch == 0
+
+    run(scenario())
+
+
+def test_a_program_that_breaks_does_not_stop_the_other_runs() -> None:
+    """A worker drives hundreds of runs; a bug in one program is that program's trouble."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        async with desk.open() as runtime:
+            await runtime.start(Broken(looking, name="broken", tools=[look]), None, run_id="broken")
+            await desk.clock.settle()
+            ours = await runtime.start(flow(looking, look), None)
+
+            assert await desk.settled(ours) == Finished(1)
+
+    run(scenario())
+
+
+def test_a_worker_takes_up_what_a_client_started() -> None:
+    """A web process starts runs; a worker process drives them."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        program = flow(looking, look)
+        client = Client(desk.journal, policy=AllowDeclared(), clock=desk.clock)
+        async with client:
+            started = await client.start(program, None, run_id="r")
+            async with desk.open(program):
+                assert await desk.settled(started) == Finished(1)
+                await desk.journal.open()
+
+    run(scenario())
+
+
+def test_a_signal_after_the_end_of_serving_is_kept_and_harms_nobody() -> None:
+    """A web request may come while the worker beside it shuts down."""
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        async def waiting(ctx: Any) -> Any:
+            return await ctx.wait_signal("go")
+
+        async with desk.open() as runtime:
+            started = await runtime.start(flow(waiting), None, run_id="r")
+            await desk.settled(started)
+            assert runtime._serving is not None
+            runtime._serving.cancel()
+            await asyncio.wait({runtime._serving})
+
+            await started.signal("go", 1)
+
+        await desk.journal.open()
+        assert "signal_received" in await desk.kinds("r")
+
+    run(scenario())
+
+
+def test_nothing_is_left_after_close() -> None:
+    """A closed runtime that keeps a task or a thread keeps its store and its process alive."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        before = set(threading.enumerate())
+
+        async def long(ctx: Any) -> int:
+            await ctx.call_tool(look)
+            await ctx.sleep(3600)
+            return 1
+
+        async with desk.open() as runtime:
+            for n in range(3):
+                await desk.settled(await runtime.start(flow(long, look), None, run_id=f"r{n}"))
+        await desk.clock.settle()
+
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert set(threading.enumerate()) == before
+
+    run(scenario())
+
+
+def test_runs_are_given_back_on_close() -> None:
+    """Another worker must not wait for a lease of one that has left in good order."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        ready = asyncio.Event()
+
+        @tool(effect="read")
+        async def slow() -> int:
+            ready.set()
+            await asyncio.sleep(0.01)
+            return 1
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(slow) + await ctx.call_tool(look)
+
+        program = flow(body, slow, look)
+        async with desk.open() as runtime:
+            started = await runtime.start(program, None, run_id="r")
+            await ready.wait()
+
+        await desk.journal.open()
+        row = await desk.journal.row(started.key)
+        assert (row.owner, row.wake_at) == ("", desk.clock.now())
+        assert await desk.kinds("r") == ["run_started", "action_requested", "action_succeeded"]
+        async with desk.open(program) as runtime:
+            assert await desk.settled(runtime.handle("r", program)) == Finished(2)
+
+    run(scenario())
+
+
+def test_runs_are_driven_side_by_side_up_to_the_limit() -> None:
+    """A slow run must not hold up the others, nor may a store full of runs start all at once."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        inside = 0
+        go = asyncio.Event()
+
+        @tool(effect="read")
+        async def meet() -> None:
+            nonlocal inside
+            inside += 1
+            await go.wait()
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(meet)
+
+        async with desk.open() as runtime:
+            handles = [await runtime.start(flow(body, meet), None) for _ in range(20)]
+            await eventually(lambda: inside == 20, "all runs are inside their tool")
+            go.set()
+
+            assert [await desk.settled(each) for each in handles] == [Finished(None)] * 20
+
+    run(scenario())
