@@ -7,7 +7,7 @@ cannot kill it.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
 from gatebook.errors import GatebookError, Transient
@@ -28,14 +28,20 @@ _log = logging.getLogger(__name__)
 
 
 class _Flight:
-    """One attempt in flight."""
+    """One attempt in flight.
 
-    __slots__ = ("permit", "task", "timer")
+    Attributes:
+        until: the loop's time at which it is told to stop, and once told, given up; None: never.
+        told: it was told to stop.
+    """
 
-    def __init__(self, permit: Permit) -> None:
+    __slots__ = ("permit", "task", "told", "until")
+
+    def __init__(self, permit: Permit, until: float | None) -> None:
         self.permit = permit
         self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.until = until
+        self.told = False
 
 
 class Attempts:
@@ -52,14 +58,15 @@ class Attempts:
         self._services = services
         self._on_end = on_end
         self._flights: dict[str, _Flight] = {}
+        self._alarm: asyncio.TimerHandle | None = None
         self.ended: dict[str, tuple[int, Ended]] = {}
         self.launched: set[tuple[str, int]] = set()
         self.fenced = False
 
     @property
-    def running(self) -> set[str]:
-        """Addresses with an attempt in flight."""
-        return set(self._flights)
+    def running(self) -> Set[str]:
+        """Addresses with an attempt in flight, as a view."""
+        return self._flights.keys()
 
     def launch(
         self, request: ActionRequested, attempt: int, want: Want, planner: "Planner"
@@ -69,14 +76,15 @@ class Attempts:
         self.launched.add((address, attempt))
         services = self._services
         permit = Permit(request, attempt, self._lease, lambda: services.fresh(self._lease))
-        flight = self._flights[address] = _Flight(permit)
-        flight.task = asyncio.create_task(
-            self._perform(flight, want, planner), name=f"{self._lease.run.id}/{address}"
-        )
+        loop, until = asyncio.get_running_loop(), None
         if request.timeout_ms is not None:
             services.expect_silence(request.timeout_ms / 1000)
-            loop = asyncio.get_running_loop()
-            flight.timer = loop.call_later(request.timeout_ms / 1000, self._expire, flight)
+            until = loop.time() + request.timeout_ms / 1000
+            self._set_alarm(until)
+        flight = self._flights[address] = _Flight(permit, until)
+        flight.task = loop.create_task(
+            self._perform(flight, want, planner), name=f"{self._lease.run.id}/{address}"
+        )
 
     async def _perform(self, flight: _Flight, want: Want, planner: "Planner") -> None:
         if not await self._services.hold(self._lease):
@@ -97,22 +105,40 @@ class Attempts:
         if self._flights.get(address) is not flight:
             return  # given up before
         del self._flights[address]
-        if flight.timer is not None:
-            flight.timer.cancel()
         self.ended[address] = (flight.permit.attempt, ended)
         self._on_end()
 
-    def _expire(self, flight: _Flight) -> None:
-        flight.permit.timed_out = True
-        self._tell_to_stop(flight)
+    def _set_alarm(self, at: float) -> None:
+        """Look at the deadlines at that time, if not before.
+
+        One timer for all attempts, left standing when they end in time: a timer for each would
+        cost a step more than its tool call does.
+        """
+        if self._alarm is None or at < self._alarm.when():
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = asyncio.get_running_loop().call_at(at, self._check_deadlines)
+
+    def _check_deadlines(self) -> None:
+        self._alarm = None
+        now = asyncio.get_running_loop().time()
+        for flight in list(self._flights.values()):
+            if flight.until is None:
+                continue
+            if flight.until > now:
+                self._set_alarm(flight.until)
+            elif flight.told:
+                self._give_up(flight)
+            else:
+                flight.permit.timed_out = True
+                self._tell_to_stop(flight)
 
     def _tell_to_stop(self, flight: _Flight) -> None:
         if flight.task is not None:
             flight.task.cancel()
-        if flight.timer is not None:
-            flight.timer.cancel()
-        loop = asyncio.get_running_loop()
-        flight.timer = loop.call_later(GRACE_S, self._give_up, flight)
+        flight.told = True
+        flight.until = asyncio.get_running_loop().time() + GRACE_S
+        self._set_alarm(flight.until)
 
     def _give_up(self, flight: _Flight) -> None:
         request = flight.permit.request
@@ -152,10 +178,10 @@ class Attempts:
     async def close(self) -> None:
         """Stop what still runs; nothing of it is recorded, recovery will find it open."""
         tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+        if self._alarm is not None:
+            self._alarm.cancel()
         for flight in self._flights.values():
             flight.permit.cancelled = True
-            if flight.timer is not None:
-                flight.timer.cancel()
         for task in tasks:
             task.cancel()
         if tasks:

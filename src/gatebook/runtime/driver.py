@@ -220,10 +220,14 @@ class Driver:
             _log.info("append refused: %s", exc, extra={"run": run.id})
             await self._commit_outcomes(events)
             return False
-        self._services.hub.changed(run)
+        hub = self._services.hub
+        if appended.head.terminal:
+            hub.changed(run)
+        else:
+            hub.grew(run)
         for event in events:
             if isinstance(event, ActionSucceeded | ActionFailed | ActionUnknown):
-                self._services.hub.settled(run, event.address)
+                hub.settled(run, event.address)
         return time is None or appended.head.time == time
 
     async def _commit_outcomes(self, events: Sequence[AnyEvent]) -> None:

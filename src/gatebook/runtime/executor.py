@@ -40,7 +40,7 @@ class Permit:
     """The gate's one-use token: made from a committed request, good for exactly one attempt."""
 
     __slots__ = (
-        "_fresh", "_used", "attempt", "cancelled", "digest", "lease", "request", "timed_out",
+        "_fresh", "_used", "attempt", "cancelled", "lease", "request", "timed_out",
     )  # fmt: skip
 
     def __init__(
@@ -49,7 +49,6 @@ class Permit:
         self.request = request
         self.attempt = attempt
         self.lease = lease
-        self.digest = action_digest(request.action)
         self.cancelled = False
         self.timed_out = False
         self._fresh = fresh
@@ -66,11 +65,14 @@ class Permit:
             reason = "it was used already"
         elif not self._fresh():
             reason = "the lease was not renewed in time"
-        elif action_digest(action) != self.digest:
+        elif action is not self.request.action and not self._same(action):
             reason = "it was given for other arguments"
         if reason:
             raise IntegrityError("E_PERMIT", tool=describe(action), detail=reason)
         self._used = True
+
+    def _same(self, action: CallTool | CallLLM) -> bool:
+        return action_digest(action) == action_digest(self.request.action)
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,7 +145,7 @@ class RunHandle(Generic[Out]):
         return await self._watch(until_over=False)
 
     async def _watch(self, *, until_over: bool) -> Settled:
-        with self._client.hub.subscribe(self._key, catch_up=False) as news:
+        with self._client.hub.subscribe(self._key, catch_up=False, follows=False) as news:
             while True:
                 news.drain()
                 row = await self.row()
@@ -207,7 +207,7 @@ class RunHandle(Generic[Out]):
 
         Never blocks the run: a slow reader gets a Lagged. Ends with the run.
         """
-        with self._client.hub.subscribe(self._key) as news:
+        with self._client.hub.subscribe(self._key, follows=False) as news:
             while True:
                 row = await self.row()
                 for item in news.drain():

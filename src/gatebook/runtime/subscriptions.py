@@ -52,9 +52,14 @@ Live = Delta | Progress | Reset | Lagged
 
 
 class Subscriber:
-    """One reader's bounded queue."""
+    """One reader's bounded queue.
 
-    def __init__(self) -> None:
+    Attributes:
+        follows: it reads every event, and not only where the run stands when it stops.
+    """
+
+    def __init__(self, *, follows: bool = True) -> None:
+        self.follows = follows
         self._queue: deque[Live] = deque()
         self._ready = asyncio.Event()
         self._dropped = 0
@@ -94,9 +99,14 @@ class Hub:
         self._current: dict[RunKey, dict[str, list[Delta]]] = {}
 
     @contextmanager
-    def subscribe(self, run: RunKey, *, catch_up: bool = True) -> Iterator[Subscriber]:
-        """Listen to a run; `catch_up` begins with what its running model calls said so far."""
-        subscriber = Subscriber()
+    def subscribe(
+        self, run: RunKey, *, catch_up: bool = True, follows: bool = True
+    ) -> Iterator[Subscriber]:
+        """Listen to a run; `catch_up` begins with what its running model calls said so far.
+
+        Who does not follow every event is not woken for each.
+        """
+        subscriber = Subscriber(follows=follows)
         if catch_up:
             for deltas in self._current.get(run, {}).values():
                 for delta in deltas:
@@ -136,6 +146,12 @@ class Hub:
         """Tell readers that the journal or the state of the run has changed."""
         for subscriber in self._subscribers.get(run, ()):
             subscriber.wake()
+
+    def grew(self, run: RunKey) -> None:
+        """Tell readers that follow every event that there are new ones; the run goes on."""
+        for subscriber in self._subscribers.get(run, ()):
+            if subscriber.follows:
+                subscriber.wake()
 
 
 async def texts(items: AsyncIterator[Live]) -> AsyncIterator[str | Reset]:
