@@ -11,12 +11,17 @@ NO_SUCH_ORDER = "KK-29999"  # M-013 asks for it on purpose
 ORDER = re.compile(r"KK-\d{5}")
 
 ORDERS: list[dict[str, Any]] = json.loads((DATA / "orders.json").read_text(encoding="utf-8"))
-ANSWERS: dict[str, Any] = json.loads((DATA / "answers.json").read_text(encoding="utf-8"))
+RULES: list[dict[str, Any]] = json.loads((DATA / "answers.json").read_text())["rules"]
 
 
 def calls(tool: str) -> list[dict[str, Any]]:
-    """Return the arguments of every scripted call of a tool."""
-    return [turn[tool] for script in ANSWERS.values() for turn in script["turns"] if tool in turn]
+    """Return the arguments of every scripted call of a tool, with the message it is about."""
+    return [
+        call["args"] | {"about": rule["when"].get("user", "")}
+        for rule in RULES
+        for call in rule.get("call", ())
+        if call["tool"] == tool
+    ]
 
 
 def test_there_are_forty_messages_numbered_without_a_gap() -> None:
@@ -67,23 +72,27 @@ def test_an_amount_paid_is_money() -> None:
     assert {Decimal(order["paid"]).as_tuple().exponent for order in ORDERS} == {-2}
 
 
-def test_every_message_has_a_script_that_reads_it_first() -> None:
+def test_every_message_has_a_last_answer_in_the_script() -> None:
+    """A message without one would end its run with the error that no rule applies."""
+    answered = [rule["when"]["user"] for rule in RULES if "say" in rule]
+
+    assert answered == letter_ids()
+
+
+def test_the_script_reads_a_message_before_it_acts_on_it() -> None:
     """The scripted model must not know what a message says before it has read it."""
-    assert sorted(ANSWERS) == letter_ids()
-    assert all(
-        script["turns"][0] == {"read_message": {"id": name}} for name, script in ANSWERS.items()
-    )
+    first = [rule for rule in RULES if rule["when"]["turns"] == 0]
+
+    assert [[call["tool"] for call in rule["call"]] for rule in first] == [["read_message"]]
 
 
 def test_the_script_writes_only_to_the_sender() -> None:
     """An answer that goes to somebody else is the kind of mistake a demo should not teach."""
-    strangers = [
-        name
-        for name, script in ANSWERS.items()
-        for turn in script["turns"]
-        if "send_mail" in turn
-        and f"<{turn['send_mail']['to']}>" not in (DATA / "messages" / f"{name}.txt").read_text()
-    ]
+    strangers = []
+    for mail in calls("send_mail"):
+        letter = read_letter(mail["about"])
+        if letter is None or f"<{mail['to']}>" not in letter.sender:
+            strangers.append(mail["to"])
 
     assert strangers == []
 
