@@ -38,7 +38,7 @@ from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
 from gatebook.ports import Appended, Journal, Lease, Recorded, RunKey, RunQuery, RunRow
 
-BUSY_S = 30.0  # one lease: a lock held longer is held by a process that hangs; docs/design.md, "Leases"
+BUSY_S = 30.0  # one lease: who holds a lock longer hangs; docs/design.md, "Leases"
 
 
 class SqliteJournal(Journal):

@@ -172,7 +172,13 @@ class Store:
         """
         check_sqlite(apsw.sqlite_lib_version())
         check_place(self.path)
-        fresh = not self.path.exists()
+        try:
+            return self._prepare(fresh=not self.path.exists())
+        except apsw.NotADBError as exc:
+            detail = "it is no database"
+            raise ConfigError("E_STORE_FORMAT", store=str(self.path), detail=detail) from exc
+
+    def _prepare(self, *, fresh: bool) -> apsw.Connection:
         connection = self.connect()
         try:
             if fresh:
@@ -180,10 +186,6 @@ class Store:
                     self.path.chmod(0o600)  # -wal and -shm take their mode from here
             _use_wal(connection, self._busy_s)
             _use_schema(connection, self.path)
-        except apsw.NotADBError as exc:
-            connection.close(force=True)
-            detail = "it is no database"
-            raise ConfigError("E_STORE_FORMAT", store=str(self.path), detail=detail) from exc
         except BaseException:
             connection.close(force=True)
             raise

@@ -207,7 +207,8 @@ class Writer(threading.Thread):
             self._again(members, exc, tries=tries)
 
     def _reopen(self) -> None:
-        self._connection.close(force=True)
+        with suppress(apsw.Error):  # the last connection copies the log when it closes
+            self._connection.close(force=True)
         self._connection = self._store.connect()
         self._sit_down()
 
