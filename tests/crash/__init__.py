@@ -1,0 +1,1 @@
+"""Real processes, killed and frozen, and what they leave behind."""
