@@ -341,6 +341,8 @@ class RunState:
     @property
     def next_due(self) -> int | None:
         """When time alone moves the run next (microseconds UTC), None when it never does."""
+        if self.head.status is not Status.RUNNING:
+            return None
         return min((e.due for e in self.head.open.values() if e.due is not None), default=None)
 
     def digest(self) -> str:

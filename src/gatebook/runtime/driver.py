@@ -36,7 +36,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.state import RunState, waits_of
 from gatebook.ports import Lease, Parked
 from gatebook.runtime.attempts import Attempts
-from gatebook.runtime.planner import Planner
+from gatebook.runtime.planner import Planner, off_the_loop
 from gatebook.runtime.redrive import Redrive, final_args
 from gatebook.runtime.services import Services
 
@@ -93,7 +93,11 @@ class Driver:
             return await self._halt(exc)
         finally:
             await self._attempts.close()
-            if self._planner is not None:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._planner is not None:
+            with off_the_loop():
                 self._planner.redrive.close()
 
     async def _loop(self) -> Parked:
@@ -101,6 +105,9 @@ class Driver:
         if planner is None:
             return Parked("waiting")
         while True:
+            if self._attempts.fenced:
+                run, epoch = self._lease.run.id, self._lease.epoch
+                raise Fenced("E_FENCED", run=run, current="?", epoch=epoch)
             if self._touched:
                 self._touched = False
                 await self._catch_up(planner)
@@ -115,10 +122,6 @@ class Driver:
                 return Parked("over")
             if planner.more or self._attempts.ended or self._touched:
                 continue
-            if self._attempts.fenced:
-                raise Fenced(
-                    "E_FENCED", run=self._lease.run.id, current="?", epoch=self._lease.epoch
-                )
             parked = await self._wait(planner)
             if parked is not None:
                 return parked
@@ -131,10 +134,10 @@ class Driver:
         recorded = await self._patiently(lambda: self._journal.read(run))
         started = recorded[0].event
         program = self._services.programs[started.program]  # type: ignore[union-attr]
-        if self._planner is not None:
-            self._planner.redrive.close()
-        stepper = program.begin(started)  # type: ignore[arg-type]
-        redrive = Redrive(stepper, final_args(program.tools))
+        self._let_go()
+        with off_the_loop():
+            stepper = program.begin(started)  # type: ignore[arg-type]
+            redrive = Redrive(stepper, final_args(program.tools))
         planner = Planner(
             RunState(),
             redrive,
@@ -172,6 +175,7 @@ class Driver:
             waiting_on=str(error),
             reason="definition",
         )
+        self._services.hub.changed(self._lease.run)
 
     async def _catch_up(self, planner: Planner) -> None:
         run, seq = self._lease.run, planner.state.head.seq
@@ -269,7 +273,7 @@ class Driver:
 
     async def _wait(self, planner: Planner) -> Parked | None:
         """Wait for news; park and return when nothing but time or people can move the run."""
-        due = planner.state.next_due
+        due = planner.state.next_due if not self._stopping else None
         left_s = None if due is None else max(0.0, (due - self._journal.now()) / 1e6)
         busy = bool(self._attempts.running)
         if self._stopping and not busy:
@@ -284,7 +288,7 @@ class Driver:
             await self._woken.wait()
             return
         timer = asyncio.ensure_future(self._services.clock.sleep(seconds))
-        timer.add_done_callback(lambda _: self._woken.set())
+        timer.add_done_callback(lambda done: None if done.cancelled() else self._woken.set())
         try:
             await self._woken.wait()
         finally:

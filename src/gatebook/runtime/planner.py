@@ -6,7 +6,8 @@ and program are thrown away and rebuilt from the journal.
 """
 
 from asyncio import _get_running_loop, _set_running_loop
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from typing import Any
 
 from gatebook.errors import GatebookError
@@ -43,6 +44,17 @@ from gatebook.runtime.services import Services
 MAX_FANOUT = 100  # actions one step may ask for at once
 MAX_LOST = 3  # attempts that may die with their worker before a person must look
 MAX_BATCH = 500  # events of one append; more go into the next
+
+
+@contextmanager
+def off_the_loop() -> Iterator[None]:
+    """Hide the event loop: a workflow that calls asyncio raises instead of escaping."""
+    loop = _get_running_loop()
+    _set_running_loop(None)
+    try:
+        yield
+    finally:
+        _set_running_loop(loop)
 
 
 class Planner:
@@ -110,10 +122,11 @@ class Planner:
             self._wind_up(running, cancelled=True)
         elif status is Status.RUNNING and not quiet:
             self._recover(running, launched)
-            self._fall_due()
-            self._deliver()
-            self._admit()
-            self._finish(running)
+            if self.state.head.status is Status.RUNNING:  # else a person must look first
+                self._fall_due()
+                self._deliver()
+                self._admit()
+                self._finish(running)
         return self.events
 
     def fold(self, recorded: Recorded) -> None:
@@ -122,12 +135,8 @@ class Planner:
         self._feed(recorded)
 
     def _feed(self, recorded: Recorded) -> None:
-        loop = _get_running_loop()
-        _set_running_loop(None)  # a workflow that calls asyncio raises instead of escaping
-        try:
+        with off_the_loop():
             self.redrive.feed(recorded)
-        finally:
-            _set_running_loop(loop)
 
     def _add(self, event: AnyEvent) -> None:
         fact = stamped(event, time=self._now, epoch=self._lease.epoch)
