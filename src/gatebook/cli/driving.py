@@ -1,0 +1,158 @@
+"""Driving one run in this process until it is over or waits, and what Ctrl-C does to it.
+
+The first signal pauses: nothing more starts, what is in flight may end. A second Ctrl-C while
+that lasts cancels the run.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from gatebook.cli.apps import App, load_policy
+from gatebook.cli.options import Given
+from gatebook.cli.output import say
+from gatebook.cli.store import whoami
+from gatebook.errors import GatebookError
+from gatebook.ports import Journal, Parked, Program, RunKey
+from gatebook.runtime.handles import RunHandle, Waiting
+from gatebook.runtime.runtime import Runtime
+
+PATIENCE_US = 60_000_000  # a sleep or back-off that ends this soon is waited for here
+
+
+class OneRun(Runtime):
+    """A runtime that drives the runs in `mine` and leaves all others to their workers."""
+
+    mine: set[RunKey]
+
+    async def drive(self, run: RunKey) -> Parked:
+        """Advance one of `mine`."""
+        if run not in self.mine:
+            return Parked("busy")
+        return await super().drive(run)
+
+
+def runtime_for(
+    app: App, given: Given, journal: Journal, *, only: set[RunKey] | None, adopt: bool = False
+) -> Runtime:
+    """Return a runtime over a store with an app's programs and what its own Runtime declares.
+
+    Args:
+        only: the runs it drives; None for every run of its programs.
+        adopt: go on with changed definitions.
+
+    Raises:
+        ConfigError: E_POLICY_MISSING, E_APP.
+    """
+    options = {} if app.runtime is None else _declared(app.runtime)
+    options["policy"] = load_policy(given, app)
+    if adopt:
+        options["on_definition_change"] = "adopt"
+    programs: Sequence[Program[Any, Any]] = list(app.programs.values())
+    if only is None:
+        return Runtime(journal, programs=programs, **options)
+    runtime = OneRun(journal, programs=programs, **options)
+    runtime.mine = only
+    return runtime
+
+
+def _declared(own: Runtime) -> dict[str, Any]:
+    """Return what a Runtime of the user's was made with; a new one is made over our store."""
+    return {
+        "deps": own._deps,
+        "lease_ttl_s": own._lease_ttl_s,
+        "on_definition_change": own._on_definition_change,
+        "providers": own._given_providers,
+        "secrets": own._secrets,
+        "tenant": own.tenant,
+    }
+
+
+class Signals:
+    """Counts SIGINT and SIGTERM while a run is driven.
+
+    Attributes:
+        came: set at the first.
+        code: 130 or 143 for the first that came, 0 before.
+    """
+
+    def __init__(self, on_second: Callable[[], Awaitable[None]]) -> None:
+        self.came = asyncio.Event()
+        self.code = 0
+        self._on_second = on_second
+        self._tasks: list[asyncio.Future[None]] = []
+
+    def __enter__(self) -> "Signals":
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._take, number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    def _take(self, number: int) -> None:
+        if not self.code:
+            self.code = 128 + number
+            self.came.set()
+        elif number == signal.SIGINT and not self._tasks:
+            self._tasks.append(asyncio.ensure_future(self._on_second()))
+
+
+async def settle(run: RunHandle[Any], signals: Signals) -> Any:
+    """Wait until the run is over, waits for somebody, or a signal came (then None).
+
+    A wait that time alone ends soon is sat out.
+    """
+    while True:
+        settled = asyncio.ensure_future(run.settled())
+        came = asyncio.ensure_future(signals.came.wait())
+        try:
+            await asyncio.wait({settled, came}, return_when=asyncio.FIRST_COMPLETED)
+            if not settled.done():
+                return None
+            state = settled.result()
+        finally:
+            for task in (settled, came):
+                task.cancel()
+        if not isinstance(state, Waiting) or not await _ends_soon(run, state):
+            return state
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.25):
+                await signals.came.wait()
+
+
+async def _ends_soon(run: RunHandle[Any], state: Waiting) -> bool:
+    """Whether only time stands between this run and its going on, and not much of it."""
+    if state.parked_reason or state.wake_at is None:
+        return False
+    row = await run.row()
+    if any(wait.split(" ")[0] not in ("sleep", "retry") for wait in state.on):
+        return False
+    return state.wake_at - max(row.updated, 0) <= PATIENCE_US
+
+
+async def pause(runtime: Runtime) -> None:
+    """Stop driving and say so while attempts in flight keep it from ending at once."""
+    closing = asyncio.ensure_future(runtime.close())
+    done, _ = await asyncio.wait({closing}, timeout=0.3)
+    if not done:
+        say("pausing: waiting for what is in flight; Ctrl-C again cancels the run")
+    await closing
+
+
+def cancelling(run: Callable[[], RunHandle[Any] | None]) -> Callable[[], Awaitable[None]]:
+    """Return what the second Ctrl-C does: cancel the run that is being paused."""
+
+    async def cancel() -> None:
+        handle = run()
+        if handle is not None:
+            with suppress(GatebookError):
+                told = await handle.cancel(reason="Ctrl-C", by=whoami())
+                say(f"run {handle.id}: {told.replace('_', ' ')}")
+
+    return cancel

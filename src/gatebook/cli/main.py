@@ -1,0 +1,150 @@
+"""The entry point: finds the verb, runs it, and turns errors into one line and an exit code.
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 the run ended badly, 4 the run waits, 130 and 143 signals.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+OK, ERROR, USAGE, ENDED_BADLY, WAITS, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
+
+VERBS = {
+    "run": "Start a run and show it until it ends or waits.",
+    "worker": "Drive the runs of an app until stopped.",
+    "resume": "Let a run go on, and drive it until it ends or waits.",
+    "list": "List runs, newest first.",
+    "show": "Show one run: its timeline, events or cost.",
+    "tail": "Follow the events of one run or of all.",
+    "signal": "Send a signal to a run.",
+    "cancel": "Cancel a run.",
+    "resolve": "Say what became of an action whose outcome is unknown.",
+    "replay": "Step a program over a run's journal, without effects.",
+    "verify": "Check a run's hashes, events and sums.",
+    "doctor": "Check the store, the settings and what needs a person.",
+}
+
+
+class Verbs(click.Group):
+    """A group that imports a verb when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs, in the order people need them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb's command, or return None."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"gatebook.cli.verbs.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs from the table, so that --help imports none of them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or say which one was probably meant."""
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, VERBS, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else "gatebook --help lists the verbs"
+            raise click.UsageError(f"there is no verb {name[:40]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="RUN is a run id, a unique beginning of one, or @last.",
+)
+@click.version_option(None, "--version", package_name="gatebook", message="gatebook %(version)s")
+def gatebook() -> None:
+    """Run agents and workflows whose every effect passes one gate and one journal."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ERROR
+    sys.exit(code)
+
+
+def run(args: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    from gatebook.errors import GatebookError
+
+    as_json = "--json" in args
+    try:
+        result: Any = gatebook.main(args, prog_name="gatebook", standalone_mode=False)
+    except click.UsageError as exc:
+        report_usage(exc, as_json=as_json)
+        return USAGE
+    except click.ClickException as exc:
+        report("E_USAGE", exc.format_message(), "", as_json=as_json)
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except GatebookError as exc:
+        message, hint = sentences(exc)
+        report(exc.code, message, hint, run=exc.fields.get("run"), as_json=as_json)
+        return code_of(exc)
+    return result if isinstance(result, int) else OK
+
+
+def code_of(error: Exception) -> int:
+    """Return the exit code of an error."""
+    from gatebook.errors import Diverged, RunStopped, RunWaiting
+
+    if isinstance(error, RunWaiting):
+        return WAITS
+    return ENDED_BADLY if isinstance(error, RunStopped | Diverged) else ERROR
+
+
+def sentences(error: Any) -> tuple[str, str]:
+    """Return what happened and what to do about it, as two texts."""
+    text, hint = str(error), error.hint
+    return text.removesuffix(f"; {hint} [{error.code}]").removesuffix(f" [{error.code}]"), hint
+
+
+def report_usage(error: click.UsageError, *, as_json: bool) -> None:
+    """Report a command line that cannot be understood."""
+    path = error.ctx.command_path if error.ctx else "gatebook"
+    report("E_USAGE", error.format_message().rstrip("."), f"{path} --help", as_json=as_json)
+
+
+def report(
+    code: str, message: str, hint: str, *, run: str | None = None, as_json: bool = False
+) -> None:
+    """Write an error to standard error: one line, a hint on a terminal, or one JSON document."""
+    if as_json:
+        error = {"code": code, "message": message, "hint": hint, "run": run}
+        print(json.dumps({"error": error}, ensure_ascii=False), file=sys.stderr)
+    elif sys.stderr.isatty():
+        colour = None if _plain() else "red"
+        click.echo(
+            f"{click.style('error:', fg=colour, bold=colour is not None)} {message}", err=True
+        )
+        if hint:
+            click.echo(f"hint:  {hint}", err=True)
+    else:
+        click.echo(f"error: {message}{f'; {hint}' if hint else ''} [{code}]", err=True)
+
+
+def _plain() -> bool:
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

@@ -1,0 +1,141 @@
+"""What all verbs share: their common options, and the command lines they suggest.
+
+Knows click; must not know what any verb does.
+"""
+
+import functools
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """The common options of one command.
+
+    Attributes:
+        store, app, policy: as given as flags; None leaves them to the settings.
+        as_json: print one JSON document.
+        no_input: never ask.
+    """
+
+    store: str | None = None
+    app: str | None = None
+    policy: str | None = None
+    as_json: bool = False
+    no_input: bool = False
+
+    @functools.cached_property
+    def settings(self) -> Any:
+        """The settings in force, a `runtime.settings.Settings`."""
+        from gatebook.runtime.settings import load_settings
+
+        return load_settings(flags={"store": self.store, "app": self.app, "policy": self.policy})
+
+    def line(self, *words: str) -> str:
+        """Return a command line that finds the same store as this one did."""
+        flags = ("--store", self.store) if self.store else ()
+        return shlex.join(("gatebook", *words, *flags))
+
+    def driving_line(self, *words: str) -> str:
+        """Return a command line that drives runs with the same store, app and policy."""
+        flags = [
+            part
+            for name in ("app", "policy")
+            if (value := getattr(self, name))
+            for part in (f"--{name}", value)
+        ]
+        return self.line(*words, *flags)
+
+
+class Verb(click.Command):
+    """A command with examples, which are shown as they are written."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"  {example}\n")
+
+
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "no_input": click.option("--no-input", is_flag=True, help="Never ask anything."),
+    "as_json": click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document instead."
+    ),
+    "policy": click.option(
+        "--policy",
+        metavar="POLICY",
+        help="allow-declared (development), or module:attribute.",
+    ),
+    "app": click.option(
+        "--app", metavar="MODULE:ATTR", help="Where the programs are: a program or a Runtime."
+    ),
+    "store": click.option("--store", metavar="URL", help="The journal: sqlite:///path or a path."),
+}
+
+
+def common(*, driving: bool = False) -> Callable[[F], F]:
+    """Add the common options to a command and hand them over as `given`.
+
+    `driving` adds those that only verbs with a program need: --app and --policy.
+    """
+    names = [name for name in _OPTIONS if driving or name not in ("app", "policy")]
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            given = Given(**{name: values.pop(name) for name in names})
+            return function(given=given, **values)
+
+        decorated: Any = command
+        for name in names:
+            decorated = _OPTIONS[name](decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+run_argument = click.argument("run", metavar="RUN")
+
+
+def read_text(value: str) -> str:
+    """Return what `-` (standard input) or `@file` stand for, or the value itself.
+
+    Raises:
+        click.BadParameter: the file cannot be read.
+    """
+    if value == "-":
+        return sys.stdin.read()
+    if value.startswith("@"):
+        try:
+            with open(value[1:], encoding="utf-8") as file:
+                return file.read()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise click.BadParameter(f"cannot read {value[1:]}: {exc}") from exc
+    return value
+
+
+def read_json(value: str) -> Any:
+    """Return strict JSON given as text, `@file` or `-`.
+
+    Raises:
+        click.BadParameter: it is not JSON.
+    """
+    from gatebook.errors import InvalidInput
+    from gatebook.kernel.codec import parse
+
+    try:
+        return parse(read_text(value), what="JSON")
+    except InvalidInput as exc:
+        raise click.BadParameter(f"{exc}; text must be quoted: '\"like this\"'") from exc

@@ -1,0 +1,138 @@
+"""Writing for people and programs: tables, TSV, JSON documents, times, and safe text.
+
+Data goes to standard output, everything else to standard error. What models and tools wrote is
+shown as text only: no control character of theirs reaches the terminal.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import IO, Any
+
+SCHEMA = 1  # of every JSON document printed here
+
+GOOD, BAD, BUSY, QUIET = "green", "red", "yellow", "dim"
+STYLES = {
+    "succeeded": GOOD, "completed": GOOD, "ok": GOOD,
+    "failed": BAD, "denied": BAD, "diverged": BAD, "halted": BAD, "bad": BAD,
+    "unknown": "bold red", "interrupted": "bold yellow", "waiting": BUSY, "backoff": BUSY,
+    "warn": BUSY, "running": "cyan", "idle": BUSY, "cancelled": QUIET, "cancelling": BUSY,
+}  # fmt: skip
+
+
+def on_terminal(stream: IO[str]) -> bool:
+    """Whether somebody looks at a stream through a terminal that can draw."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """Write one line to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def document(**fields: Any) -> None:
+    """Write one JSON document to standard output."""
+    text = json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False, indent=2)
+    print(text, flush=True)
+
+
+def json_line(**fields: Any) -> None:
+    """Write one JSON object on a line of its own."""
+    print(json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False), flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styled: int = -1) -> None:
+    """Write rows to standard output: a table on a terminal, tab-separated values otherwise.
+
+    `styled` is the column whose words are coloured, such as a status.
+    """
+    if not on_terminal(sys.stdout):
+        for row in rows:
+            print("\t".join(cell(text) for text in row))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    for number, name in enumerate(columns):
+        last = number == len(columns) - 1
+        drawn.add_column(name, overflow="fold" if last else "ellipsis", no_wrap=not last)
+    for row in rows:
+        drawn.add_row(
+            *(
+                Text(safe(text), style=STYLES.get(text, "") if number == styled else "")
+                for number, text in enumerate(row)
+            )
+        )
+    Console().print(drawn)
+
+
+def facts(pairs: Mapping[str, str]) -> None:
+    """Write names and values to standard output, aligned."""
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        print(f"{name:<{width}}  {safe(value)}")
+
+
+def safe(text: str) -> str:
+    """Return text on one line with control and bidirectional characters made visible."""
+    from gatebook.errors import printable
+
+    return printable(" ".join(text.split("\n")))
+
+
+def safe_lines(text: str) -> str:
+    """Return text with its line ends and tabs, and every other control character made visible."""
+    from gatebook.errors import printable
+
+    return "\n".join(printable(line.expandtabs(4)) for line in text.splitlines())
+
+
+def cell(text: str) -> str:
+    """Return text as one TSV cell: tabs and line ends written as escapes, nothing cut."""
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def short(text: str, limit: int = 60) -> str:
+    """Return text cut to a width."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def clock(time_us: int) -> str:
+    """Return a time as people read it: local, to the second."""
+    when = datetime.fromtimestamp(time_us / 1e6, tz=UTC).astimezone()
+    today = when.date() == datetime.now(tz=UTC).astimezone().date()
+    return when.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
+
+
+def stamp(time_us: int | None) -> str:
+    """Return a time as programs read it: RFC 3339 in UTC, "" for none."""
+    if time_us is None:
+        return ""
+    when = datetime.fromtimestamp(time_us / 1e6, tz=UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def span(microseconds: int | None) -> str:
+    """Return a length of time in the unit people would use."""
+    if microseconds is None:
+        return ""
+    if microseconds < 1_000_000:
+        return f"{microseconds / 1000:.0f} ms"
+    seconds = microseconds / 1e6
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 60:
+        return f"{int(minutes)} min {int(seconds % 60)} s"
+    return f"{int(hours)} h {int(minutes % 60)} min" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def number(value: int | None) -> str:
+    """Return a count with thousands apart, "" for unknown."""
+    return "" if value is None else f"{value:,}"

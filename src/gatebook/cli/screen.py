@@ -1,0 +1,222 @@
+"""Watching one run: a live block on a terminal, one line an event everywhere else.
+
+Both write to standard error, so that standard output holds the answer and nothing else.
+"""
+
+import asyncio
+import os
+import sys
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import Any
+
+from gatebook.cli.output import STYLES, number, on_terminal, safe, safe_lines, say, short, span
+from gatebook.cli.telling import Teller
+from gatebook.cli.verbs.show import detail
+from gatebook.cli.words import METER_NAMES
+from gatebook.kernel.events import AnyEvent
+from gatebook.kernel.history import TimelineRow, timeline, totals
+from gatebook.kernel.messages import TextDelta
+from gatebook.kernel.state import Head
+from gatebook.ports import Recorded
+from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.subscriptions import Delta, Live, Progress, Reset
+
+ACTIONS = 8  # rows of the live block
+TEXT_LINES = 8  # of an answer that is being written
+
+
+class View(ABC):
+    """Somebody who watches a run."""
+
+    def __enter__(self) -> "View":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def take(self, recorded: Recorded) -> None:
+        """Show one more event."""
+
+    def hear(self, item: Live) -> None:
+        """Show a live item: a piece of an answer, progress, a reset."""
+
+    def close(self) -> None:
+        """Leave the last picture behind."""
+
+
+class Silent(View):
+    """Shows nothing: for --json."""
+
+    def take(self, recorded: Recorded) -> None:
+        """Show nothing."""
+
+
+class Lines(View):
+    """One line an event."""
+
+    def __init__(self) -> None:
+        self._teller = Teller()
+
+    def take(self, recorded: Recorded) -> None:
+        """Write the event's line."""
+        say(safe(self._teller.line(recorded)))
+
+
+class Block(View):
+    """One block that is drawn again as the run goes on: meters, the last actions, the answer."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live as Drawing
+
+        self._events: list[AnyEvent] = []
+        self._head = Head()
+        self._text: dict[str, str] = {}
+        self._progress: dict[str, str] = {}
+        self._drawing = Drawing(
+            get_renderable=self._draw,
+            console=Console(stderr=True),
+            refresh_per_second=8,
+            redirect_stdout=False,
+        )
+
+    def __enter__(self) -> "View":
+        self._drawing.start()
+        return self
+
+    def close(self) -> None:
+        """Draw once more and leave it standing."""
+        self._text.clear()
+        self._drawing.stop()
+
+    def take(self, recorded: Recorded) -> None:
+        """Fold one more event into the picture."""
+        event = recorded.event
+        self._events.append(event)
+        self._head.apply(event)
+        address = getattr(event, "address", "")
+        if address and address not in self._head.open:
+            self._text.pop(address, None)
+            self._progress.pop(address, None)
+
+    def hear(self, item: Live) -> None:
+        """Take in a piece of an answer, or how far a tool is."""
+        if isinstance(item, Delta) and isinstance(item.event, TextDelta):
+            self._text[item.address] = self._text.get(item.address, "") + item.event.text
+        elif isinstance(item, Reset):
+            self._text.pop(item.address, None)
+        elif isinstance(item, Progress):
+            self._progress[item.address] = _progress(item)
+
+    def _draw(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        rows = timeline(self._events)
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
+        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True, justify="right")
+        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for row in rows[-ACTIONS:]:
+            grid.add_row(
+                Text(row.address, style="dim"),
+                Text(safe(row.what)),
+                Text(row.status, style=STYLES.get(row.status, "")),
+                Text(span(row.duration_us), style="dim"),
+                Text(safe(self._progress.get(row.address) or detail(row, limit=200)), style="dim"),
+            )
+        parts: list[Any] = [self._title(rows), grid]
+        for text in self._text.values():
+            tail = safe_lines(text).splitlines()[-TEXT_LINES:]
+            parts.append(Text("\n".join(tail), style="italic"))
+        return Group(*parts)
+
+    def _title(self, rows: list[TimelineRow]) -> Any:
+        from rich.text import Text
+
+        status = str(self._head.status)
+        title = Text.assemble((status, STYLES.get(status, "cyan")), "  ")
+        hidden = len(rows) - ACTIONS
+        title.append(" · ".join(meters(self._head)) or "no budget used")
+        if hidden > 0:
+            title.append(f" · {hidden} earlier actions", style="dim")
+        return title
+
+
+def meters(head: Head) -> list[str]:
+    """Return the meters that are used or limited, with a bar where there is a limit."""
+    found = []
+    for meter in totals(head):
+        used = meter.spent + meter.reserved
+        if not used and meter.limit is None:
+            continue
+        shown = span(used * 1000) if meter.name == "wall_ms" else number(used)
+        if meter.limit is not None:
+            limit = span(meter.limit * 1000) if meter.name == "wall_ms" else number(meter.limit)
+            filled = min(8, used * 8 // meter.limit) if meter.limit else 8
+            shown = f"{shown}/{limit} {'█' * filled}{'░' * (8 - filled)}"
+        found.append(f"{METER_NAMES[meter.name]} {shown}")
+    return found
+
+
+def _progress(item: Progress) -> str:
+    part = ""
+    if item.done is not None:
+        part = f"{item.done:g}" + (f"/{item.total:g}" if item.total is not None else "")
+    return short(f"{part} {item.detail}".strip(), 60)
+
+
+def view_for(*, as_json: bool) -> View:
+    """Return the view that fits where standard error goes."""
+    if as_json:
+        return Silent()
+    if on_terminal(sys.stderr) and not os.environ.get("CI"):
+        return Block()
+    return Lines()
+
+
+class Watching:
+    """Shows a run while it is driven; use it as `async with`. Misses nothing at the end."""
+
+    def __init__(self, run: RunHandle[Any], view: View) -> None:
+        self._run = run
+        self._view = view
+        self._seq = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Watching":
+        self._view.__enter__()
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._listen())]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        self._view.close()
+
+    async def catch_up(self) -> None:
+        """Show what the journal holds by now; the run has been settled."""
+        self._tasks[0].cancel()
+        await asyncio.wait({self._tasks[0]})
+        for recorded in await self._run._client.journal.read(self._run.key, after=self._seq):
+            self._take(recorded)
+
+    def _take(self, recorded: Recorded) -> None:
+        self._seq = recorded.seq
+        self._view.take(recorded)
+
+    async def _follow(self) -> None:
+        async for recorded in self._run.events():
+            self._take(recorded)
+
+    async def _listen(self) -> None:
+        async for item in self._run.live():
+            self._view.hear(item)

@@ -1,0 +1,20 @@
+"""What is said after a command has changed a run from outside: who takes it from here."""
+
+from typing import Any
+
+from gatebook.cli.options import Given
+from gatebook.cli.words import run_fields, state_of
+from gatebook.ports import RunKey
+from gatebook.runtime.client import Client
+
+
+async def after_steering(client: Client, run: RunKey, given: Given) -> tuple[dict[str, Any], str]:
+    """Return the run's fields for JSON, and the words that follow for people."""
+    row = await client.journal.row(run)
+    now = client.journal.now()
+    state = state_of(row, now)
+    fields = {"state": state, "waiting_on": run_fields(row, now)["waiting_on"]}
+    if row.head.terminal or state == "running":
+        return fields, ""
+    line = given.driving_line("resume", run.id)
+    return fields, f"\nit goes on when a worker runs: {line}"

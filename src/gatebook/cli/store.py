@@ -1,0 +1,66 @@
+"""Opening the store for a command, and finding the run that was meant."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gatebook.cli.options import Given
+from gatebook.errors import ConfigError, InvalidInput, RunNotFound
+from gatebook.ports import RunQuery, RunRow
+from gatebook.runtime.client import Client
+
+LAST = "@last"
+NAMED = 5  # runs named when a beginning fits several
+
+
+@asynccontextmanager
+async def existing(given: Given) -> AsyncIterator[Client]:
+    """Open a store that must be there already; reading never makes one.
+
+    Raises:
+        ConfigError: E_STORE_MISSING, or E_STORE_* when it cannot be opened.
+    """
+    async with Client(existing_url(given)) as client:
+        yield client
+
+
+def existing_url(given: Given) -> str:
+    """Return the store in force. Raises ConfigError E_STORE_MISSING when there is none."""
+    url: str = given.settings.store
+    path = Path(url.removeprefix("sqlite:///"))
+    if url not in (":memory:", "memory:") and not path.exists():
+        raise ConfigError("E_STORE_MISSING", store=str(path))
+    return url
+
+
+async def find(client: Client, name: str) -> RunRow:
+    """Return the run of an id, a unique beginning of one, or @last.
+
+    Raises:
+        RunNotFound: E_RUN_NOT_FOUND. InvalidInput: E_RUN_AMBIGUOUS.
+    """
+    if name == LAST:
+        newest = await client.runs(RunQuery(limit=1))
+        if not newest:
+            raise RunNotFound("E_RUN_NOT_FOUND", run=name)
+        return newest[0]
+    rows = await client.runs(RunQuery(id_prefix=name, limit=NAMED + 1)) if name else []
+    for row in rows:
+        if row.run.id == name:
+            return row
+    if not rows:
+        raise RunNotFound("E_RUN_NOT_FOUND", run=name)
+    if len(rows) > 1:
+        exact = [row for row in await client.runs(RunQuery(id_prefix=name)) if row.run.id == name]
+        if exact:
+            return exact[0]
+        names = ", ".join(row.run.id for row in rows[:NAMED])
+        more = " and more" if len(rows) > NAMED else ""
+        raise InvalidInput("E_RUN_AMBIGUOUS", run=name, names=names + more)
+    return rows[0]
+
+
+def whoami() -> str:
+    """Return who gives this command, for the record."""
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"

@@ -1,0 +1,99 @@
+"""`gatebook list`: runs, newest first."""
+
+import asyncio
+import re
+import time
+
+import click
+
+from gatebook.cli.options import Given, Verb, common
+from gatebook.cli.output import clock, document, on_terminal, say, stamp, table
+from gatebook.cli.store import existing
+from gatebook.cli.words import run_fields, state_of, waits
+from gatebook.ports import RunQuery, RunRow
+
+UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+STATES = (
+    "running", "idle", "waiting", "interrupted", "cancelling", "diverged", "definition", "halted",
+    "completed", "failed", "cancelled",
+)  # fmt: skip
+STORED = ("completed", "failed", "cancelled", "interrupted", "cancelling")  # the store knows these
+
+
+@click.command(
+    cls=Verb,
+    examples=("gatebook list --state waiting", "gatebook list --since 2d --label team=desk"),
+)
+@click.option("--state", type=click.Choice(STATES), multiple=True, help="Only runs in this state.")
+@click.option("--program", default="", metavar="NAME", help="Only runs of this program.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label.")
+@click.option("--since", metavar="AGE", help="Only started within 30m, 2h, 2d, 1w.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@common()
+def command(
+    given: Given,
+    state: tuple[str, ...],
+    program: str,
+    labels: tuple[str, ...],
+    since: str | None,
+    limit: int,
+) -> None:
+    """List runs, newest first.
+
+    On a terminal this is a table; piped, tab-separated values: run, program, state, what it waits
+    for, events, started, last event.
+    """
+    query = RunQuery(
+        program=program,
+        labels=dict(_label(text) for text in labels),
+        since=None if since is None else int(time.time() * 1e6) - _age_us(since),
+        statuses=state if state and set(state) <= set(STORED) else (),
+        limit=limit if not state else 10_000,
+    )
+    rows, now = asyncio.run(_rows(given, query))
+    shown = [row for row in rows if not state or state_of(row, now) in state][:limit]
+    if given.as_json:
+        document(store=given.settings.store, runs=[run_fields(row, now) for row in shown])
+        return
+    time_text = clock if on_terminal_now() else stamp
+    table(
+        ("RUN", "PROGRAM", "STATE", "EVENTS", "STARTED", "LAST EVENT", "WAITS FOR"),
+        [
+            (
+                row.run.id, row.program, state_of(row, now), str(row.head.seq),
+                time_text(row.created), time_text(row.updated), ", ".join(waits(row)),
+            )
+            for row in shown
+        ],
+        styled=2,
+    )  # fmt: skip
+    if not shown:
+        say(f"no runs in {given.settings.store}")
+    elif len(rows) == limit and not state:
+        say(f"the newest {limit}; --limit shows more")
+
+
+def on_terminal_now() -> bool:
+    """Whether the list is read by a person."""
+    import sys
+
+    return on_terminal(sys.stdout)
+
+
+async def _rows(given: Given, query: RunQuery) -> tuple[list[RunRow], int]:
+    async with existing(given) as client:
+        return await client.runs(query), client.journal.now()
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.BadParameter(f"a label is KEY=VALUE, got {text!r}")
+    return name, value
+
+
+def _age_us(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if match is None:
+        raise click.BadParameter(f"an age is like 30m, 2h, 2d or 1w, got {text!r}")
+    return int(match[1]) * UNITS_S[match[2]] * 1_000_000

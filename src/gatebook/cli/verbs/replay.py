@@ -1,0 +1,65 @@
+"""`gatebook replay`: does the program still ask for what the journal says it asked for."""
+
+import asyncio
+
+import click
+
+from gatebook.cli.apps import app_for, beside
+from gatebook.cli.main import OK
+from gatebook.cli.options import Given, Verb, common, run_argument
+from gatebook.cli.output import document, say
+from gatebook.cli.store import existing, find
+from gatebook.kernel.events import RunStarted
+from gatebook.kernel.state import RunState
+from gatebook.ports import Recorded, RunRow
+from gatebook.runtime.redrive import final_args
+from gatebook.runtime.redrive import replay as step_along
+
+
+@click.command(
+    cls=Verb, examples=("gatebook replay @last", "gatebook replay 0199a0f1 --app app:runtime")
+)
+@run_argument
+@common(driving=True)
+def command(given: Given, run: str) -> int:
+    """Step the program over a run's journal: no effect, no clock, nothing written.
+
+    Exits with 3 when the program asks for something else than the journal records. The state
+    digest is the same on every machine.
+    """
+    given = beside(given)
+    row, recorded = asyncio.run(_read(given, run))
+    app = app_for(given, [row.program])
+    program = app.program(row.program)
+    started = recorded[0].event
+    assert isinstance(started, RunStarted)
+    report = step_along(program.begin(started), final_args(program.tools), recorded)
+    digest = _fold(recorded).digest()
+    changed = program.digest != row.definition
+    if given.as_json:
+        document(
+            run=row.run.id, program=row.program, events=report.events, actions=report.actions,
+            pending=list(report.pending), ended=report.ended, state_digest=digest,
+            definition_changed=changed,
+        )  # fmt: skip
+        return OK
+    if changed:
+        say(f"the definition of {row.program} changed since the run began; it asks for the same")
+    print(f"{row.run.id}\t{report.events} events\t{report.actions} actions\tstate {digest}")
+    say("replayed: the program asks for what the journal records")
+    if report.pending:
+        say(f"next it would ask for: {', '.join(report.pending)}")
+    return OK
+
+
+async def _read(given: Given, name: str) -> tuple[RunRow, list[Recorded]]:
+    async with existing(given) as client:
+        row = await find(client, name)
+        return row, await client.journal.read(row.run)
+
+
+def _fold(recorded: list[Recorded]) -> RunState:
+    state = RunState()
+    for each in recorded:
+        state.apply(each.event)
+    return state

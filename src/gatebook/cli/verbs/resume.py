@@ -1,0 +1,83 @@
+"""`gatebook resume`: take a run up again."""
+
+import asyncio
+import os
+from typing import Any
+
+import click
+
+from gatebook.cli.apps import App, app_for, beside
+from gatebook.cli.driving import runtime_for
+from gatebook.cli.main import OK
+from gatebook.cli.options import Given, Verb, common
+from gatebook.cli.outcome import drive_and_report
+from gatebook.cli.output import say
+from gatebook.cli.store import existing, find, whoami
+from gatebook.journals import open_journal
+from gatebook.kernel.append import Batch
+from gatebook.kernel.events import Note
+from gatebook.kernel.state import Status
+from gatebook.ports import RunKey, RunQuery, RunRow
+from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runtime import Runtime
+
+OPEN = ("running", "interrupted", "cancelling")
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "gatebook resume @last --policy allow-declared",
+        "gatebook resume --all --app app:runtime",
+    ),
+)
+@click.argument("run", metavar="RUN", required=False)
+@click.option("--all", "every", is_flag=True, help="Every run that is not over, one by one.")
+@click.option("--adopt", is_flag=True, help="Go on although the program's definition changed.")
+@common(driving=True)
+def command(given: Given, run: str | None, every: bool, adopt: bool) -> int:
+    """Let a run go on, and drive it until it ends or waits for somebody.
+
+    Takes up what was paused, what lost its worker, what was interrupted and what was parked.
+    Without --app it uses the program that `gatebook run` loaded.
+    """
+    if (run is None) == (not every):
+        raise click.UsageError("give a RUN or --all")
+    given = beside(given)
+    rows = asyncio.run(_rows(given, run))
+    if not rows:
+        say(f"no run of {given.settings.store} is open")
+        return OK
+    codes = [asyncio.run(_resume(given, row, adopt=adopt)) for row in rows]
+    return max(codes)
+
+
+async def _rows(given: Given, run: str | None) -> list[RunRow]:
+    async with existing(given) as client:
+        if run is not None:
+            return [await find(client, run)]
+        return await client.runs(RunQuery(statuses=OPEN, limit=10_000))
+
+
+async def _resume(given: Given, row: RunRow, *, adopt: bool) -> int:
+    app = app_for(given, [row.program])
+    journal = open_journal(given.settings.store)
+    runtime = runtime_for(app, given, journal, only={row.run}, adopt=adopt)
+
+    async def take_up() -> Any:
+        return await _let_go_on(runtime, row.run, app)
+
+    return await drive_and_report(runtime, journal, take_up, given)
+
+
+async def _let_go_on(runtime: Runtime, key: RunKey, app: App) -> RunHandle[Any]:
+    """Undo what keeps a run from going on: an interruption, or having been parked for good."""
+    row = await runtime.journal.row(key)
+    run = runtime.handle(key.id, app.program(row.program))
+    if row.head.status is Status.INTERRUPTED:
+        await run.resume(by=whoami())
+    elif row.parked_reason:
+        note = Note(text=f"taken up again by {whoami()} after: {row.parked_reason}")
+        await runtime.journal.append(key, Batch(events=(note,), append_id=os.urandom(8)))
+    runtime.touched(key)
+    return run

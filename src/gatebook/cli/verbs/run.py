@@ -1,0 +1,114 @@
+"""`gatebook run`: start a run, show it, and leave it where it stands."""
+
+import asyncio
+from typing import Any
+
+import click
+
+from gatebook.cli.apps import App, beside, load_app, remember
+from gatebook.cli.driving import runtime_for
+from gatebook.cli.options import Given, Verb, common, read_json, read_text
+from gatebook.cli.outcome import drive_and_report
+from gatebook.errors import ConfigError, InvalidInput
+from gatebook.journals import open_journal
+from gatebook.ports import Program, RunKey
+from gatebook.runtime.ids import new_run_id
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        """gatebook run app:support "Refund order 17" --policy allow-declared""",
+        """gatebook run app:nightly --input '{"folder": "in"}' --policy app:policy""",
+        """gatebook run support "Refund order 17" --app app:runtime""",
+    ),
+)
+@click.argument("target", metavar="MODULE:PROGRAM|NAME")
+@click.argument("text", required=False)
+@click.option("--input", "given_input", metavar="JSON|@FILE|-", help="The input, as JSON.")
+@click.option("--run-id", metavar="ID", help="Your own id; the same id again is the same run.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="To find it by.")
+@click.option("--context", metavar="JSON|@FILE|-", help="A JSON object for the tools.")
+@common(driving=True)
+def command(given: Given, target: str, text: str | None, **options: Any) -> int:
+    """Start a run and show it until it ends or waits for somebody.
+
+    The program is app:support (module and attribute, from the current folder), or a name when
+    --app says where programs are. TEXT is its input as text, - reads it from standard input.
+    The answer goes to standard output, everything else to standard error.
+
+    Ctrl-C pauses the run; a second one, while it pauses, cancels it.
+    """
+    given_input, context = options["given_input"], options["context"]
+    if text is not None and given_input is not None:
+        raise click.UsageError("give TEXT or --input, not both")
+    app, program = find_program(target, given)
+    value = read_json(given_input) if given_input is not None else _text(text, program)
+    more = {
+        "labels": _labels(options["labels"]),
+        "context": None if context is None else read_json(context),
+    }
+    return asyncio.run(_run(given, app, program, value, run_id=options["run_id"], **more))
+
+
+def find_program(target: str, given: Given) -> tuple[App, Program[Any, Any]]:
+    """Return the program a target names, and the app it came with.
+
+    Raises:
+        ConfigError: E_APP, E_PROGRAM_UNKNOWN.
+    """
+    whole = load_app(given.settings.app) if given.settings.app is not None else None
+    if ":" not in target:
+        if whole is None:
+            detail = "it names no module, and there is no --app"
+            raise ConfigError("E_APP", value=target, detail=detail)
+        return whole, whole.program(target)
+    app = load_app(target)
+    if len(app.programs) > 1:
+        names = ", ".join(app.programs)
+        detail = f"it holds several programs ({names}); name one and pass --app {target}"
+        raise ConfigError("E_APP", value=target, detail=detail)
+    (program,) = app.programs.values()
+    if whole is not None and program.name in whole.programs:
+        return whole, program
+    return app, program
+
+
+def _text(text: str | None, program: Program[Any, Any]) -> Any:
+    if text is not None:
+        return read_text(text) if text == "-" else text
+    if program.kind == "agent":
+        raise InvalidInput("E_CONTENT")
+    return None
+
+
+def _labels(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not equals or not name:
+            raise click.BadParameter(f"a label is KEY=VALUE, got {name!r}")
+    return {name: value for name, _, value in pairs}
+
+
+async def _run(
+    given: Given,
+    app: App,
+    program: Program[Any, Any],
+    value: Any,
+    *,
+    run_id: str | None,
+    **more: Any,
+) -> int:
+    given = beside(given, app)
+    journal = open_journal(given.settings.store)
+    mine: set[RunKey] = set()
+    runtime = runtime_for(app, given, journal, only=mine)
+
+    async def start() -> Any:
+        chosen = run_id if run_id is not None else new_run_id()
+        mine.add(RunKey(runtime.tenant, chosen))
+        run = await runtime.start(program, value, run_id=chosen, **more)
+        remember(journal.url, app)
+        return run
+
+    return await drive_and_report(runtime, journal, start, given)

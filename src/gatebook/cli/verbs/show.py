@@ -1,0 +1,205 @@
+"""`gatebook show`: one run, as a timeline, as events or as what it cost."""
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+import msgspec
+
+from gatebook.cli.options import Given, Verb, common, run_argument
+from gatebook.cli.output import (
+    clock,
+    document,
+    facts,
+    number,
+    on_terminal,
+    safe,
+    short,
+    span,
+    stamp,
+    table,
+)
+from gatebook.cli.store import existing, find
+from gatebook.cli.telling import Teller, answer_words, event_fields
+from gatebook.cli.words import meter_texts, next_steps, run_fields, state_of
+from gatebook.kernel.codec import plain
+from gatebook.kernel.events import RunCompleted, RunFailed, RunStarted
+from gatebook.kernel.history import Cost, TimelineRow, costs, timeline
+from gatebook.ports import Recorded, RunRow
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "gatebook show @last",
+        "gatebook show 0199a0f1 --events",
+        "gatebook show @last --json | jq .timeline",
+    ),
+)
+@run_argument
+@click.option("--events", "view", flag_value="events", help="Every event of the journal.")
+@click.option("--cost", "view", flag_value="cost", help="What each tool and model came to.")
+@click.option("--timeline", "view", flag_value="timeline", help="One row per action (default).")
+@common()
+def command(given: Given, run: str, view: str | None) -> None:
+    """Show one run: what it did, what it waits for and which command moves it on.
+
+    RUN is a run id, a unique beginning of one, or @last. Piped, only the rows are printed, as
+    tab-separated values.
+    """
+    row, recorded, now = asyncio.run(_read(given, run))
+    view = view or "timeline"
+    actions = timeline(each.event for each in recorded)
+    if given.as_json:
+        fields: dict[str, Any] = run_fields(row, now) | _facts_of(recorded)
+        body: list[Any] = [action_fields(action) for action in actions]
+        if view == "events":
+            body = [event_fields(each) for each in recorded]
+        elif view == "cost":
+            body = [msgspec.to_builtins(cost) for cost in costs(actions)]
+        document(**fields, next=[line for _, line in next_steps(row, given, now)], **{view: body})
+        return
+    if on_terminal(sys.stdout):
+        _head(row, recorded, now)
+    if view == "events":
+        _events(recorded)
+    elif view == "cost":
+        _costs(costs(actions))
+    else:
+        _timeline(actions)
+    if on_terminal(sys.stdout):
+        _foot(row, given, now)
+
+
+async def _read(given: Given, name: str) -> tuple[RunRow, list[Recorded], int]:
+    async with existing(given) as client:
+        row = await find(client, name)
+        recorded = await client.journal.read(row.run)
+        return await client.journal.row(row.run), recorded, client.journal.now()
+
+
+def _facts_of(recorded: list[Recorded]) -> dict[str, Any]:
+    started, last = recorded[0].event, None
+    for each in recorded:
+        if isinstance(each.event, RunCompleted | RunFailed):
+            last = each.event
+    assert isinstance(started, RunStarted)
+    fields: dict[str, Any] = {
+        "policy": started.policy_name,
+        "definition": started.definition,
+        "input": plain(started.input),
+    }
+    if isinstance(last, RunCompleted):
+        fields["output"] = plain(last.output)
+    elif isinstance(last, RunFailed):
+        fields["error"] = {"code": last.error.code, "message": last.error.message}
+        fields["denied"] = last.denied
+    return fields
+
+
+def _head(row: RunRow, recorded: list[Recorded], now: int) -> None:
+    started = recorded[0].event
+    assert isinstance(started, RunStarted)
+    until = row.updated if row.head.terminal else now
+    facts(
+        {
+            "run": row.run.id,
+            "program": f"{row.program} ({row.program_kind})",
+            "state": state_of(row, now),
+            "policy": started.policy_name or "(unnamed)",
+            "started": f"{clock(row.created)}, {span(until - row.created)} in all",
+            "used": ", ".join(meter_texts(row)) or "nothing",
+            "input": short(bytes(started.input).decode()),
+        }
+    )
+    print()
+
+
+def _foot(row: RunRow, given: Given, now: int) -> None:
+    for what, line in next_steps(row, given, now):
+        print(f"waits for {safe(what)}\n  {line}")
+
+
+def action_fields(action: TimelineRow) -> dict[str, Any]:
+    """Return an action as JSON documents show it."""
+    return {
+        "seq": action.seq,
+        "address": action.address,
+        "kind": action.kind,
+        "what": action.what,
+        "status": action.status,
+        "effect": action.effect or None,
+        "attempts": action.attempts,
+        "started": stamp(action.started),
+        "ended": stamp(action.ended) or None,
+        "duration_us": action.duration_us,
+        "charged": msgspec.to_builtins(action.charged),
+        "usage": msgspec.to_builtins(action.usage),
+        "args": None if action.args is None else plain(action.args),
+        "output": None if action.output is None else plain(action.output),
+        "error": {"code": action.code, "message": action.error} if action.code else None,
+        "rule": action.rule or None,
+        "verdict": action.verdict,
+        "resolved_by": action.resolved_by or None,
+    }
+
+
+def _timeline(actions: list[TimelineRow]) -> None:
+    people = on_terminal(sys.stdout)
+    table(
+        ("ADDRESS", "KIND", "ACTION", "STATUS", "TRIES", "STARTED", "TOOK", "TOKENS", "DETAIL"),
+        [
+            (
+                action.address, action.kind, action.what, action.status, str(action.attempts),
+                clock(action.started) if people else stamp(action.started),
+                span(action.duration_us) if people else str(action.duration_us or ""),
+                (number if people else str)(action.charged.llm_tokens)
+                if action.kind == "llm" else "",
+                detail(action, limit=70 if people else 10_000),
+            )
+            for action in actions
+        ],
+        styled=3,
+    )  # fmt: skip
+
+
+def detail(action: TimelineRow, *, limit: int) -> str:
+    """Return what people ask about an action next: why it is not well, or what went in and out."""
+    if action.error:
+        rule = f" (rule {action.rule})" if action.rule else ""
+        return short(f"{action.error}{rule}", limit)
+    given = short(bytes(action.args).decode(), limit) if action.args is not None else ""
+    if action.output is None or bytes(action.output) == b"null":
+        return given
+    output = bytes(action.output).decode()
+    if action.kind == "llm":
+        output = answer_words(plain(action.output)) or output
+    return short(f"{given} → {output}" if given else output, limit)
+
+
+def _events(recorded: list[Recorded]) -> None:
+    teller = Teller()
+    people = on_terminal(sys.stdout)
+    rows = []
+    for each in recorded:
+        word, address, text = teller.parts(each)
+        at = clock(each.event.time) if people else stamp(each.event.time)
+        rows.append((str(each.seq), at, word, address, text))
+    table(("SEQ", "TIME", "EVENT", "ADDRESS", "DETAIL"), rows, styled=2)
+
+
+def _costs(found: list[Cost]) -> None:
+    people = on_terminal(sys.stdout)
+    count = number if people else lambda n: "" if n is None else str(n)
+    table(
+        ("KIND", "ACTION", "CALLS", "TRIES", "TOKENS CHARGED", "IN", "OUT", "TIME"),
+        [
+            (
+                cost.kind, cost.what, count(cost.calls), count(cost.attempts), count(cost.tokens),
+                count(cost.input_tokens), count(cost.output_tokens),
+                span(cost.duration_us) if people else str(cost.duration_us),
+            )
+            for cost in found
+        ],
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""How a run stands, in words: its state, what it waits for, and which command moves it on."""
+
+from typing import Any
+
+from gatebook.cli.options import Given
+from gatebook.cli.output import clock, number, span, stamp
+from gatebook.kernel.history import Meter, totals
+from gatebook.kernel.state import Status
+from gatebook.ports import RunRow
+
+METER_NAMES = {"tool_calls": "tool calls", "llm_tokens": "tokens", "wall_ms": "action time"}
+
+
+def state_of(row: RunRow, now: int) -> str:
+    """Return one word for where a run stands.
+
+    Beside the statuses of a run: "diverged", "definition" or "halted" when no worker may drive
+    it, "waiting" when it is parked, "idle" when it could go on and nobody drives it.
+    """
+    if row.head.terminal or row.head.status is Status.INTERRUPTED:
+        return str(row.head.status)
+    if row.parked_reason:
+        return row.parked_reason
+    if row.head.status is Status.CANCELLING:
+        return "cancelling"
+    if row.owner and row.lease_until > now:
+        return "running"
+    if row.waiting_on and (row.wake_at is None or row.wake_at > now):
+        return "waiting"
+    return "idle"
+
+
+def waits(row: RunRow) -> tuple[str, ...]:
+    """Return what a parked run waits for, one by one; a reason it was parked for stays whole."""
+    if row.parked_reason:
+        return (row.waiting_on,)
+    return tuple(part for part in row.waiting_on.split(", ") if part)
+
+
+def next_steps(row: RunRow, given: Given, now: int) -> list[tuple[str, str]]:
+    """Return (what the run waits for, the command that moves it on) for each wait."""
+    run = row.run.id
+    if row.head.terminal:
+        return []
+    if row.parked_reason:
+        again = given.driving_line("resume", run)
+        if row.parked_reason == "definition":
+            return [(row.waiting_on, f"{again} --adopt")]
+        return [(row.waiting_on, again)]
+    steps = [_step(wait, row, given) for wait in waits(row)]
+    if not steps and state_of(row, now) in ("idle", "cancelling"):
+        steps.append(("nobody drives it", given.driving_line("resume", run)))
+    return steps
+
+
+def _step(wait: str, row: RunRow, given: Given) -> tuple[str, str]:
+    run = row.run.id
+    kind, _, name = wait.partition(" ")
+    match kind:
+        case "resolve":
+            line = given.line("resolve", run, name)
+            return f"the outcome of {name} is unknown", (
+                f"{line} --succeeded JSON | --failed TEXT | --retry"
+            )
+        case "signal":
+            return f"signal {name}", f"{given.line('signal', run, name)} [JSON]"
+        case "resume":
+            return "a person: it was interrupted", given.driving_line("resume", run)
+        case "sleep" | "retry":
+            until = f" until {clock(row.wake_at)}" if row.wake_at else ""
+            return f"{kind} {name}{until}", given.driving_line("worker")
+        case _:
+            return wait, given.driving_line("resume", run)
+
+
+def meter_texts(row: RunRow) -> list[str]:
+    """Return the meters that are used or limited, such as "tool calls 3/10"."""
+    return [text for meter in totals(row.head) if (text := _meter(meter))]
+
+
+def _meter(meter: Meter) -> str:
+    used = meter.spent + meter.reserved
+    if not used and meter.limit is None:
+        return ""
+    shown = (lambda n: span(n * 1000)) if meter.name == "wall_ms" else number
+    limit = f"/{shown(meter.limit)}" if meter.limit is not None else ""
+    return f"{METER_NAMES[meter.name]} {shown(used)}{limit}"
+
+
+def run_fields(row: RunRow, now: int) -> dict[str, Any]:
+    """Return a run as JSON documents show it."""
+    return {
+        "run": row.run.id,
+        "program": row.program,
+        "kind": row.program_kind,
+        "state": state_of(row, now),
+        "status": str(row.head.status),
+        "waiting_on": list(waits(row)),
+        "wake_at": stamp(row.wake_at) or None,
+        "events": row.head.seq,
+        "meters": {
+            meter.name: {"spent": meter.spent, "reserved": meter.reserved, "limit": meter.limit}
+            for meter in totals(row.head)
+        },
+        "labels": row.labels,
+        "created": stamp(row.created),
+        "updated": stamp(row.updated),
+    }
