@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
-from gatebook.errors import GatebookError, Transient
+from gatebook.errors import GatebookError, Permanent, Transient
 from gatebook.kernel.actions import CallTool, describe
+from gatebook.kernel.budget import Amount
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.state import RunState
@@ -59,6 +60,7 @@ class Attempts:
         self._on_end = on_end
         self._flights: dict[str, _Flight] = {}
         self._alarm: asyncio.TimerHandle | None = None
+        self._landed = asyncio.Event()
         self.ended: dict[str, tuple[int, Ended]] = {}
         self.launched: set[tuple[str, int]] = set()
         self.fenced = False
@@ -87,26 +89,50 @@ class Attempts:
         )
 
     async def _perform(self, flight: _Flight, want: Want, planner: "Planner") -> None:
-        if not await self._services.hold(self._lease):
-            self.fenced = True
-            self._on_end()
-            return
+        permit = flight.permit
+        try:
+            if not await self._holds():
+                self.fenced = True
+                if self._drop(flight):
+                    self._on_end()
+                return
+            ended = await self._attempt(flight, want, planner)
+        except Exception as exc:  # noqa: BLE001 - our bug must not leave the action open
+            _log.exception("an attempt broke", extra={"run": self._lease.run.id})
+            error = Permanent(f"the attempt broke: {type(exc).__name__}", code="E_ACTION_FAILED")
+            ended = Ended(error=error, doubtful=permit.used)
+        self._end(flight, ended)
+
+    async def _holds(self) -> bool:
+        """Whether the lease is certainly ours; a store that does not answer makes it uncertain."""
+        try:
+            return await self._services.hold(self._lease)
+        except GatebookError as exc:
+            _log.warning("lease not renewed: %s", exc, extra={"run": self._lease.run.id})
+            return False
+
+    async def _attempt(self, flight: _Flight, want: Want, planner: "Planner") -> Ended:
         action = flight.permit.request.action
         tool = planner.program.tools.get(action.tool) if isinstance(action, CallTool) else None
         started = planner.started
         context: Any = plain(started.context)
-        ended = await self._services.executor.perform(
+        return await self._services.executor.perform(
             flight.permit, want, tool, nonce=started.nonce, context=context
         )
-        self._end(flight, ended)
 
     def _end(self, flight: _Flight, ended: Ended) -> None:
+        if not self._drop(flight):
+            return  # given up before
+        self.ended[flight.permit.request.address] = (flight.permit.attempt, ended)
+        self._on_end()
+
+    def _drop(self, flight: _Flight) -> bool:
         address = flight.permit.request.address
         if self._flights.get(address) is not flight:
-            return  # given up before
+            return False
         del self._flights[address]
-        self.ended[address] = (flight.permit.attempt, ended)
-        self._on_end()
+        self._landed.set()
+        return True
 
     def _set_alarm(self, at: float) -> None:
         """Look at the deadlines at that time, if not before.
@@ -135,10 +161,20 @@ class Attempts:
 
     def _tell_to_stop(self, flight: _Flight) -> None:
         if flight.task is not None:
+            flight.task.add_done_callback(lambda _: self._stopped(flight))
             flight.task.cancel()
         flight.told = True
         flight.until = asyncio.get_running_loop().time() + GRACE_S
         self._set_alarm(flight.until)
+
+    def _stopped(self, flight: _Flight) -> None:
+        """Answer for an attempt that was told to stop before it came to its executor."""
+        permit = flight.permit
+        code = "E_UNKNOWN_CANCELLED" if permit.used else "E_ACTION_CANCELLED"
+        error = GatebookError(code, tool=describe(permit.request.action))
+        spent = None if permit.used else Amount()
+        record = Permanent(str(error), code=code)
+        self._end(flight, Ended(error=record, doubtful=permit.used, spent=spent))
 
     def _give_up(self, flight: _Flight) -> None:
         request = flight.permit.request
@@ -170,20 +206,21 @@ class Attempts:
             if flight.permit.request.effect != "at_most_once":
                 flight.permit.cancelled = True
                 self._tell_to_stop(flight)
-        tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
-        if tasks:
-            await asyncio.wait(tasks)
+        while self._flights:
+            self._landed.clear()
+            await self._landed.wait()
         return [(address, attempt, ended) for address, (attempt, ended) in self.ended.items()]
 
     async def close(self) -> None:
         """Stop what still runs; nothing of it is recorded, recovery will find it open."""
-        tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+        flights = list(self._flights.values())
+        self._flights.clear()
+        tasks = [flight.task for flight in flights if flight.task is not None]
         if self._alarm is not None:
             self._alarm.cancel()
-        for flight in self._flights.values():
+        for flight in flights:
             flight.permit.cancelled = True
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=GRACE_S)
-        self._flights.clear()

@@ -71,6 +71,11 @@ class Permit:
             raise IntegrityError("E_PERMIT", tool=describe(action), detail=reason)
         self._used = True
 
+    @property
+    def used(self) -> bool:
+        """Whether the attempt has begun."""
+        return self._used
+
     def _same(self, action: CallTool | CallLLM) -> bool:
         return action_digest(action) == action_digest(self.request.action)
 
