@@ -178,6 +178,25 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 
+def test_the_commands_at_the_end_can_be_run(told: tuple[Path, str]) -> None:
+    """They are the first thing a newcomer will paste."""
+    commands = [line.removeprefix("    $ ") for line in told[1].splitlines() if "    $ " in line]
+
+    ended = [
+        subprocess.run(
+            ["/bin/sh", "-ec", f"{commands[0]}; {command}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for command in commands[1:]
+    ]
+
+    assert [each.stderr for each in ended if each.returncode != 0] == []
+    assert "ticket-040" in ended[0].stdout
+    assert len(ended) == 4
+
+
 @pytest.mark.local_model
 def test_the_story_holds_with_a_real_model(tmp_path: Path) -> None:
     """The promises may not depend on a model that does as it is told."""

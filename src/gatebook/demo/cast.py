@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from gatebook import (
     ActionDenied,
+    ActionError,
     Agent,
     AllowListPolicy,
     Budget,
@@ -73,7 +74,6 @@ class Cast:
     """
 
     label: str
-    programs: Sequence[Any]
     jobs: Sequence[Job]
     first: int
     holds: Mapping[str, str]
@@ -117,7 +117,7 @@ class Case:
 
 @workflow(version="1", tools=[read_message, find_order, refund, send_mail], models=[LOCAL])
 async def pay_back(ctx: WorkflowContext, case: Case) -> Handled:
-    """Pay a refund; the model only writes the mail about it."""
+    """Pay a refund; the model only writes the mail about it, and a mail goes out without it too."""
     letter = await ctx.call_tool(read_message, id=case.message)
     order = await ctx.call_tool(find_order, order=case.order)
     receipt = await ctx.call_tool(
@@ -125,10 +125,12 @@ async def pay_back(ctx: WorkflowContext, case: Case) -> Handled:
     )
     paid = f"{receipt.amount} {receipt.currency}"
     ask = f"Write two friendly sentences to {order.customer}: we have refunded {paid}."
-    answer = await ctx.call_llm(LOCAL, ask, max_output_tokens=48)
-    await ctx.call_tool(
-        send_mail, to=order.email, subject=f"Re: {letter.subject}", body=answer.text
-    )
+    try:
+        answer = await ctx.call_llm(LOCAL, ask, max_output_tokens=48)
+        body = answer.text
+    except ActionError:  # cut off in the middle of a sentence, or no answer at all
+        body = f"We have refunded {paid}."
+    await ctx.call_tool(send_mail, to=order.email, subject=f"Re: {letter.subject}", body=body)
     return Handled("refunded", f"Refunded {paid}, {case.reason}.")
 
 
@@ -146,24 +148,36 @@ async def obey(ctx: WorkflowContext, message: str) -> Handled:
     return Handled("answered", "Closed an account.")
 
 
+SUPPORT = Agent(
+    name="support-desk",
+    model=SCRIPTED,
+    instructions=INSTRUCTIONS,
+    tools=TOOLS,
+    output=Handled,
+    max_turns=8,
+)
+
+READER = Agent(
+    name="reader",
+    model=LOCAL,
+    instructions="Read the message, then say in one sentence what the customer wants.",
+    tools=[read_message],
+    max_turns=4,
+    max_output_tokens=48,
+)
+
+PROGRAMS: list[Any] = [SUPPORT, pay_back, obey, READER]  # for --app gatebook.demo.cast:PROGRAMS
+
+
 def cast_of(model: Model) -> Cast:
     """Return what a model plays."""
     return _scripted() if model == "scripted" else _local()
 
 
 def _scripted() -> Cast:
-    agent = Agent(
-        name="support-desk",
-        model=SCRIPTED,
-        instructions=INSTRUCTIONS,
-        tools=TOOLS,
-        output=Handled,
-        max_turns=8,
-    )
     return Cast(
         label="scripted (answers come from gatebook/demo/data/answers.json, no network is used)",
-        programs=[agent],
-        jobs=[Job(f"ticket-{id[2:]}", agent, f"Deal with message {id}.") for id in letter_ids()],
+        jobs=[Job(f"ticket-{id[2:]}", SUPPORT, f"Deal with message {id}.") for id in letter_ids()],
         first=22,  # what came before noon
         holds={
             "ticket-008": "paid KK-20408",
@@ -179,14 +193,6 @@ def _scripted() -> Cast:
 def _local() -> Cast:
     from gatebook.providers.local import LocalModel
 
-    reader = Agent(
-        name="reader",
-        model=LOCAL,
-        instructions="Read the message, then say in one sentence what the customer wants.",
-        tools=[read_message],
-        max_turns=4,
-        max_output_tokens=48,
-    )
     cases = [
         Case("M-003", "KK-20403", Decimal("38.00"), "teapot arrived broken"),
         Case("M-008", "KK-20408", Decimal("12.50"), "rooibos tin missing"),
@@ -194,11 +200,10 @@ def _local() -> Cast:
     ]
     return Cast(
         label="local (SmolLM2 135M on this machine, over HTTP; what it writes is not judged)",
-        programs=[pay_back, obey, reader],
         jobs=[
             *(Job(f"ticket-{case.message[2:]}", pay_back, case) for case in cases),
             Job("ticket-014", obey, "M-014"),
-            Job("ticket-017", reader, "Read message M-017."),
+            Job("ticket-017", READER, "Read message M-017."),
         ],
         first=4,
         holds={"ticket-008": "paid KK-20408", "ticket-018": "paying KK-20418"},

@@ -246,7 +246,9 @@ class Telling:
         told = ", ".join(f"{count} {status}" for status, count in decisions.items())
         heading(f"Done: {told}." if good else "NOT as promised: see the lines marked FAILED.")
         say(f"Everything is still in {self.folder}/. Look around:")
-        self.commands("list", f"show {next(iter(self.cast.holds))}", "verify --all")
+        run_id = next(iter(self.cast.holds))
+        again = f"replay {run_id} --app gatebook.demo.cast:PROGRAMS"
+        self.commands("list", f"show {run_id}", again, "verify --all")
 
 
 async def tell(folder: Path, model: Model) -> int:

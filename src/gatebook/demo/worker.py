@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 
 from gatebook import RunCancelled, RunDenied, RunFailed, Runtime
-from gatebook.demo.cast import POLICY, Job, Model, cast_of
+from gatebook.demo.cast import POLICY, PROGRAMS, Job, Model, cast_of
 from gatebook.demo.desk import Desk
 
 
@@ -22,7 +22,7 @@ async def work(folder: Path, model: Model, *, morning: bool) -> None:
     desk = Desk(folder, holds=frozenset(cast.holds.values()) if morning else frozenset())
     runtime = Runtime(
         store_of(folder),
-        programs=cast.programs,
+        programs=PROGRAMS,
         policy=POLICY,
         providers=cast.providers,
         deps=desk,
