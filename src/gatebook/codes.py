@@ -249,6 +249,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "model route {value} is not 'provider:model'",
         "write for example 'openai:gpt-5-mini' or 'scripted:answers.json'",
     ),
+    "E_STREAM_ORDER": (
+        "a stream event {event} cannot follow while the stream is {phase}",
+        "report this",
+    ),
     "E_PROVIDER_UNKNOWN": (
         "no provider {provider} is configured (configured: {names})",
         "add [providers.{provider_name}] with base_url to gatebook.toml, or pass providers={{...}}",

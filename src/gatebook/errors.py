@@ -246,6 +246,8 @@ class ProviderError(ActionError):
         in_stream: the error came inside a stream that had answered 200.
         emitted: a meaningful event had already reached the reader, so nothing may be retried.
         request_id: the provider's id of the request, for its support desk.
+        provider_code, provider_type: the provider's own words for the error.
+        max_retries: how often an error of this sort is worth repeating, when that is known.
     """
 
     def __init__(self, message: str, *, kind: str, category: str, **fields: Any) -> None:

@@ -1,9 +1,7 @@
 """Who answers model calls: servers that speak chat completions, a script, a small local model."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from gatebook.errors import ConfigError
 from gatebook.kernel.messages import Capabilities
 from gatebook.providers.local import LocalModel
 from gatebook.providers.openai_compatible import OPENAI, Dialect, OpenAICompatible
@@ -22,7 +20,6 @@ __all__ = [
     "Scripted",
     "ToolUse",
     "When",
-    "preset",
 ]
 
 
@@ -44,25 +41,3 @@ PRESETS: dict[str, Preset] = {
         "http://127.0.0.1:8080/v1", capabilities=Capabilities(forced_tool_choice=False)
     ),
 }
-
-
-def preset(name: str, environ: Mapping[str, str]) -> OpenAICompatible:
-    """Return the provider of a well-known name, its key taken from the environment.
-
-    Raises:
-        ConfigError: E_PROVIDER_UNKNOWN, or E_KEY_MISSING with the variable to set.
-    """
-    if name not in PRESETS:
-        names = ", ".join(sorted(PRESETS))
-        raise ConfigError("E_PROVIDER_UNKNOWN", provider=name, names=names, provider_name=name)
-    found = PRESETS[name]
-    key = environ.get(found.key_variable) if found.key_variable else None
-    if found.key_variable and not key:
-        raise ConfigError("E_KEY_MISSING", provider=name, fix=found.key_variable)
-    return OpenAICompatible(
-        found.base_url,
-        key,
-        name=name,
-        dialect=found.dialect,
-        capabilities=found.capabilities,
-    )

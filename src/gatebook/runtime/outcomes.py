@@ -36,7 +36,6 @@ from gatebook.runtime.executor import Ended
 
 DOUBTFUL = "doubtful"  # category of an attempt whose effect may have happened
 EDGE_JITTER = 0.5  # half the wait at most, so that runs started together do not retry together
-MALFORMED_RETRIES = 1  # a body that cannot be read twice will not be read the third time
 
 _CLOSED = Policy()
 
@@ -108,7 +107,7 @@ def retry_verdict(
     """
     if attempt + 1 >= MAX_ATTEMPTS or (isinstance(error, ProviderError) and not retryable(error)):
         return Fail()
-    if error.fields.get("category") == "malformed" and attempt >= MALFORMED_RETRIES:
+    if attempt >= error.fields.get("max_retries", MAX_ATTEMPTS):
         return Fail()
     action = request.action
     own = action.retries if isinstance(action, CallTool) else None

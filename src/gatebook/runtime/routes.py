@@ -14,8 +14,6 @@ from gatebook.errors import ConfigError
 from gatebook.kernel.actions import split_route
 from gatebook.ports import Provider
 
-OPENAI_URL = "https://api.openai.com/v1"
-
 
 class ProviderSettings(msgspec.Struct, frozen=True):
     """One `[providers.x]` table: where it is and where its key comes from ("env:NAME", ...)."""
@@ -61,26 +59,29 @@ class Providers:
                 await provider.aclose()
 
     def _make(self, name: str, model: str) -> Provider:
-        settings = self._configured.get(name)
-        if settings is None and name == "scripted":
-            from gatebook.providers.scripted import Scripted
+        from gatebook.providers import PRESETS, LocalModel, OpenAICompatible, Preset, Scripted
 
+        settings, known = self._configured.get(name), PRESETS.get(name)
+        if settings is None and name == "scripted":
             return Scripted.load(model)
         if settings is None and name == "local":
-            from gatebook.providers.local import Local
-
-            return Local()
-        if settings is None and name == "openai":
-            settings = ProviderSettings(OPENAI_URL, "env:OPENAI_API_KEY")
-        if settings is None:
-            names = ", ".join(sorted({*self._made, *self._configured, "openai", "local"}))
+            return LocalModel()
+        if settings is None and known is None:
+            names = ", ".join(sorted({*self._made, *self._configured, *PRESETS, "local"}))
             raise ConfigError("E_PROVIDER_UNKNOWN", provider=name, provider_name=name, names=names)
-        from gatebook.providers.openai_compatible import OpenAICompatible
-
+        known = known or Preset("")
+        reference = f"env:{known.key_variable}" if known.key_variable else ""
+        settings = settings or ProviderSettings(known.base_url, reference)
         secret = read_key(settings.api_key, provider=name) if settings.api_key else None
         if secret:
             self.secrets.add(secret)
-        return OpenAICompatible(settings.base_url, api_key=secret, name=name)
+        return OpenAICompatible(
+            settings.base_url,
+            secret,
+            name=name,
+            dialect=known.dialect,
+            capabilities=known.capabilities,
+        )
 
 
 def read_key(reference: str, *, provider: str) -> str:
