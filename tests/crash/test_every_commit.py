@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.crash.evidence import Evidence, answer_unknown, lost_attempts, new_place
+from tests.crash.evidence import Evidence, lost_attempts, new_place
 from tests.crash.fleet import Fleet
 from tests.crash.place import Place
-from tests.crash.worker import BLOCKED, OVER
+from tests.crash.recovery import calls, effects, recover
 
 pytestmark = pytest.mark.crash
 
@@ -24,42 +24,6 @@ OUTPUTS: dict[str, Any] = {
 }
 PROGRAMS = tuple(OUTPUTS)
 EXTERNAL = "paid, says the ledger"
-RESTARTS = 6  # far more than one crash can need
-
-
-def calls(fleet: Fleet, folder: Path, program: str) -> list[str]:
-    """Run a program without a crash; return its journal calls to the end of the run, in order."""
-    dry = new_place(folder, "dry")
-    assert fleet.start(dry.folder, program=program).ended() == OVER
-    Evidence(dry).check_over()
-    made = dry.read("calls", str)
-    last = max(i for i, call in enumerate(made) if call.startswith("append:"))
-    return made[: last + 1]
-
-
-def effects(place: Place) -> list[str]:
-    """Return where the tools of a finished run can be hit: before and after each effect."""
-    found = []
-    for when, facts in (("before", place.starts), ("after", place.ledger)):
-        seen: dict[str, int] = {}
-        for fact in facts:
-            seen[fact.tool] = seen.get(fact.tool, 0) + 1
-            found.append(f"{when}:{fact.tool}:{seen[fact.tool]}")
-    return found
-
-
-def recover(fleet: Fleet, place: Place, program: str) -> Evidence:
-    """Let workers, and a person who reads the ledger, bring a run to its end."""
-    found = None
-    for _ in range(RESTARTS):
-        code = fleet.start(place.folder, program=program).ended()
-        found = Evidence(place)
-        found.check()
-        if code == OVER:
-            return found
-        assert code == BLOCKED, (place.folder / "log").read_text()
-        assert answer_unknown(place), f"blocked on {found.row.waiting_on!r}"
-    raise AssertionError(f"not over after {RESTARTS} restarts: {found and found.row}")
 
 
 def check_end(found: Evidence, program: str) -> None:

@@ -9,12 +9,14 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from gatebook import Budget, Runtime, Waiting
+from gatebook.errors import RunIsOver
 from gatebook.journals import open_journal
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
@@ -107,7 +109,8 @@ async def _finish(runtime: Runtime, part: Part) -> int:
             return OVER
         if state.on != ("signal go",):
             return BLOCKED
-        await run.signal("go", "gone")
+        with suppress(RunIsOver):  # while this process was frozen, another brought it to its end
+            await run.signal("go", "gone")
 
 
 def _child(part: Part) -> None:
