@@ -242,8 +242,8 @@ class Telling:
 
     def closing(self, day: Day, *, good: bool) -> None:
         """Say how to go on."""
-        decisions = Counter(status for run in day.runs if (status := str(run.row.head.status)))
-        told = ", ".join(f"{count} {status}" for status, count in decisions.items())
+        ends = Counter(str(run.row.head.status) for run in day.runs)
+        told = ", ".join(f"{count} {status}" for status, count in ends.items())
         heading(f"Done: {told}." if good else "NOT as promised: see the lines marked FAILED.")
         say(f"Everything is still in {self.folder}/. Look around:")
         run_id = next(iter(self.cast.holds))
