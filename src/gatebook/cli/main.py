@@ -30,6 +30,14 @@ VERBS = {
 }
 
 
+HINTS = {
+    "E_POLICY_MISSING": (
+        "choose one: --policy allow-declared allows what the program declares (development); "
+        "--policy module:attribute; or policy = in gatebook.toml"
+    ),
+}
+
+
 class Verbs(click.Group):
     """A group that imports a verb when it is called."""
 
@@ -119,7 +127,8 @@ def code_of(error: Exception) -> int:
 def sentences(error: Any) -> tuple[str, str]:
     """Return what happened and what to do about it, as two texts."""
     text, hint = str(error), error.hint
-    return text.removesuffix(f"; {hint} [{error.code}]").removesuffix(f" [{error.code}]"), hint
+    text = text.removesuffix(f" [{error.code}]").removesuffix(f"; {hint}")
+    return text, HINTS.get(error.code, hint)
 
 
 def report_usage(error: click.UsageError, *, as_json: bool) -> None:

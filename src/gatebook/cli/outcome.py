@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from gatebook.cli.driving import Signals, cancelling, pause, settle
 from gatebook.cli.main import ENDED_BADLY, OK, WAITS
 from gatebook.cli.options import Given
-from gatebook.cli.output import document, on_terminal, safe, safe_lines, say
-from gatebook.cli.screen import Watching, view_for
-from gatebook.cli.words import next_steps, run_fields
+from gatebook.cli.output import document, log_to_stderr, on_terminal, safe, safe_lines, say
+from gatebook.cli.screen import view_for, watching
+from gatebook.cli.words import next_steps, run_fields, state_of
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import CancelRequested, RunCancelled, RunCompleted, RunFailed
 from gatebook.kernel.policy import policy_name
@@ -20,61 +20,84 @@ from gatebook.runtime.runtime import Runtime
 Start = Callable[[], Awaitable[RunHandle[Any]]]
 
 
-async def drive_and_report(runtime: Runtime, journal: Journal, start: Start, given: Given) -> int:
-    """Open the runtime, start or take up a run, drive it, report it; return the exit code."""
+class Standing(NamedTuple):
+    """How a run stands now that nobody here drives it."""
+
+    row: RunRow
+    recorded: list[Recorded]
+    now: int
+    code: int
+
+    @property
+    def end(self) -> RunCompleted | RunFailed | RunCancelled | None:
+        """The run's last word, None while it has none."""
+        for each in reversed(self.recorded):
+            if isinstance(each.event, RunCompleted | RunFailed | RunCancelled):
+                return each.event
+        return None
+
+    @property
+    def word(self) -> str:
+        """One word for it: a state of the run, or "paused" when a signal stopped us."""
+        return "paused" if self.code and self.end is None else state_of(self.row, self.now)
+
+
+async def drive_and_report(
+    runtime: Runtime, journal: Journal, start: Start, given: Given, *, since: int = 0
+) -> int:
+    """Open the runtime, start or take up a run, drive it, report it; return the exit code.
+
+    `since` is the last event that the reader knows already.
+    """
+    log_to_stderr()
     run: RunHandle[Any] | None = None
+    view = view_for(as_json=given.as_json, since=since)
     with Signals(cancelling(lambda: run)) as signals:
         try:
-            await runtime.open()
-            run = await start()
-            say_run(run, runtime, given)
-            async with Watching(run, view_for(as_json=given.as_json)) as watching:
-                await settle(run, signals)
-                await watching.catch_up()
+            try:
+                await runtime.open()
+                run = await start()
+                if not given.as_json:
+                    say(f"run {run.id}  policy: {policy_name(runtime.policy)}")
+                view.open()
+                async with watching(run, view):
+                    await settle(run, signals)
+            finally:
+                await pause(runtime)
+            standing = await _standing(run, journal, signals.code)
+            for recorded in standing.recorded[view.seq :]:
+                view.take(recorded)
+            view.close(standing.word)
         finally:
-            await pause(runtime)
-        return await report(run, journal, given, code=signals.code)
+            view.close()
+    return report(standing, given)
 
 
-def say_run(run: RunHandle[Any], runtime: Runtime, given: Given) -> None:
-    """Say first which run this is and under which policy."""
-    if not given.as_json:
-        say(f"run {run.id}  policy: {policy_name(runtime.policy)}")
-
-
-async def report(run: RunHandle[Any], journal: Journal, given: Given, *, code: int) -> int:
-    """Say how a run stands now that nobody here drives it; return the exit code.
-
-    `code` is that of the signal that stopped us, 0 for none.
-    """
+async def _standing(run: RunHandle[Any], journal: Journal, code: int) -> Standing:
     await journal.open()
     try:
         row = await journal.row(run.key)
-        recorded = await journal.read(run.key)
-        now = journal.now()
+        return Standing(row, await journal.read(run.key), journal.now(), code)
     finally:
         await journal.close()
-    ending = _ending(recorded)
+
+
+def report(standing: Standing, given: Given) -> int:
+    """Say how a run stands; return the exit code."""
+    end = standing.end
     if given.as_json:
-        _document(row, ending, given, now, stopped=code != 0)
-    if isinstance(ending, RunCompleted):
-        if not given.as_json:
-            _answer(ending)
+        _document(standing, given)
+    elif isinstance(end, RunCompleted):
+        _answer(end)
+    elif end is not None:
+        _say_end(standing, end)
+    elif standing.code:
+        _say_paused(standing.row, given)
+    else:
+        _say_waiting(standing, given)
+    if isinstance(end, RunCompleted):
         return OK
-    if ending is not None:
-        if not given.as_json:
-            _say_end(row, ending, recorded)
-        return code or ENDED_BADLY
-    if not given.as_json:
-        _say_waiting(row, given, now, stopped=code != 0)
-    return code or WAITS
-
-
-def _ending(recorded: list[Recorded]) -> RunCompleted | RunFailed | RunCancelled | None:
-    for each in reversed(recorded):
-        if isinstance(each.event, RunCompleted | RunFailed | RunCancelled):
-            return each.event
-    return None
+    return standing.code or (WAITS if end is None else ENDED_BADLY)
 
 
 def _answer(end: RunCompleted) -> None:
@@ -93,48 +116,45 @@ def _answer(end: RunCompleted) -> None:
         print(bytes(end.output).decode())
 
 
-def _say_end(row: RunRow, end: RunFailed | RunCancelled, recorded: list[Recorded]) -> None:
+def _say_end(standing: Standing, end: RunFailed | RunCancelled) -> None:
+    run = standing.row.run.id
     if isinstance(end, RunFailed):
         word = "was denied what it needs" if end.denied else "failed"
-        say(f"run {row.run.id} {word}: {safe(end.error.message)}")
+        say(f"run {run} {word}: {safe(end.error.message)}")
         return
-    reason = next(
-        (e.event.reason for e in recorded if isinstance(e.event, CancelRequested)), end.reason
-    )
-    say(f"run {row.run.id} was cancelled{f': {safe(reason)}' if reason else ''}")
+    reasons = (e.event.reason for e in standing.recorded if isinstance(e.event, CancelRequested))
+    reason = next(reasons, end.reason)
+    say(f"run {run} was cancelled{f': {safe(reason)}' if reason else ''}")
     for address in end.unknown:
         say(f"the outcome of {address} is unknown: look at the service")
 
 
-def _say_waiting(row: RunRow, given: Given, now: int, *, stopped: bool) -> None:
-    run = row.run.id
-    steps = next_steps(row, given, now)
-    if stopped:
-        say(f"paused: nothing drives run {run} until")
-        say(f"  {given.driving_line('resume', run)}")
-        say(f"  {given.driving_line('worker')}")
-        return
+def _say_paused(row: RunRow, given: Given) -> None:
+    say(f"paused: nothing drives run {row.run.id} until")
+    say(f"  {given.driving_line('resume', row.run.id)}")
+    say(f"  {given.driving_line('worker')}")
+
+
+def _say_waiting(standing: Standing, given: Given) -> None:
+    run = standing.row.run.id
+    steps = next_steps(standing.row, given, standing.now)
     for what, line in steps:
-        say(f"run {run} waits for {safe(what)}\n  {line}")
+        say(f"run {run} waits: {safe(what)}\n  {line}")
     if any(line.split(" ")[1] in ("signal", "resolve") for _, line in steps):
         say(f"then\n  {given.driving_line('resume', run)}")
 
 
-def _document(row: RunRow, ending: Any, given: Given, now: int, *, stopped: bool) -> None:
-    fields = run_fields(row, now)
-    outcome: dict[str, Any] = {"outcome": "paused" if stopped else "waiting"}
-    match ending:
-        case RunCompleted():
-            outcome = {"outcome": "completed", "output": plain(ending.output)}
-        case RunFailed():
-            error = {"code": ending.error.code, "message": ending.error.message}
-            outcome = {"outcome": "denied" if ending.denied else "failed", "error": error}
-        case RunCancelled():
-            outcome = {
-                "outcome": "cancelled",
-                "reason": ending.reason,
-                "unknown": list(ending.unknown),
-            }
+def _document(standing: Standing, given: Given) -> None:
+    row, now = standing.row, standing.now
+    outcome: dict[str, Any] = {"outcome": "paused" if standing.code else "waiting"}
+    match standing.end:
+        case RunCompleted(output=output):
+            outcome = {"outcome": "completed", "output": plain(output)}
+        case RunFailed(error=error, denied=denied):
+            facts = {"code": error.code, "message": error.message}
+            outcome = {"outcome": "denied" if denied else "failed", "error": facts}
+        case RunCancelled(reason=reason, unknown=unknown):
+            outcome = {"outcome": "cancelled", "reason": reason, "unknown": list(unknown)}
         case _:
             outcome["next"] = [line for _, line in next_steps(row, given, now)]
-    document(**fields, **outcome)
+    document(**run_fields(row, now), **outcome)

@@ -32,6 +32,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def log_to_stderr() -> None:
+    """Show the library's warnings, one line each."""
+    import logging
+
+    logging.addLevelName(logging.WARNING, "warning")
+    logging.addLevelName(logging.ERROR, "error")
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+
+
 def document(**fields: Any) -> None:
     """Write one JSON document to standard output."""
     text = json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False, indent=2)

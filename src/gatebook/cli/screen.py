@@ -7,7 +7,8 @@ import asyncio
 import os
 import sys
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from gatebook.cli.output import STYLES, number, on_terminal, safe, safe_lines, say, short, span
@@ -27,50 +28,61 @@ TEXT_LINES = 8  # of an answer that is being written
 
 
 class View(ABC):
-    """Somebody who watches a run."""
+    """Somebody who watches a run. `seq` is the last event that was shown."""
 
-    def __enter__(self) -> "View":
-        return self
+    def __init__(self, *, since: int = 0) -> None:
+        self.seq = 0
+        self.since = since
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def open(self) -> None:
+        """Begin to show."""
+
+    def take(self, recorded: Recorded) -> None:
+        """Take in one more event."""
+        self.seq = recorded.seq
+        self.show(recorded)
 
     @abstractmethod
-    def take(self, recorded: Recorded) -> None:
+    def show(self, recorded: Recorded) -> None:
         """Show one more event."""
 
     def hear(self, item: Live) -> None:
         """Show a live item: a piece of an answer, progress, a reset."""
 
-    def close(self) -> None:
-        """Leave the last picture behind."""
+    def close(self, state: str = "") -> None:
+        """Leave the last picture behind, with the word for how the run stands."""
 
 
 class Silent(View):
     """Shows nothing: for --json."""
 
-    def take(self, recorded: Recorded) -> None:
+    def show(self, recorded: Recorded) -> None:
         """Show nothing."""
 
 
 class Lines(View):
-    """One line an event."""
+    """One line an event, of those after `since`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, since: int = 0) -> None:
+        super().__init__(since=since)
         self._teller = Teller()
 
-    def take(self, recorded: Recorded) -> None:
+    def show(self, recorded: Recorded) -> None:
         """Write the event's line."""
-        say(safe(self._teller.line(recorded)))
+        line = self._teller.line(recorded)
+        if recorded.seq > self.since:
+            say(safe(line))
 
 
 class Block(View):
     """One block that is drawn again as the run goes on: meters, the last actions, the answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, since: int = 0) -> None:
         from rich.console import Console
         from rich.live import Live as Drawing
 
+        super().__init__(since=since)
+        self._state = ""
         self._events: list[AnyEvent] = []
         self._head = Head()
         self._text: dict[str, str] = {}
@@ -82,16 +94,18 @@ class Block(View):
             redirect_stdout=False,
         )
 
-    def __enter__(self) -> "View":
+    def open(self) -> None:
+        """Begin to draw."""
         self._drawing.start()
-        return self
 
-    def close(self) -> None:
+    def close(self, state: str = "") -> None:
         """Draw once more and leave it standing."""
+        self._state = state
         self._text.clear()
+        self._progress.clear()
         self._drawing.stop()
 
-    def take(self, recorded: Recorded) -> None:
+    def show(self, recorded: Recorded) -> None:
         """Fold one more event into the picture."""
         event = recorded.event
         self._events.append(event)
@@ -139,7 +153,7 @@ class Block(View):
     def _title(self, rows: list[TimelineRow]) -> Any:
         from rich.text import Text
 
-        status = str(self._head.status)
+        status = self._state or str(self._head.status)
         title = Text.assemble((status, STYLES.get(status, "cyan")), "  ")
         hidden = len(rows) - ACTIONS
         title.append(" · ".join(meters(self._head)) or "no budget used")
@@ -171,52 +185,34 @@ def _progress(item: Progress) -> str:
     return short(f"{part} {item.detail}".strip(), 60)
 
 
-def view_for(*, as_json: bool) -> View:
+def view_for(*, as_json: bool, since: int = 0) -> View:
     """Return the view that fits where standard error goes."""
     if as_json:
         return Silent()
     if on_terminal(sys.stderr) and not os.environ.get("CI"):
-        return Block()
-    return Lines()
+        return Block(since=since)
+    return Lines(since=since)
 
 
-class Watching:
-    """Shows a run while it is driven; use it as `async with`. Misses nothing at the end."""
-
-    def __init__(self, run: RunHandle[Any], view: View) -> None:
-        self._run = run
-        self._view = view
-        self._seq = 0
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> "Watching":
-        self._view.__enter__()
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._listen())]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+@asynccontextmanager
+async def watching(run: RunHandle[Any], view: View) -> AsyncIterator[None]:
+    """Show a run while the block lasts. Events that come later are the caller's to show."""
+    following = asyncio.create_task(_follow(run, view))
+    listening = asyncio.create_task(_listen(run, view))
+    try:
+        yield
+    finally:
+        for task in (following, listening):
             task.cancel()
-        for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        self._view.close()
 
-    async def catch_up(self) -> None:
-        """Show what the journal holds by now; the run has been settled."""
-        self._tasks[0].cancel()
-        await asyncio.wait({self._tasks[0]})
-        for recorded in await self._run._client.journal.read(self._run.key, after=self._seq):
-            self._take(recorded)
 
-    def _take(self, recorded: Recorded) -> None:
-        self._seq = recorded.seq
-        self._view.take(recorded)
+async def _follow(run: RunHandle[Any], view: View) -> None:
+    async for recorded in run.events():
+        view.take(recorded)
 
-    async def _follow(self) -> None:
-        async for recorded in self._run.events():
-            self._take(recorded)
 
-    async def _listen(self) -> None:
-        async for item in self._run.live():
-            self._view.hear(item)
+async def _listen(run: RunHandle[Any], view: View) -> None:
+    async for item in run.live():
+        view.hear(item)

@@ -38,7 +38,7 @@ def waits(row: RunRow) -> tuple[str, ...]:
 
 
 def next_steps(row: RunRow, given: Given, now: int) -> list[tuple[str, str]]:
-    """Return (what the run waits for, the command that moves it on) for each wait."""
+    """Return (what the run waits for, the command that moves it on), for each wait."""
     run = row.run.id
     if row.head.terminal:
         return []
@@ -59,16 +59,17 @@ def _step(wait: str, row: RunRow, given: Given) -> tuple[str, str]:
     match kind:
         case "resolve":
             line = given.line("resolve", run, name)
-            return f"the outcome of {name} is unknown", (
-                f"{line} --succeeded JSON | --failed TEXT | --retry"
-            )
+            text = f"the outcome of {name} is unknown; look at the service, then say"
+            return text, f"{line} --succeeded JSON | --failed TEXT | --retry"
         case "signal":
-            return f"signal {name}", f"{given.line('signal', run, name)} [JSON]"
+            text = f"signal {name} has not come"
+            return text, f"{given.line('signal', run, name)} [JSON]"
         case "resume":
-            return "a person: it was interrupted", given.driving_line("resume", run)
+            return "it was interrupted, see why, then", given.driving_line("resume", run)
         case "sleep" | "retry":
             until = f" until {clock(row.wake_at)}" if row.wake_at else ""
-            return f"{kind} {name}{until}", given.driving_line("worker")
+            word = "it sleeps" if kind == "sleep" else f"{name} is tried again, not"
+            return f"{word}{until}", given.driving_line("worker")
         case _:
             return wait, given.driving_line("resume", run)
 

@@ -8,7 +8,7 @@ import click
 
 from gatebook.cli.apps import App, app_for, beside
 from gatebook.cli.driving import runtime_for
-from gatebook.cli.main import OK
+from gatebook.cli.main import INTERRUPTED, OK
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.outcome import drive_and_report
 from gatebook.cli.output import say
@@ -48,8 +48,12 @@ def command(given: Given, run: str | None, every: bool, adopt: bool) -> int:
     if not rows:
         say(f"no run of {given.settings.store} is open")
         return OK
-    codes = [asyncio.run(_resume(given, row, adopt=adopt)) for row in rows]
-    return max(codes)
+    worst = OK
+    for row in rows:
+        worst = max(worst, asyncio.run(_resume(given, row, adopt=adopt)))
+        if worst >= INTERRUPTED:
+            break
+    return worst
 
 
 async def _rows(given: Given, run: str | None) -> list[RunRow]:
@@ -67,7 +71,7 @@ async def _resume(given: Given, row: RunRow, *, adopt: bool) -> int:
     async def take_up() -> Any:
         return await _let_go_on(runtime, row.run, app)
 
-    return await drive_and_report(runtime, journal, take_up, given)
+    return await drive_and_report(runtime, journal, take_up, given, since=row.head.seq)
 
 
 async def _let_go_on(runtime: Runtime, key: RunKey, app: App) -> RunHandle[Any]:

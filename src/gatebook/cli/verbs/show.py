@@ -118,7 +118,7 @@ def _head(row: RunRow, recorded: list[Recorded], now: int) -> None:
 
 def _foot(row: RunRow, given: Given, now: int) -> None:
     for what, line in next_steps(row, given, now):
-        print(f"waits for {safe(what)}\n  {line}")
+        print(f"waits: {safe(what)}\n  {line}")
 
 
 def action_fields(action: TimelineRow) -> dict[str, Any]:

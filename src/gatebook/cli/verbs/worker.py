@@ -8,7 +8,7 @@ from gatebook.cli.apps import app_for, beside
 from gatebook.cli.driving import Signals, pause, runtime_for
 from gatebook.cli.main import OK
 from gatebook.cli.options import Given, Verb, common
-from gatebook.cli.output import json_line, safe, say
+from gatebook.cli.output import json_line, log_to_stderr, safe, say
 from gatebook.cli.telling import Teller, event_fields
 from gatebook.journals import open_journal
 from gatebook.kernel.policy import policy_name
@@ -37,6 +37,7 @@ def command(given: Given, quiet: bool) -> int:
 
 
 async def _serve(given: Given, *, quiet: bool) -> int:
+    log_to_stderr()
     given = beside(given)
     app = app_for(given, [])
     journal = open_journal(given.settings.store)
