@@ -126,6 +126,8 @@ class Planner:
                 self._fall_due()
                 self._deliver()
                 self._admit()
+                while not self.more and self._deliver():  # a new wait may find its signal kept
+                    self._admit()
                 self._finish(running)
         return self.events
 
@@ -241,12 +243,14 @@ class Planner:
                     if entry.phase == "backoff":
                         self._start_again(address, entry, request, lost=False)
 
-    def _deliver(self) -> None:
-        """Hand kept signals to the waits for them, first in first out."""
+    def _deliver(self) -> bool:
+        """Hand kept signals to the waits for them, first in first out; tell if there were any."""
+        before = len(self.events)
         for name, waiting in list(self.state.waits.items()):
             while waiting and self.state.signals.get(name):
                 seq, payload = self.state.signals[name][0]
                 self._add(ActionSucceeded(address=waiting[0], output=payload, consumed=seq))
+        return len(self.events) > before
 
     # ---- what is wanted ----
 
