@@ -108,10 +108,21 @@ class _Refused(Exception):
         self.action, self.decision, self.error = action, decision, error
 
     def event(self, address: str, grounds: Grounds) -> ActionDenied:
-        decision = _with_policy(self.decision, grounds)
+        decision, error, clean = self.decision, self.error, grounds.redactor
+        decision = msgspec.structs.replace(decision, reason=clean.text(decision.reason))
         return ActionDenied(
-            address=address, action=self.action, decision=decision, error=self.error
+            address=address,
+            action=redacted(self.action, clean),
+            decision=_with_policy(decision, grounds),
+            error=msgspec.structs.replace(error, message=clean.text(error.message)),
         )
+
+
+def redacted(action: Action, redactor: Redactor) -> Action:
+    """Return a refused action as it may be stored, whatever its arguments hold."""
+    data = msgspec.json.encode(action, order="deterministic")
+    clean = redactor.json(data)
+    return action if clean is data else msgspec.json.decode(clean, type=Action)
 
 
 def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:

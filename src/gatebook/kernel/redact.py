@@ -61,7 +61,9 @@ class Redactor:
         """Return canonical JSON bytes with every secret in them replaced."""
         if self._suspect.search(data) is None:
             return data
-        return canonical(self._value(plain(data)))
+        value = plain(data)
+        clean = self._value(value)
+        return data if clean == value else canonical(clean)
 
     def raw(self, data: msgspec.Raw) -> msgspec.Raw:
         """Return a stored value with every secret in it replaced."""

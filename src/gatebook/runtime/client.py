@@ -149,7 +149,7 @@ class Client:
             policy=policy_digest(policy),
             policy_name=policy_name(policy),
             limits=limits,
-            labels=dict(labels or {}),
+            labels={name: self.redactor.text(text) for name, text in (labels or {}).items()},
         )
         self._authorize_start(policy, program, value, started, key)
         input_hash = digest(program.name, bytes(given))

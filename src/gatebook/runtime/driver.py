@@ -26,6 +26,7 @@ from gatebook.kernel.append import Batch, BudgetShort
 from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.events import (
     ActionFailed,
+    ActionRequested,
     ActionSucceeded,
     ActionUnknown,
     AnyEvent,
@@ -236,7 +237,10 @@ class Driver:
 
     async def _commit_outcomes(self, events: Sequence[AnyEvent]) -> None:
         """Append what happened alone: a guard on a request must never lose an outcome."""
-        outcomes = tuple(event for event in events if isinstance(event, _OUTCOMES))
+        new = {event.address for event in events if isinstance(event, ActionRequested)}
+        outcomes = tuple(
+            event for event in events if isinstance(event, _OUTCOMES) and event.address not in new
+        )
         if outcomes and len(outcomes) < len(events):
             run = self._lease.run
             batch = Batch(events=outcomes, append_id=os.urandom(8), epoch=self._lease.epoch)

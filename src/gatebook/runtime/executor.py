@@ -24,7 +24,7 @@ from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe
 from gatebook.kernel.budget import Amount, tokens_used
 from gatebook.kernel.codec import Raw, idempotency_key
 from gatebook.kernel.events import ActionRequested
-from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
+from gatebook.kernel.messages import Call, ChatRequest, Timeouts, Usage
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.stream import StreamMachine
 from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
@@ -126,7 +126,7 @@ class Executor:
             else:
                 raise IntegrityError("E_PERMIT", tool=describe(action), detail="nothing to call")
         except IntegrityError as exc:
-            ended = Ended(error=Transient(str(exc)), spent=Amount())
+            ended = Ended(error=Transient(str(exc), code=exc.code), spent=Amount())
         return self._clean(ended, request, elapsed_s=self._clock.monotonic() - began)
 
     def _clean(self, ended: Ended, request: ActionRequested, *, elapsed_s: float) -> Ended:
@@ -139,8 +139,8 @@ class Executor:
             spent = Amount(calls, tokens if measured is None else measured, wall)
         output = None if ended.output is None else self._redactor.raw(ended.output)
         if ended.error is not None:
-            text = printable(self._redactor.text(str(ended.error)[:MAX_ERROR_TEXT]))
-            ended.error.message = text
+            text = self._redactor.text(_text_of(ended.error))  # first: a cut secret is not found
+            ended.error.message = printable(text[:MAX_ERROR_TEXT])
         return msgspec.structs.replace(ended, output=output, spent=spent)
 
     # ---- tools ----
@@ -165,7 +165,7 @@ class Executor:
         except ActionError as exc:
             return Ended(error=exc)
         except InvalidInput as exc:
-            return Ended(error=Permanent(str(exc), code=exc.code))
+            return Ended(error=Permanent(_text_of(exc), code=exc.code))
         except OSError as exc:
             return Ended(error=_crash(tool, exc, kind="transient"), doubtful=True)
         except (SystemExit, KeyboardInterrupt) as exc:
@@ -203,24 +203,31 @@ class Executor:
         key = idempotency_key(run.tenant, run.id, nonce, request.address)
         try:
             provider, model = self._providers.resolve(action.route)
-            response = await self._ask(provider, self._chat(permit, model, want), permit, key)
-        except asyncio.CancelledError:
-            return self._stopped_llm(permit, action)
-        except ProviderError as exc:
-            return Ended(error=exc, spent=None if exc.sent else Amount())
+            chat = self._chat(permit, model, want)
         except GatebookError as exc:
             return Ended(error=Permanent(str(exc), code=exc.code), spent=Amount())
+        machine = StreamMachine(must_call=chat.must_call)
+        try:
+            await self._ask(provider, chat, permit, key=key, machine=machine)
+        except asyncio.CancelledError:
+            if not machine.complete:
+                return self._stopped_llm(permit, action, machine)
+        except ProviderError as exc:
+            return Ended(error=exc, spent=None if exc.sent else Amount())
         except Exception as exc:  # noqa: BLE001 - an adapter's bug must not take the worker down
             text = f"provider {action.provider!r} raised {type(exc).__name__}: {exc}"
             return Ended(error=Permanent(text))
+        response = machine.response
         return Ended(output=Raw(_encode(response)), usage=response.usage)
 
-    def _stopped_llm(self, permit: Permit, action: CallLLM) -> Ended:
+    def _stopped_llm(self, permit: Permit, action: CallLLM, machine: StreamMachine) -> Ended:
         if permit.timed_out:
             text = f"{action.route} did not end within {permit.request.timeout_ms} ms"
-            return Ended(error=ProviderError(text, kind="transient", category="timeout"))
-        text = f"{action.route} was cancelled"
-        return Ended(error=ProviderError(text, kind="permanent", category="cancelled"))
+            error = ProviderError(text, kind="transient", category="timeout")
+        else:
+            text = f"{action.route} was cancelled"
+            error = ProviderError(text, kind="permanent", category="cancelled")
+        return Ended(error=self._broken(machine, machine.fail(error)))
 
     def _chat(self, permit: Permit, model: str, want: Want) -> ChatRequest:
         action = permit.request.action
@@ -239,11 +246,16 @@ class Executor:
         )
 
     async def _ask(
-        self, provider: Provider, request: ChatRequest, permit: Permit, key: str
-    ) -> ChatResponse:
+        self,
+        provider: Provider,
+        request: ChatRequest,
+        permit: Permit,
+        *,
+        key: str,
+        machine: StreamMachine,
+    ) -> None:
         """Make one streamed attempt; what it says goes to readers as it comes."""
         run, address, attempt = permit.lease.run, permit.request.address, permit.attempt
-        machine = StreamMachine(must_call=request.must_call)
         machine.open()
         index = 0
         try:
@@ -258,7 +270,6 @@ class Executor:
         ended = machine.eof()
         if ended is not None:
             raise self._broken(machine, ended)
-        return machine.response
 
     def _broken(self, machine: StreamMachine, error: ProviderError) -> ProviderError:
         partial = machine.partial().text
@@ -274,9 +285,19 @@ def _within(timeouts: Timeouts, total_ms: int) -> Timeouts:
     return Timeouts(**bound)
 
 
+def _text_of(exc: BaseException) -> str:
+    """Return an exception's text; user code may have written its `__str__`."""
+    try:
+        return str(exc)
+    except Exception:  # noqa: BLE001 - whatever it raises, there is no text
+        return ""
+
+
 def _crash(tool: Tool, exc: BaseException, *, kind: str = "permanent") -> ActionError:
-    detail = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-    text = f"{tool.spec.name} failed: {detail}"
+    text, name = _text_of(exc), type(exc).__name__
+    text = (
+        f"{tool.spec.name} failed: {name}: {text}" if text else f"{tool.spec.name} failed: {name}"
+    )
     made = Transient if kind == "transient" else Permanent
     return made(text, code="E_ACTION_FAILED")
 

@@ -31,7 +31,7 @@ from gatebook.kernel.events import (
     RunStarted,
     stamped,
 )
-from gatebook.kernel.gate import Grounds, admit_want, decide_again
+from gatebook.kernel.gate import Grounds, admit_want, decide_again, redacted
 from gatebook.kernel.policy import PolicyContext
 from gatebook.kernel.state import Open, RunState, Status
 from gatebook.kernel.tools import ToolSpec
@@ -87,6 +87,7 @@ class Planner:
         self._lease = lease
         self._now = 0
         self.started = started
+        self._crowd: set[str] = set()  # wants beyond the fan-out, refused one batch after another
         self._base = PolicyContext(
             run_id=lease.run.id,
             tenant=lease.run.tenant,
@@ -256,17 +257,18 @@ class Planner:
 
     def _admit(self) -> None:
         redrive = self.redrive
-        while redrive.pending and redrive.end is None:
+        while redrive.pending and redrive.end is None and self.state.head.seq < MAX_EVENTS:
             wants = list(redrive.pending.values())
+            self._crowd.update(want.address for want in wants[MAX_FANOUT:])
             costly = sum(isinstance(want.action, CallTool | CallLLM) for want in wants)
             grounds = self._grounds(costly)
-            for index, want in enumerate(wants):
+            for want in wants:
                 if len(self.events) >= MAX_BATCH:
                     self.more = True
                     return
                 self._write_notes()
-                if index >= MAX_FANOUT:
-                    self._add(_too_many(want, len(wants)))
+                if want.address in self._crowd:
+                    self._add(self._too_many(want))
                 else:
                     self._add(admit_want(want.address, want.action, grounds))
         self._write_notes()
@@ -285,10 +287,10 @@ class Planner:
         head, end = self.state.head, self.redrive.end
         if end is None and head.seq >= MAX_EVENTS:
             self._wind_up(running, cancelled=False)
-            if not self._unanswered():
+            end = self.redrive.end
+            if end is None and not self._unanswered():
                 error = GatebookError("E_RUN_TOO_LONG", run=self._lease.run.id, limit=MAX_EVENTS)
                 self._add(RunFailed(error=ErrorRecord(error.code, str(error)), denied=True))
-            return
         if end is None or self.more:
             return
         self._wind_up(running, cancelled=False)
@@ -332,12 +334,11 @@ class Planner:
         if cancelled and not self._unanswered():
             self._add(RunCancelled(unknown=self.state.unknown))
 
-
-def _too_many(want: Want, count: int) -> ActionDenied:
-    error = GatebookError("E_FANOUT", count=count, limit=MAX_FANOUT)
-    return ActionDenied(
-        address=want.address,
-        action=want.action,
-        decision=DecisionRecord("deny", code=error.code),
-        error=ErrorRecord(error.code, str(error)),
-    )
+    def _too_many(self, want: Want) -> ActionDenied:
+        error = GatebookError("E_FANOUT", count=len(self._crowd) + MAX_FANOUT, limit=MAX_FANOUT)
+        return ActionDenied(
+            address=want.address,
+            action=redacted(want.action, self._services.redactor),
+            decision=DecisionRecord("deny", code=error.code),
+            error=ErrorRecord(error.code, str(error)),
+        )

@@ -1,0 +1,140 @@
+"""The planner: fan-out, long runs, and what a poison action stops."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from tests.runtime.kit import Desk, flow, run
+
+from gatebook import tool
+from gatebook.errors import ActionDenied as ActionDeniedError
+from gatebook.kernel.append import MAX_EVENTS
+from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import (
+    ActionDenied,
+    ActionRequested,
+    AnyEvent,
+    RunStarted,
+    kind_of,
+)
+from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.redact import Redactor
+from gatebook.kernel.state import RunState
+from gatebook.ports import Lease, Recorded, RunKey
+from gatebook.runtime.executor import Executor
+from gatebook.runtime.handles import Finished
+from gatebook.runtime.leases import LeaseKeeper
+from gatebook.runtime.planner import MAX_FANOUT, Planner
+from gatebook.runtime.redrive import Redrive, final_args
+from gatebook.runtime.routes import Providers
+from gatebook.runtime.services import Services
+from gatebook.runtime.subscriptions import Hub
+
+KEY = RunKey("default", "r")
+
+
+@tool(effect="read")
+async def look(n: int = 0) -> int:
+    return n
+
+
+async def gathering(ctx: Any, count: int) -> list[int]:
+    async def part(n: int) -> int:
+        try:
+            return await ctx.call_tool(look, n=n)
+        except ActionDeniedError:
+            return -1
+
+    return await ctx.gather(*(part(n) for n in range(count)))
+
+
+def planner_of(program: Any, *, events: tuple[AnyEvent, ...] = ()) -> Planner:
+    """A planner of a run that has just started, outside any loop."""
+    desk = Desk()
+    hub, redactor = Hub(), Redactor()
+    executor = Executor(providers=Providers({}, {}), hub=hub, redactor=redactor, clock=desk.clock)
+    services = Services(
+        journal=desk.journal, policy=AllowDeclared(), programs={program.name: program},
+        executor=executor, hub=hub, redactor=redactor, clock=desk.clock,
+        leases=LeaseKeeper(desk.journal, "w", clock=desk.clock),
+    )  # fmt: skip
+    started = RunStarted(
+        program=program.name, program_kind="workflow", definition=program.digest,
+        nonce="00", input=Raw(b"3"), time=desk.clock.now(),
+    )  # fmt: skip
+    stepper = program.begin(started)
+    planner = Planner(
+        RunState(), Redrive(stepper, final_args(program.tools)), services=services,
+        program=program, lease=Lease(KEY, "w", 1), started=started,
+    )  # fmt: skip
+    for seq, event in enumerate((started, *events), start=1):
+        planner.fold(Recorded(KEY, seq, seq, b"", b"", event))
+    return planner
+
+
+@pytest.mark.parametrize("count", [MAX_FANOUT + 1, 800])
+def test_a_fan_out_above_the_limit_is_refused(count: int) -> None:
+    """Eight hundred tool calls in one turn are a runaway, also when they fill several appends."""
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        async with desk.open() as runtime:
+            handle = await runtime.start(flow(gathering, look), count, run_id="r")
+            state = await desk.settled(handle)
+
+        await desk.journal.open()
+        requested = await desk.all("r", ActionRequested)
+        denied = await desk.all("r", ActionDenied)
+        assert (len(requested), len(denied)) == (MAX_FANOUT, count - MAX_FANOUT)
+        assert {event.error.code for event in denied} == {"E_FANOUT"}
+        assert f"{count} actions were asked for" in denied[-1].error.message
+        assert state == Finished([*range(MAX_FANOUT), *[-1] * (count - MAX_FANOUT)])
+
+    run(scenario())
+
+
+def test_a_run_that_is_full_ends_and_asks_for_nothing_more() -> None:
+    """A run that cannot be stored must stop in words, not in a loop of refused appends."""
+    planner = planner_of(flow(gathering, look))
+    planner.state.head.seq = MAX_EVENTS
+
+    events = planner.plan(planner.started.time, {}, set(), set())
+
+    assert [kind_of(event) for event in events] == ["run_failed"]
+    assert events[0].error.code == "E_RUN_TOO_LONG"  # type: ignore[union-attr]
+
+
+def test_a_plan_folds_what_it_plans() -> None:
+    """The next want follows from the outcome, in the same append."""
+    planner = planner_of(flow(gathering, look))
+
+    events = planner.plan(planner.started.time, {}, set(), set())
+
+    assert [kind_of(event) for event in events] == ["action_requested"] * 3
+    assert planner.state.head.seq == 4
+    assert list(planner.state.head.open) == ["0.b0.s0", "0.b1.s0", "0.b2.s0"]
+
+
+def test_a_stopping_worker_plans_nothing_new() -> None:
+    """Closing records what has happened and starts nothing."""
+    planner = planner_of(flow(gathering, look))
+
+    assert planner.plan(planner.started.time, {}, set(), set(), quiet=True) == []
+
+
+def test_a_poison_action_stops_everything_of_its_run() -> None:
+    """While a person must look, no other attempt of the run may start."""
+
+    async def both(ctx: Any, count: int) -> None:
+        await ctx.gather(ctx.call_tool(look), ctx.sleep(0))
+
+    planner = planner_of(flow(both, look))
+    planner.plan(planner.started.time, {}, set(), set())
+    entry = planner.state.head.open["0.b0.s0"]
+    planner.state.head.open["0.b0.s0"] = msgspec.structs.replace(entry, lost=3, epoch=0)
+
+    events = planner.plan(planner.started.time + 10, {}, set(), set())
+
+    assert [kind_of(event) for event in events] == ["interrupted"]
+    assert planner.state.next_due is None
