@@ -70,6 +70,9 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, **named)
 
 
+_UNLIMITED = Limits()
+
+
 class Shortfall(msgspec.Struct, frozen=True):
     """Why a reservation does not fit: the meter, its limit, what is used and what was asked."""
 
@@ -85,6 +88,8 @@ def shortfall(limits: Limits, used: Amount, want: Amount) -> Shortfall | None:
     `used` is reserved plus spent. A meter that nothing is asked of is not looked at, so an
     overrun blocks the next request and not an outcome.
     """
+    if limits == _UNLIMITED:
+        return None
     for meter in METERS:
         limit, asked = getattr(limits, meter), getattr(want, meter)
         if limit is not None and asked and getattr(used, meter) + asked > limit:

@@ -83,7 +83,7 @@ def _is_simple(value: Any) -> bool:
     """Whether a value certainly passes: most do, and their paths need not be spelt."""
     kind = type(value)
     if kind is int:
-        return INT_MIN <= value <= INT_MAX
+        return bool(INT_MIN <= value <= INT_MAX)
     return kind is str or kind is bool or value is None
 
 
