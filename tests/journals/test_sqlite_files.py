@@ -5,6 +5,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -23,6 +25,14 @@ server:/home /home nfs4 rw 0 0
 //server/c /mnt/with\\040space cifs rw 0 0
 host:/ /mnt/ssh fuse.sshfs rw 0 0
 """
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that an ordinary user can reach, when the tests are run by root."""
+    with tempfile.TemporaryDirectory(prefix="gatebook-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def opened(path: Path) -> None:
@@ -140,9 +150,9 @@ def test_a_shared_folder_with_the_sticky_bit_is_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("locked", ["file", "folder", "parent"])
-def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, locked: str) -> None:
+def test_a_place_that_cannot_be_written_is_refused(locked: str, public: Path) -> None:
     """SQLite would find out at the first append, which is too late."""
-    folder = tmp_path / "folder"
+    folder = public / "folder"
     folder.mkdir()
     store = folder / ("deeper/journal.db" if locked == "parent" else "journal.db")
     if locked == "file":
@@ -150,8 +160,6 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, locked: str) 
         store.chmod(0o400)
     else:
         folder.chmod(0o500)
-    for place in (tmp_path, *list(tmp_path.parents)[:2]):
-        place.chmod(place.stat().st_mode | stat.S_IXOTH | stat.S_IXGRP)
 
     code = (
         "import os, sys, asyncio\n"
