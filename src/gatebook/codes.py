@@ -231,7 +231,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the {meter} budget cannot carry {tool}: limit {limit}, used {used}, asked {want}",
         "raise the budget or ask for less",
     ),
-    "E_BUDGET_CONFIG": ("budget {meter} = {value} is not allowed", "give a whole number from 0"),
+    "E_BUDGET_CONFIG": (
+        "budget {meter} = {value} is not allowed",
+        "give a whole number from 0 to {limit}",
+    ),
+    "E_BUDGET_TYPE": (
+        "{what} is {value}, not a Budget",
+        "pass Budget(tool_calls=..., llm_tokens=..., wall_clock=...)",
+    ),
     "E_RETRY_CONFIG": ("retry setting {name} = {value} is not allowed", "give {want}"),
     "E_RETRY_AFTER_EXCEEDS": (
         "the server asks to wait {value} ms, above the cap of {limit} ms",

@@ -35,6 +35,8 @@ from typing import Any, Self
 from gatebook.codes import TEXTS
 
 SHOWN = 80  # characters of a refused value shown in a message
+TOLD = 4_000  # characters of an exception's own text that are kept
+UNTOLD = ("an error with a code of its own was raised", "see where its code is raised")
 
 
 def shown(value: object) -> str:
@@ -43,12 +45,13 @@ def shown(value: object) -> str:
         text = repr(str.__str__(value)[: SHOWN + 1])
     elif value is None or type(value) in (bool, int, float):
         text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "a huge int"
-    elif isinstance(value, bytes):
-        text = repr(bytes(value[: SHOWN + 1]))
+    elif type(value) is bytes:
+        text = repr(value[: SHOWN + 1])
     elif type(value) in (list, tuple, set, frozenset) and len(value) <= 12:  # type: ignore[arg-type]
-        text = ", ".join(sorted(str(v) for v in value if isinstance(v, str | int)))  # type: ignore[attr-defined]
+        text = ", ".join(sorted(v for v in value if type(v) is str))  # type: ignore[attr-defined]
     else:
         text = f"a {type(value).__name__}"
+    text = printable(text)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
@@ -65,14 +68,14 @@ class GatebookError(Exception):
         self.fields = fields
 
     def __str__(self) -> str:
-        what, fix = TEXTS[self.code]
+        what, fix = TEXTS.get(self.code, UNTOLD)
         values = _Shown(self.fields)
         return f"{what.format_map(values)}; {fix.format_map(values)} [{self.code}]"
 
     @property
     def hint(self) -> str:
         """What to do next, in one clause."""
-        return TEXTS[self.code][1].format_map(_Shown(self.fields))
+        return TEXTS.get(self.code, UNTOLD)[1].format_map(_Shown(self.fields))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.code, self.fields)
@@ -93,6 +96,21 @@ class _Shown(dict[str, Any]):
         if key in self.PLAIN and isinstance(value, str | int | float):
             return printable(str(value)[:400])
         return shown(value)
+
+
+def described(error: BaseException) -> str:
+    """Return the type and text of a foreign exception; never fails, never a traceback."""
+    try:
+        text = str.__str__(str(error))
+    except Exception:  # noqa: BLE001 - the text comes from a user's __str__
+        text = "(its text cannot be read)"
+    name = type(error).__name__
+    return printable(writable(f"{name}: {text}" if text else name))
+
+
+def writable(text: str) -> str:
+    """Return text that JSON can hold: at most 4,000 characters, lone surrogates replaced."""
+    return text[:TOLD].encode("utf-8", "replace").decode()
 
 
 def printable(text: str) -> str:

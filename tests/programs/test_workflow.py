@@ -105,7 +105,7 @@ def test_an_unannotated_input_is_plain_json() -> None:
         return value
 
     assert flow(f).accept({"b": [1, None], "a": 0.5}) == b'{"a":0.5,"b":[1,null]}'
-    with pytest.raises(InvalidInput, match="E_INPUT"):
+    with pytest.raises(InvalidInput, match="E_JSON_TYPE"):
         flow(f).accept(Decimal(1))
 
 

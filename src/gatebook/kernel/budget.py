@@ -17,6 +17,7 @@ OUTPUT_TOKENS = (
     4_096  # reserved for an answer when the caller names no maximum; docs/design.md, "Budgets"
 )
 MAX_TOKENS = 10**9  # more in one call is a broken counter, not a measurement
+MAX_LIMIT = 2**53  # of a meter; every JSON reader keeps whole numbers up to here
 BYTES_PER_TOKEN = 4  # the estimate before a call; docs/design.md, "Budgets"
 
 
@@ -114,6 +115,19 @@ def tokens_used(usage: Usage | None) -> int | None:
     return total
 
 
+def impossible(usage: Usage | None) -> str:
+    """Return the counts of a usage that no call can have, as people read them; "" for none."""
+    if usage is None:
+        return ""
+    counts = {n: v for n in usage.__struct_fields__ if type(v := getattr(usage, n)) is int}
+    odd = {name: count for name, count in counts.items() if not 0 <= count <= MAX_TOKENS}
+    return ", ".join(f"{name} {_short(count)}" for name, count in odd.items())
+
+
+def _short(count: int) -> str:
+    return str(count) if abs(count) < 10**20 else "huge"
+
+
 class Budget:
     """What a person writes: limits per run. Everything left out is unlimited.
 
@@ -123,7 +137,7 @@ class Budget:
         wall_clock: time spent inside actions; sleeps and waits are free. A timedelta or seconds.
 
     Raises:
-        InvalidInput: E_BUDGET_CONFIG for a negative or fractional limit.
+        InvalidInput: E_BUDGET_CONFIG for a negative, fractional or absurd limit.
     """
 
     __slots__ = ("limits",)
@@ -156,15 +170,22 @@ class Budget:
         return {m: v for m in METERS if (v := getattr(self.limits, m)) is not None}
 
 
+def checked_budget(value: Any, what: str) -> Budget:
+    """Return a budget, or refuse what is none with E_BUDGET_TYPE."""
+    if not isinstance(value, Budget):
+        raise InvalidInput("E_BUDGET_TYPE", what=what, value=value)
+    return value
+
+
 def _whole(meter: str, value: Any) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or value < 0:
-        raise InvalidInput("E_BUDGET_CONFIG", meter=meter, value=value)
+    if type(value) is not int or not 0 <= value <= MAX_LIMIT:
+        raise InvalidInput("E_BUDGET_CONFIG", meter=meter, value=value, limit=MAX_LIMIT)
     return value
 
 
 def _milliseconds(seconds: Any) -> Any:
     if type(seconds) not in (int, float) or seconds != seconds or abs(seconds) > 10**10:
-        raise InvalidInput("E_BUDGET_CONFIG", meter="wall_clock", value=seconds)
+        raise InvalidInput("E_BUDGET_CONFIG", meter="wall_clock", value=seconds, limit=MAX_LIMIT)
     return round(seconds * 1000)

@@ -112,8 +112,10 @@ def parse(text: str | bytes, *, what: str = "text") -> Any:
     except InvalidInput as exc:
         exc.fields["path"] = what
         raise
-    except ValueError as exc:
+    except json.JSONDecodeError as exc:
         raise InvalidInput("E_JSON_SYNTAX", path=what, detail=str(exc)[:120]) from exc
+    except ValueError as exc:  # more digits than Python reads into an integer
+        raise InvalidInput("E_JSON_INT_RANGE", path=what) from exc
     _check(value, "$", 0, [])
     return value
 

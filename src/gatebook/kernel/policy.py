@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from gatebook.errors import ActionError, InvalidInput
+from gatebook.errors import ActionError, GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe
 from gatebook.kernel.backoff import exponential
-from gatebook.kernel.budget import Amount, Budget, Limits
+from gatebook.kernel.budget import Amount, Budget, Limits, checked_budget
 from gatebook.kernel.codec import Raw, canonical, digest
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.tools import Effect
@@ -285,8 +285,8 @@ class RetryWithBackoffPolicy(Policy):
             return Fail()
         hint = error.retry_after_ms
         if hint is not None and hint > self.cap_ms:
-            text = f"the server asks to wait {hint} ms, above the cap of {self.cap_ms} ms"
-            return Fail("E_RETRY_AFTER_EXCEEDS", text)
+            exceeds = GatebookError("E_RETRY_AFTER_EXCEEDS", value=hint, limit=self.cap_ms)
+            return Fail(exceeds.code, str(exceeds))
         if hint is not None and hint > 0:
             return Retry(hint)
         return Retry(exponential(self.base_ms, self.cap_ms, attempt), self.jitter_ratio)
@@ -315,10 +315,7 @@ def policy_budget(policy: Any) -> Budget:
     make = getattr(policy, "budget", None)
     if make is None:
         return Budget()
-    budget = make()
-    if not isinstance(budget, Budget):
-        raise InvalidInput("E_BUDGET_CONFIG", meter="budget()", value=budget)
-    return budget
+    return checked_budget(make(), "a policy's budget()")
 
 
 def owns_retries(policy: Any) -> bool:

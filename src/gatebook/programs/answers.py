@@ -1,8 +1,7 @@
 """Whether a model's answer may be used: cut, filtered and refused answers are errors."""
 
-from gatebook.errors import Permanent
+from gatebook.errors import Permanent, writable
 from gatebook.kernel.messages import ChatResponse, RefusalPart
-from gatebook.programs.failures import writable
 
 CODES = {
     "content_filter": "E_ANSWER_FILTERED",

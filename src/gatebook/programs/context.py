@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import CoroutineType
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
-from gatebook.errors import ConfigError, InvalidInput
+from gatebook.errors import ConfigError, InvalidInput, writable
 from gatebook.kernel.actions import (
     CallLLM,
     CallTool,
@@ -32,7 +32,6 @@ from gatebook.programs.conversation import (
     definitions,
     tools_digest,
 )
-from gatebook.programs.failures import writable
 from gatebook.programs.scheduler import Gather, Scheduler, Steps, steps_of
 from gatebook.programs.settings import (
     ModelSettings,

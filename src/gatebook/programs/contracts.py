@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from gatebook.errors import ConfigError, InvalidInput
-from gatebook.kernel.codec import canonical, parse, plain
+from gatebook.kernel.codec import MAX_DEPTH, canonical, parse, plain
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -62,13 +62,18 @@ class Contract(Generic[T]):
         """Return canonical JSON of a value given from outside: strict, defaults filled in.
 
         A plain JSON value counts as JSON text would; other values are written by their type first.
+
+        Raises:
+            InvalidInput: this contract's code; E_JSON_*, E_TEXT_INVALID or E_PAYLOAD_TOO_LARGE.
         """
-        if self._untyped:
-            return self._canonical(value)
         try:
             data = canonical(value, what="input")
-        except InvalidInput:
+        except InvalidInput as exc:
+            if self._untyped or exc.code not in ("E_JSON_TYPE", "E_JSON_KEY"):
+                raise
             data = self._dump(value)
+        if self._untyped:
+            return data
         if self._annotation is str:
             return self._text(data)
         return self._dump(self._validate(data, strict=True))
@@ -182,20 +187,28 @@ def arguments(args: Mapping[str, Any], *, what: str) -> bytes:
     return canonical({name: _plain(value, f"$.{name}") for name, value in args.items()}, what=what)
 
 
-def _plain(value: Any, path: str) -> Any:
+def _plain(value: Any, path: str, above: tuple[Any, ...] = ()) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, bytes | bytearray | memoryview):
         raise InvalidInput("E_JSON_TYPE", path=path, value=value)
+    if any(value is outer for outer in above):
+        raise InvalidInput("E_JSON_CYCLE", path=path)
+    if len(above) >= MAX_DEPTH:
+        raise InvalidInput("E_JSON_DEPTH", path=path[:80], limit=MAX_DEPTH)
+    within = (*above, value)
     if type(value) is dict:
-        return {key: _plain(item, f"{path}.{key}") for key, item in value.items()}
+        for key in value:
+            if type(key) is not str:
+                raise InvalidInput("E_JSON_KEY", path=path, value=key)
+        return {key: _plain(item, f"{path}.{key}", within) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_plain(item, f"{path}[{index}]", within) for index, item in enumerate(value)]
     if isinstance(value, set | frozenset):
-        return sorted((_plain(item, path) for item in value), key=canonical)
-    from pydantic_core import PydanticSerializationError, to_jsonable_python
+        return sorted((_plain(item, path, within) for item in value), key=canonical)
+    from pydantic_core import to_jsonable_python
 
     try:
         return to_jsonable_python(value)
-    except PydanticSerializationError as exc:
+    except (ValueError, TypeError, AttributeError, RecursionError) as exc:
         raise InvalidInput("E_JSON_TYPE", path=path, value=value) from exc

@@ -10,13 +10,13 @@ from gatebook.errors import (
     SignalTimeout,
     ToolRetry,
     Transient,
-    printable,
+    writable,
 )
 from gatebook.kernel.events import ErrorRecord
+from gatebook.kernel.raised import sound
 from gatebook.ports import Outcome
 
 STOPS = frozenset({"E_BUDGET", "E_RUN_TOO_LONG"})  # denials that no other action can get round
-MAX_TEXT = 4_000  # characters of an exception's own text that are kept
 
 
 def failure_of(outcome: Outcome) -> ActionError:
@@ -58,34 +58,16 @@ def _coded(error: ActionError, record: ErrorRecord) -> ActionError:
 
 def record_of(error: GatebookError) -> ErrorRecord:
     """Return an error of ours as the journal keeps it; the inverse of `rebuild`."""
-    try:
-        text = writable(str(error))
-    except KeyError:  # raised by a user, with a code that has no text here
-        text = describe_error(error)
     if not isinstance(error, ActionError):
-        return ErrorRecord(error.code, text)
+        return ErrorRecord(error.code, writable(str(error)))
+    error = sound(error)
     fields = error.fields
     return ErrorRecord(
         code=error.code,
-        message=text,
+        message=error.message,
         kind=error.kind,
         category=fields.get("category") or "",
         retry_after_ms=error.retry_after_ms,
         status=fields.get("status"),
         partial=fields.get("partial") or "",
     )
-
-
-def describe_error(error: BaseException) -> str:
-    """Return the type and text of a foreign exception; never fails, never a traceback."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  the text comes from a user's __str__
-        text = "(its text cannot be read)"
-    name = type(error).__name__
-    return printable(writable(f"{name}: {text}" if text else name))
-
-
-def writable(text: str) -> str:
-    """Return text that JSON can hold: at most 4,000 characters, lone surrogates replaced."""
-    return text[:MAX_TEXT].encode("utf-8", "replace").decode()

@@ -11,14 +11,14 @@ from functools import cached_property
 from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
-from gatebook.errors import ActionDenied, GatebookError, InvalidInput
+from gatebook.errors import ActionDenied, GatebookError, InvalidInput, described
 from gatebook.kernel.codec import NULL, Raw, canonical, digest
 from gatebook.kernel.events import ErrorRecord, RunStarted
 from gatebook.ports import Complete, Fail, Outcome, Step, Stepper, Tool
 from gatebook.programs.context import WorkflowContext
 from gatebook.programs.contracts import Contract
 from gatebook.programs.declared import program_name, routes, tool_map, undeclarable
-from gatebook.programs.failures import describe_error, record_of
+from gatebook.programs.failures import record_of
 from gatebook.programs.scheduler import Scheduler
 
 In = TypeVar("In")
@@ -109,7 +109,7 @@ class Workflow(Generic[In, Out]):
         """Return the canonical JSON of an input: strict, defaults filled in.
 
         Raises:
-            InvalidInput: E_INPUT.
+            InvalidInput: E_INPUT, E_JSON_*, E_TEXT_INVALID or E_PAYLOAD_TOO_LARGE.
         """
         taken, _ = self._types
         if taken is not None:
@@ -193,7 +193,7 @@ class WorkflowStepper(Stepper):
         if isinstance(error, RuntimeError) and _raised_in(error.__traceback__) in LOOPS:
             detail = f"something of an event loop ({error})"
             return record_of(self._scheduler.foreign(detail)), False
-        detail = describe_error(error)
+        detail = described(error)
         return record_of(
             GatebookError("E_WORKFLOW", program=self._program.name, detail=detail)
         ), False
