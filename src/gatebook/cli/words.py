@@ -98,7 +98,7 @@ def run_fields(row: RunRow, now: int) -> dict[str, Any]:
         "status": str(row.head.status),
         "waiting_on": list(waits(row)),
         "wake_at": stamp(row.wake_at) or None,
-        "events": row.head.seq,
+        "event_count": row.head.seq,
         "meters": {
             meter.name: {"spent": meter.spent, "reserved": meter.reserved, "limit": meter.limit}
             for meter in totals(row.head)

@@ -166,7 +166,9 @@ def _app(given: Given) -> Iterator[Finding]:
             yield _failed("app", exc)
         return
     yield Finding("app", "ok", ", ".join(sorted(app.programs)))
-    yield _try("policy", lambda: str(getattr(load_policy(given, app), "name", "unnamed")))
+    policy = _try("policy", lambda: str(getattr(load_policy(given, app), "name", "unnamed")))
+    named = bool(given.settings.policy)
+    yield policy if named or policy.verdict == "ok" else policy._replace(verdict="warn")
 
 
 def _key(reference: str, provider: str) -> str:

@@ -1,0 +1,349 @@
+"""The verbs that drive: run, resume, worker; and those that steer a run from outside."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.conftest import ALLOW, PATIENCE_S, Folder
+
+
+def until(process: subprocess.Popen[str], text: str) -> list[str]:
+    """Read a process's lines to the first that holds a text."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"{text!r} did not come: {''.join(lines)}")
+
+
+def rest(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    text = process.stdout.read()
+    process.stdout.close()
+    process.wait(PATIENCE_S)
+    return text
+
+
+@pytest.fixture
+def long_run(gatebook: Folder) -> Iterator[subprocess.Popen[str]]:
+    """A run whose tool works until a file `go` is there; it has begun."""
+    process = gatebook.begin("run", "app:long", "--run-id", "long", *ALLOW)
+    until(process, "slow  {}")
+    yield process
+    process.kill()
+    process.wait(PATIENCE_S)
+
+
+def test_the_answer_is_on_standard_output_and_nothing_else(gatebook: Folder) -> None:
+    """`gatebook run ... > answer.txt` must hold the answer."""
+    done = gatebook("run", "app:pay", "17", *ALLOW)
+
+    assert (done.returncode, done.stdout) == (0, "refunded 20\n")
+
+
+def test_the_run_id_and_the_policy_come_first(gatebook: Folder) -> None:
+    """Whatever happens next, the run can be found, and under what rules it ran is known."""
+    done = gatebook("run", "app:pay", "17", "--run-id", "r1", *ALLOW)
+
+    assert done.stderr.splitlines()[0] == "run r1  policy: allow-declared (development)"
+
+
+def test_progress_is_one_line_an_event(gatebook: Folder) -> None:
+    """A log of a CI job is read line by line."""
+    lines = gatebook("run", "app:pay", "17", *ALLOW).stderr.splitlines()[1:]
+
+    assert [line.split()[1] for line in lines] == [
+        "started", "asked", "done", "asked", "done", "completed",
+    ]  # fmt: skip
+
+
+def test_without_a_policy_nothing_starts_and_three_choices_are_named(gatebook: Folder) -> None:
+    """Fail closed, and say how to go on."""
+    done = gatebook("run", "app:pay", "17")
+
+    assert done.returncode == 1
+    for choice in ("--policy allow-declared", "--policy module:attribute", "policy = in gatebook"):
+        assert choice in done.stderr
+    assert not (gatebook.path / "refunds").exists()
+
+
+def test_a_policy_can_be_named_and_its_budget_holds(gatebook: Folder) -> None:
+    """A policy is code of the user's; the run keeps its limits."""
+    document = gatebook.json("run", "app:pay", "17", "--policy", "app:policy")
+
+    assert document["meters"]["tool_calls"] == {"spent": 2, "reserved": 0, "limit": 9}
+
+
+def test_input_is_json_a_file_or_standard_input(gatebook: Folder) -> None:
+    """Shell quoting is no place for long input."""
+    (gatebook.path / "in.json").write_text('"17"')
+
+    outputs = [
+        gatebook("run", "app:pay", "--input", '"17"', *ALLOW).stdout,
+        gatebook("run", "app:pay", "--input", "@in.json", *ALLOW).stdout,
+        gatebook("run", "app:pay", "--input", "-", *ALLOW, stdin='"17"').stdout,
+        gatebook("run", "app:pay", "-", *ALLOW, stdin="17").stdout,
+    ]
+
+    assert outputs == ["refunded 20\n"] * 4
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "text"),
+    [
+        (("run", "app:pay", "17", "--input", "1"), 2, "not both"),
+        (("run", "app:pay", "--input", "{"), 2, "not JSON"),
+        (("run", "app:pay", "--input", '{"a":1}', *ALLOW), 1, "E_INPUT"),
+        (("run", "app:support", *ALLOW), 1, "E_CONTENT"),
+        (("run", "app:nobody", "x", *ALLOW), 1, "app has no nobody (it has pay, ask"),
+        (("run", "nowhere:pay", "x", *ALLOW), 1, "No module named 'nowhere'"),
+        (("run", "pay", "x", *ALLOW), 1, "there is no --app"),
+        (("run", "nobody", "x", "--app", "app:runtime"), 1, "registered: ask, long, pay"),
+        (("rnu",), 2, "did you mean run?"),
+        (("run",), 2, "gatebook run --help"),
+        (("verify",), 2, "give a RUN or --all"),
+        (("list", "--since", "soon"), 2, "an age is like"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    args: tuple[str, ...], code: int, text: str, gatebook: Folder
+) -> None:
+    """Each mistake has its sentence and its exit code."""
+    done = gatebook(*args)
+
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+    assert done.stderr.startswith("error: ")
+    assert text in done.stderr
+
+
+def test_an_app_that_fails_to_import_names_its_line(gatebook: Folder) -> None:
+    """The user's mistake is in the user's file."""
+    (gatebook.path / "bad.py").write_text("import asyncio\n\nx = 1 / 0\n")
+
+    done = gatebook("run", "bad:program", "x", *ALLOW)
+
+    assert "bad.py:3: ZeroDivisionError: division by zero" in done.stderr
+
+
+def test_the_same_id_and_input_is_the_same_run(gatebook: Folder) -> None:
+    """A command that is repeated by a script must not pay twice."""
+    first = gatebook("run", "app:pay", "17", "--run-id", "r1", *ALLOW)
+    second = gatebook("run", "app:pay", "17", "--run-id", "r1", *ALLOW)
+
+    assert first.stdout == second.stdout == "refunded 20\n"
+    assert (gatebook.path / "refunds").read_text() == "17\n"
+
+
+def test_a_failed_run_exits_with_3_and_says_why(gatebook: Folder) -> None:
+    """A script can tell a bad end from a broken command."""
+    done = gatebook("run", "app:fails", "17", *ALLOW)
+    document = gatebook.json("run", "app:fails", "17", *ALLOW)
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "failed: no such order" in done.stderr
+    assert (document["outcome"], document["error"]["message"]) == ("failed", "no such order")
+
+
+def test_a_run_that_waits_exits_with_4_and_names_the_next_commands(gatebook: Folder) -> None:
+    """Waiting is neither success nor failure."""
+    done = gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-4:] == [
+        "run r1 waits: signal go has not come",
+        "  gatebook signal r1 go [JSON]",
+        "then",
+        "  gatebook resume r1 --policy allow-declared",
+    ]
+
+
+def test_a_long_sleep_does_not_keep_the_command(gatebook: Folder) -> None:
+    """A run may sleep for days without a process."""
+    document = gatebook.json("run", "app:naps", *ALLOW)
+
+    assert (document["outcome"], document["next"]) == (
+        "waiting", ["gatebook worker --policy allow-declared"],
+    )  # fmt: skip
+
+
+def test_a_signal_and_a_resume_bring_a_run_to_its_end(gatebook: Folder) -> None:
+    """The commands that were suggested must work as they stand, without --app."""
+    gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+
+    sent = gatebook("signal", "r1", "go", '{"yes": true}')
+    done = gatebook("resume", "r1", *ALLOW)
+
+    assert sent.returncode == 0
+    assert (done.returncode, done.stdout) == (0, '{"answer":{"yes":true}}\n')
+
+
+def test_resume_shows_what_is_new(gatebook: Folder) -> None:
+    """What the reader has seen is not told again."""
+    gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+    gatebook("signal", "r1", "go")
+
+    lines = gatebook("resume", "r1", *ALLOW).stderr.splitlines()[1:]
+
+    assert [line.split()[1] for line in lines] == ["done", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "stdout"),
+    [(("--succeeded", '"paid"'), 0, "paid\n"), (("--failed", "never sent"), 3, "")],
+)
+def test_an_unknown_outcome_is_resolved_by_a_person(
+    answer: tuple[str, ...], code: int, stdout: str, gatebook: Folder
+) -> None:
+    """Gatebook never guesses what became of an action."""
+    waited = gatebook("run", "app:unsure", "17", "--run-id", "r1", *ALLOW)
+
+    gatebook("resolve", "r1", "0", *answer)
+    done = gatebook("resume", "r1", *ALLOW)
+
+    assert waited.returncode == 4
+    assert (done.returncode, done.stdout) == (code, stdout)
+    assert gatebook.json("show", "r1")["timeline"][0]["resolved_by"] == "ann"
+
+
+def test_resolve_wants_exactly_one_answer(gatebook: Folder) -> None:
+    """Two answers are none."""
+    done = gatebook("resolve", "r1", "0", "--retry", "--failed", "x")
+
+    assert done.returncode == 2
+
+
+def test_a_cancelled_run_ends_when_a_worker_has_seen_it(gatebook: Folder) -> None:
+    """Cancelling is durable; ending needs somebody who looks."""
+    gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+
+    told = gatebook.json("cancel", "r1", "--reason", "wrong customer")
+    done = gatebook("resume", "r1", *ALLOW)
+    again = gatebook.json("cancel", "r1")
+
+    assert (told["cancel"], told["state"]) == ("cancelling", "cancelling")
+    assert done.returncode == 3
+    assert "was cancelled: wrong customer" in done.stderr
+    assert again["cancel"] == "already_over"
+
+
+def test_ctrl_c_pauses_and_resume_repeats_nothing(
+    gatebook: Folder, long_run: subprocess.Popen[str]
+) -> None:
+    """What was in flight ends and is kept; nothing new starts."""
+    long_run.send_signal(signal.SIGINT)
+    until(long_run, "pausing: waiting for what is in flight")
+    (gatebook.path / "go").touch()
+    text = rest(long_run)
+
+    resumed = gatebook("resume", "long", *ALLOW)
+
+    assert long_run.returncode == 130
+    assert "paused: nothing drives run long until\n  gatebook resume long" in text
+    assert "look_up" not in text
+    assert (resumed.returncode, resumed.stdout) == (0, "done\n")
+    assert (gatebook.path / "slow-calls").read_text() == "x"
+
+
+def test_a_second_ctrl_c_cancels(gatebook: Folder, long_run: subprocess.Popen[str]) -> None:
+    """Somebody who presses it twice wants it to end."""
+    long_run.send_signal(signal.SIGINT)
+    until(long_run, "pausing: waiting for what is in flight")
+    long_run.send_signal(signal.SIGINT)
+    text = rest(long_run)
+
+    assert long_run.returncode == 130
+    assert "run long was cancelled: Ctrl-C" in text
+    assert "the outcome of 0 is unknown" in text
+
+
+def test_sigterm_pauses_with_143(gatebook: Folder, long_run: subprocess.Popen[str]) -> None:
+    """Whoever supervises the command must see that it was told to stop."""
+    long_run.send_signal(signal.SIGTERM)
+    (gatebook.path / "go").touch()
+    text = rest(long_run)
+
+    assert long_run.returncode == 143
+    assert "paused: nothing drives run long" in text
+
+
+def test_another_run_of_the_same_program_is_left_alone(gatebook: Folder) -> None:
+    """`gatebook run` drives its own run; taking up others is the worker's job."""
+    gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+    gatebook("signal", "r1", "go")
+
+    gatebook("run", "app:ask", "--run-id", "r2", *ALLOW)
+
+    assert gatebook.json("show", "r1")["state"] == "idle"
+
+
+def test_a_worker_takes_up_what_waits_and_stops_on_sigterm(gatebook: Folder) -> None:
+    """A worker is how runs go on without anybody's terminal."""
+    gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+    worker = gatebook.begin("worker", *ALLOW)
+    until(worker, "serving ask on sqlite:///")
+
+    gatebook("signal", "r1", "go", "1")
+    until(worker, "r1  ")
+    until(worker, "completed")
+    worker.send_signal(signal.SIGTERM)
+    text = rest(worker)
+
+    assert worker.returncode == 0
+    assert "stopped: the runs are given back" in text
+
+
+def test_resume_all_goes_through_every_open_run(gatebook: Folder) -> None:
+    """After an outage there is one command."""
+    for run in ("r1", "r2"):
+        gatebook("run", "app:ask", "--run-id", run, *ALLOW)
+        gatebook("signal", run, "go", f'"{run}"')
+
+    done = gatebook("resume", "--all", *ALLOW)
+
+    assert done.returncode == 0
+    assert sorted(done.stdout.splitlines()) == ['{"answer":"r1"}', '{"answer":"r2"}']
+
+
+def test_a_changed_definition_is_refused_until_it_is_adopted(gatebook: Folder) -> None:
+    """An upgrade in the middle of a run is a decision of a person's."""
+    gatebook("run", "app:changes", "17", "--run-id", "r1", *ALLOW)
+    gatebook("signal", "r1", "go")
+
+    refused = gatebook("resume", "r1", *ALLOW, env={"CHANGE": "2"})
+    adopted = gatebook("resume", "r1", "--adopt", *ALLOW, env={"CHANGE": "2"})
+
+    assert refused.returncode == 4
+    assert "gatebook resume r1 --policy allow-declared --adopt" in refused.stderr
+    assert (adopted.returncode, adopted.stdout) == (0, "refunded 1\n")
+
+
+def test_an_app_of_a_runtime_brings_policy_and_programs(gatebook: Folder) -> None:
+    """What is declared in code need not be repeated as flags."""
+    done = gatebook("run", "pay", "17", "--app", "app:runtime")
+
+    assert (done.returncode, done.stdout) == (0, "refunded 20\n")
+
+
+def test_the_store_of_a_runtime_is_used_and_named_in_suggestions(gatebook: Folder) -> None:
+    """A suggested command must find the run."""
+    gatebook("run", "pay", "17", "--app", "app:own_store", "--run-id", "r1")
+
+    assert gatebook.json("show", "r1", "--store", "own.db")["state"] == "completed"
+
+
+def test_settings_name_app_store_and_policy(gatebook: Folder) -> None:
+    """In a project, commands are short."""
+    (gatebook.path / "gatebook.toml").write_text(
+        'app = "app:runtime"\nstore = "runs.db"\npolicy = "allow-declared"\n'
+    )
+
+    done = gatebook("run", "pay", "17")
+
+    assert done.stdout == "refunded 20\n"
+    assert json.loads(gatebook("show", "@last", "--json").stdout)["output"] == "refunded 20"
+    assert (gatebook.path / "runs.db").exists()
