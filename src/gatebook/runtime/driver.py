@@ -33,9 +33,10 @@ from gatebook.kernel.events import (
     AttemptFailed,
     DefinitionChanged,
     Note,
+    RunStarted,
 )
 from gatebook.kernel.state import RunState, waits_of
-from gatebook.ports import Lease, Parked
+from gatebook.ports import Lease, Parked, Recorded
 from gatebook.runtime.attempts import Attempts
 from gatebook.runtime.planner import Planner, off_the_loop
 from gatebook.runtime.redrive import Redrive, final_args
@@ -134,47 +135,41 @@ class Driver:
         run = self._lease.run
         recorded = await self._patiently(lambda: self._journal.read(run))
         started = recorded[0].event
-        program = self._services.programs[started.program]  # type: ignore[union-attr]
+        assert isinstance(started, RunStarted)  # noqa: S101 - the fold allows no other first event
+        program = self._services.programs[started.program]
+        definition = _definition(recorded) or started.definition
+        if definition != program.digest and self._services.on_definition_change != "adopt":
+            await self._refuse_definition(
+                program.name, definition, program.digest, recorded[-1].seq
+            )
+            return None
         self._let_go()
         with off_the_loop():
-            stepper = program.begin(started)  # type: ignore[arg-type]
-            redrive = Redrive(stepper, final_args(program.tools))
-        planner = Planner(
+            redrive = Redrive(program.begin(started), final_args(program.tools))
+        planner = self._planner = Planner(
             RunState(),
             redrive,
             services=self._services,
             program=program,
             lease=self._lease,
-            started=started,  # type: ignore[arg-type]
+            started=started,
         )
-        self._planner = planner
-        state = planner.state
         for each in recorded:
             planner.fold(each)
-        if state.definition != program.digest and state.end is None:
-            if self._services.on_definition_change != "adopt":
-                await self._refuse_definition(state, program.name, program.digest)
-                return None
-            change = DefinitionChanged(before=state.definition, after=program.digest)
-            await self._commit(planner, [change], after=state.head.seq)
+        if definition != program.digest:
+            change = DefinitionChanged(before=definition, after=program.digest)
+            await self._commit(planner, [change], after=planner.state.head.seq)
             return await self._load()
         return planner
 
-    async def _refuse_definition(self, state: RunState, program: str, digest: str) -> None:
+    async def _refuse_definition(self, program: str, has: str, want: str, seq: int) -> None:
+        run = self._lease.run.id
         error = GatebookError(
-            "E_DEFINITION_CHANGED",
-            program=program,
-            run=self._lease.run.id,
-            has=state.definition[:12],
-            want=digest[:12],
+            "E_DEFINITION_CHANGED", program=program, run=run, has=has[:12], want=want[:12]
         )
-        _log.warning("%s", error, extra={"run": self._lease.run.id})
+        _log.warning("%s", error, extra={"run": run})
         await self._journal.park(
-            self._lease,
-            after=state.head.seq,
-            wake_at=None,
-            waiting_on=str(error),
-            reason="definition",
+            self._lease, after=seq, wake_at=None, waiting_on=str(error), reason="definition"
         )
         self._services.hub.changed(self._lease.run)
 
@@ -339,3 +334,11 @@ class Driver:
                 await self._journal.append(self._lease.run, batch)
             except GatebookError as exc:
                 _log.warning("late outcome not kept: %s", exc, extra={"run": self._lease.run.id})
+
+
+def _definition(recorded: Sequence[Recorded]) -> str | None:
+    """Return the definition that was adopted last, None when none was."""
+    for each in reversed(recorded):
+        if isinstance(each.event, DefinitionChanged):
+            return each.event.after
+    return None
