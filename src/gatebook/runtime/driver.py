@@ -135,7 +135,7 @@ class Driver:
         run = self._lease.run
         recorded = await self._patiently(lambda: self._journal.read(run))
         started = recorded[0].event
-        assert isinstance(started, RunStarted)  # noqa: S101 - the fold allows no other first event
+        assert isinstance(started, RunStarted)  # the fold allows no other first event
         program = self._services.programs[started.program]
         definition = _definition(recorded) or started.definition
         if definition != program.digest and self._services.on_definition_change != "adopt":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from gatebook.errors import Diverged, InvalidInput
-from gatebook.kernel.actions import Action, CallTool, describe, same_action
+from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, same_action
 from gatebook.kernel.events import (
     ActionDenied,
     ActionFailed,
@@ -192,9 +192,11 @@ def replay(stepper: Stepper, normalise: Normalise, recorded: Iterable[Recorded])
 
 
 def _same_kind(recorded: Action, wanted: Action) -> bool:
-    """Whether a refused action is the one asked for; its arguments may have been redacted."""
+    """Whether a refused action is the one asked for; its bytes may have been redacted."""
     if isinstance(recorded, CallTool) and isinstance(wanted, CallTool):
         return recorded.tool == wanted.tool
+    if isinstance(recorded, CallLLM) and isinstance(wanted, CallLLM):
+        return recorded.route == wanted.route
     return same_action(recorded, wanted)
 
 
