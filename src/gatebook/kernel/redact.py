@@ -30,6 +30,12 @@ PATTERNS = {
         r"(?:-----END [A-Z ]*PRIVATE KEY-----)?"
     ),
 }
+# How each of these can begin in JSON bytes. Every alternative starts with a plain character and
+# there is no \b: only then does `re` skip over innocent bytes (10 us a KB instead of 140).
+BEGINNINGS = (
+    r"AKIA|ASIA|gh[pousr]_[A-Za-z0-9]{36}|github_pat_|xox[abeoprs]-|sk-[A-Za-z0-9_-]{20}"
+    r"|sk_(?:live|test)_|rk_(?:live|test)_|AIza|eyJ[A-Za-z0-9_-]{8,}\.|-----BEGIN"
+)
 KEY_NAMES = frozenset({
     "password", "passwd", "passphrase", "api_key", "apikey", "api-key", "secret", "client_secret",
     "access_token", "refresh_token", "auth_token", "authorization", "private_key", "secret_key",
@@ -46,12 +52,13 @@ class Redactor:
         """Take these as the registered secrets from now on."""
         known = sorted({s for s in secrets if len(s) >= MIN_SECRET}, key=len, reverse=True)
         escaped = {json.dumps(s)[1:-1] for s in known} | set(known)
-        parts = ["(?P<registered>" + "|".join(map(re.escape, sorted(escaped, key=len)[::-1])) + ")"]
-        parts = parts if known else []
+        registered = [re.escape(secret) for secret in sorted(escaped, key=len)[::-1]]
+        parts = [f"(?P<registered>{'|'.join(registered)})"] if known else []
         parts += [f"(?P<{name.replace('-', '_')}>{text})" for name, text in PATTERNS.items()]
         self._text = re.compile("|".join(parts))
         names = "|".join(sorted(KEY_NAMES))
-        self._suspect = re.compile(("|".join(parts) + rf'|"(?:{names})":').encode(), re.IGNORECASE)
+        suspects = "|".join([*registered, BEGINNINGS, rf'"(?i:{names})":'])
+        self._suspect = re.compile(suspects.encode())
 
     def text(self, text: str) -> str:
         """Return text with every secret replaced by a mark that names its kind."""
