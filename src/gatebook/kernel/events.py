@@ -19,6 +19,10 @@ from gatebook.kernel.tools import Effect
 
 Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
 Resolution = Literal["succeeded", "failed", "retry"]
+Cause = Literal["retry", "recovery", "resolved"]  # of an attempt after the first
+
+
+DOUBTFUL = "doubtful"  # category of an attempt that may have taken effect; nobody knows
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,7 +107,7 @@ class AttemptStarted(Event, frozen=True, tag="attempt_started"):
     address: str
     attempt: int
     reserve: Amount = NOTHING
-    cause: Literal["retry", "recovery", "resolved"] = "retry"
+    cause: Cause = "retry"
 
 
 class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):

@@ -16,6 +16,7 @@ from gatebook.kernel.actions import Sleep, WaitSignal
 from gatebook.kernel.budget import NOTHING, Amount, Limits
 from gatebook.kernel.codec import Raw, digest
 from gatebook.kernel.events import (
+    DOUBTFUL,
     GENESIS,
     ActionDenied,
     ActionFailed,
@@ -270,13 +271,16 @@ class RunState:
         signals: signals nobody has taken yet, by name, first in first out: (seq, payload).
         waits: addresses that wait for a signal, by name, first in first out.
         errors: the last error of open actions, by address.
+        doubts: open actions of which some attempt may have taken effect and nobody knows.
+        ordered: open actions that a person ordered to be started again.
         end: the terminal event, None while the run goes on.
         definition: the definition digest in force.
         policy: the digest of the policy that decided last.
     """
 
     __slots__ = (
-        "definition", "end", "errors", "head", "policy", "requests", "signals", "started", "waits",
+        "definition", "doubts", "end", "errors", "head", "ordered", "policy", "requests",
+        "signals", "started", "waits",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -286,6 +290,8 @@ class RunState:
         self.signals: dict[str, deque[tuple[int, Raw]]] = {}
         self.waits: dict[str, deque[str]] = {}
         self.errors: dict[str, Any] = {}
+        self.doubts: set[str] = set()
+        self.ordered: set[str] = set()
         self.end: RunCompleted | RunFailed | RunCancelled | None = None
         self.definition = ""
         self.policy = ""
@@ -303,10 +309,17 @@ class RunState:
                 self._close(event)
             case ActionUnknown() | AttemptFailed():
                 self.errors[event.address] = event.error
+                if isinstance(event, ActionUnknown) or event.error.category == DOUBTFUL:
+                    self.doubts.add(event.address)
+            case AttemptStarted():
+                self.ordered.discard(event.address)
+                if event.cause != "retry":
+                    self.doubts.add(event.address)
             case ActionResolved():
-                if event.address not in self.head.open:
-                    self.requests.pop(event.address, None)
-                    self.errors.pop(event.address, None)
+                if event.address in self.head.open:
+                    self.ordered.add(event.address)
+                else:
+                    self._forget(event.address)
             case SignalReceived():
                 kept = self.signals.setdefault(event.name, deque())
                 kept.append((self.head.seq, event.payload))
@@ -323,8 +336,8 @@ class RunState:
                 pass
 
     def _close(self, event: ActionSucceeded | ActionFailed) -> None:
-        request = self.requests.pop(event.address)
-        self.errors.pop(event.address, None)
+        request = self.requests[event.address]
+        self._forget(event.address)
         if isinstance(request.action, WaitSignal):
             name = request.action.name
             self.waits[name].remove(event.address)
@@ -332,6 +345,12 @@ class RunState:
                 self.signals[name] = deque(
                     kept for kept in self.signals[name] if kept[0] != event.consumed
                 )
+
+    def _forget(self, address: str) -> None:
+        self.requests.pop(address, None)
+        self.errors.pop(address, None)
+        self.doubts.discard(address)
+        self.ordered.discard(address)
 
     @property
     def unknown(self) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ that may have taken effect is unknown, and nothing repeats it but a person's ord
 from typing import Any
 
 from gatebook.errors import ActionError, ProviderError
-from gatebook.kernel.actions import CallTool
+from gatebook.kernel.actions import MAX_SLEEP_DAYS, CallTool
 from gatebook.kernel.backoff import MAX_ATTEMPTS, jittered, unit
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import (
+    DOUBTFUL,
     ActionFailed,
     ActionRequested,
     ActionSucceeded,
@@ -34,8 +35,9 @@ from gatebook.kernel.stream import retryable
 from gatebook.kernel.tools import ToolSpec
 from gatebook.runtime.executor import Ended
 
-DOUBTFUL = "doubtful"  # category of an attempt whose effect may have happened
 EDGE_JITTER = 0.5  # half the wait at most, so that runs started together do not retry together
+
+MAX_WAIT_MS = MAX_SLEEP_DAYS * 86_400_000  # a back-off is no longer than a sleep may be
 
 _CLOSED = Policy()
 
@@ -60,12 +62,12 @@ def outcome_event(
     ended: Ended,
     *,
     decide: tuple[Policy, ToolSpec | None],
-    earlier: ErrorRecord | None,
+    doubted: bool,
 ) -> AnyEvent:
     """Return the event that records how an attempt ended.
 
-    `decide` is the policy in force and the tool's spec (None for a model call); `earlier` is the
-    error of the attempt before, if there was one.
+    `decide` is the policy in force and the tool's spec (None for a model call); `doubted` says
+    that some earlier attempt may have taken effect.
     """
     address, attempt = request.address, entry.attempt
     if ended.error is None:
@@ -87,8 +89,7 @@ def outcome_event(
         return AttemptFailed(
             address=address, attempt=attempt, error=record, delay_ms=delay, spent=ended.spent
         )
-    unsettled = entry.lost > 0 or (earlier is not None and earlier.category == DOUBTFUL)
-    if effect == "idempotent" and (doubtful or unsettled):
+    if effect == "idempotent" and (doubtful or doubted):
         return ActionUnknown(address=address, attempt=attempt, error=record)
     return ActionFailed(address=address, attempt=attempt, error=record, spent=ended.spent)
 
@@ -109,6 +110,8 @@ def retry_verdict(
         return Fail()
     if attempt >= error.fields.get("max_retries", MAX_ATTEMPTS):
         return Fail()
+    if request.effect == "at_most_once" and error.kind == "permanent":
+        return Fail()  # only what states that nothing happened may be started again
     action = request.action
     own = action.retries if isinstance(action, CallTool) else None
     limit = own if own is not None else (spec.retries if spec is not None else None)
@@ -122,6 +125,12 @@ def retry_verdict(
     return edge.retry(error, action, attempt)
 
 
+def _waitable(verdict: Retry) -> bool:
+    after, ratio = verdict.after_ms, verdict.jitter_ratio
+    bounded = type(after) is int and 0 <= after <= MAX_WAIT_MS
+    return bounded and type(ratio) in (int, float) and 0 <= ratio <= 1
+
+
 def _asked(
     policy: Policy, error: ActionError, request: ActionRequested, attempt: int
 ) -> Retry | Fail:
@@ -129,6 +138,6 @@ def _asked(
         verdict: Any = policy.retry(error, request.action, attempt)
     except Exception as exc:  # noqa: BLE001 - a policy that raises retries nothing
         return Fail("E_POLICY_ERROR", type(exc).__name__)
-    if isinstance(verdict, Retry) and type(verdict.after_ms) is int and verdict.after_ms >= 0:
+    if isinstance(verdict, Retry) and _waitable(verdict):
         return verdict
     return verdict if isinstance(verdict, Fail) else Fail("E_POLICY_DECISION")

@@ -14,6 +14,7 @@ from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.append import MAX_EVENTS
 from gatebook.kernel.events import (
+    DOUBTFUL,
     ActionDenied,
     ActionFailed,
     ActionRequested,
@@ -21,6 +22,7 @@ from gatebook.kernel.events import (
     ActionUnknown,
     AnyEvent,
     AttemptStarted,
+    Cause,
     DecisionRecord,
     ErrorRecord,
     Interrupted,
@@ -37,7 +39,7 @@ from gatebook.kernel.state import Open, RunState, Status
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Complete, Lease, Program, Recorded, Want
 from gatebook.runtime.executor import Ended
-from gatebook.runtime.outcomes import DOUBTFUL, outcome_event
+from gatebook.runtime.outcomes import outcome_event
 from gatebook.runtime.redrive import Redrive
 from gatebook.runtime.services import Services
 
@@ -176,12 +178,9 @@ class Planner:
                 continue
             request = self.state.requests[address]
             decide = (self._services.policy, self._spec(request.action))
-            earlier = self.state.errors.get(address)
-            self._add(
-                outcome_event(
-                    self._lease.run.id, request, entry, ended, decide=decide, earlier=earlier
-                )
-            )
+            doubted = address in self.state.doubts
+            run_id = self._lease.run.id
+            self._add(outcome_event(run_id, request, entry, ended, decide=decide, doubted=doubted))
 
     def _recover(self, running: Set[str], launched: Set[tuple[str, int]]) -> None:
         """Answer attempts that died with another worker; see `Open.epoch`."""
@@ -213,15 +212,17 @@ class Planner:
     ) -> None:
         attempt = entry.attempt + 1
         reserve, refusal = decide_again(address, request.action, attempt, self._grounds())
-        earlier = self.state.errors.get(address)
         if refusal is None:
-            resolved = earlier is not None and earlier.code.startswith("E_UNKNOWN")
-            cause = "recovery" if lost else ("resolved" if resolved else "retry")
+            cause: Cause = "retry"
+            if lost:
+                cause = "recovery"
+            elif address in self.state.ordered:
+                cause = "resolved"
             self._add(
-                AttemptStarted(address=address, attempt=attempt, reserve=reserve, cause=cause)  # type: ignore[arg-type]
+                AttemptStarted(address=address, attempt=attempt, reserve=reserve, cause=cause)
             )
             return
-        doubtful = lost or (earlier is not None and earlier.category == DOUBTFUL)
+        doubtful = lost or address in self.state.doubts
         if doubtful and request.effect != "read":
             self._add(ActionUnknown(address=address, attempt=entry.attempt, error=refusal))
         else:
@@ -321,10 +322,7 @@ class Planner:
                 continue
             request = self.state.requests[address]
             name = describe(request.action)
-            earlier = self.state.errors.get(address)
-            acted = entry.phase == "started" or (
-                earlier is not None and earlier.category == DOUBTFUL
-            )
+            acted = entry.phase == "started" or address in self.state.doubts
             if acted and request.effect != "read":
                 self._unknown(address, entry, GatebookError("E_UNKNOWN_CANCELLED", tool=name))
             else:
