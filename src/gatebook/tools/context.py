@@ -1,6 +1,5 @@
 """What a tool sees of the attempt it is part of. Knows nothing of runs, journals or the loop."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,15 +50,15 @@ class ToolContext(Generic[Deps]):
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
 
     @classmethod
-    def of(cls, invocation: Invocation, stop: threading.Event) -> "ToolContext[Any]":
-        """Return the context of one attempt; it is cancelled by the runtime or by `stop`."""
+    def of(cls, invocation: Invocation, cancelled: Callable[[], bool]) -> "ToolContext[Any]":
+        """Return the context of one attempt; `cancelled` is what it asks of its caller."""
         return ToolContext(
             deps=invocation.deps,
             idempotency_key=invocation.idempotency_key,
             context=invocation.context,
             attempt=invocation.attempt,
             deadline=invocation.deadline,
-            asked_to_stop=lambda: stop.is_set() or invocation.cancelled(),
+            asked_to_stop=cancelled,
             report=invocation.progress,
             monotonic=invocation.monotonic or time.monotonic,
         )

@@ -121,6 +121,7 @@ class FunctionTool(ABC, Generic[P, R]):
         """
         return self._declared.definition.arguments.validate(args)
 
+    @abstractmethod
     async def call(self, args: bytes, invocation: Invocation) -> bytes:
         """Call the function with stored arguments and return its result as canonical bytes.
 
@@ -130,13 +131,18 @@ class FunctionTool(ABC, Generic[P, R]):
         Raises:
             InvalidInput: E_RESULT_TYPE or E_RESULT_TOO_LARGE: the function has run.
         """
+
+    def _bound(
+        self, args: bytes, invocation: Invocation, cancelled: Callable[[], bool]
+    ) -> Callable[[], Any]:
         found = self._declared.definition
         values = found.arguments.decode(args)
-        stop = threading.Event()
-        first = (ToolContext.of(invocation, stop),) if found.takes_context else ()
-        work = functools.partial(self._declared.function, *first, **values)
-        encode = functools.partial(found.result.encode, limit=self._limits.max_output)
-        return await self._perform(work, encode, stop)
+        first = (ToolContext.of(invocation, cancelled),) if found.takes_context else ()
+        return functools.partial(self._declared.function, *first, **values)
+
+    def _encoded(self, result: object) -> bytes:
+        written = self._declared.definition.result
+        return written.encode(result, limit=self._limits.max_output)
 
     def decode(self, output: bytes) -> R:
         """Return a recorded result as the declared type; plain JSON when none is declared.
@@ -150,11 +156,6 @@ class FunctionTool(ABC, Generic[P, R]):
         """Return the threads this function runs on now, abandoned ones included."""
         return tuple(self._declared.running)
 
-    @abstractmethod
-    async def _perform(
-        self, work: Callable[[], Any], encode: Callable[[Any], bytes], stop: threading.Event
-    ) -> bytes: ...
-
 
 class AsyncTool(FunctionTool[P, R]):
     """A tool made from `async def`; it runs on the loop and must not block it."""
@@ -163,10 +164,10 @@ class AsyncTool(FunctionTool[P, R]):
         """Call the function itself."""
         return cast(Coroutine[Any, Any, R], self._declared.function(*args, **kwargs))
 
-    async def _perform(
-        self, work: Callable[[], Any], encode: Callable[[Any], bytes], stop: threading.Event
-    ) -> bytes:
-        return encode(await work())
+    async def call(self, args: bytes, invocation: Invocation) -> bytes:
+        """See FunctionTool."""
+        work = self._bound(args, invocation, invocation.cancelled)
+        return self._encoded(await work())
 
 
 class SyncTool(FunctionTool[P, R]):
@@ -176,11 +177,12 @@ class SyncTool(FunctionTool[P, R]):
         """Call the function itself."""
         return cast(R, self._declared.function(*args, **kwargs))
 
-    async def _perform(
-        self, work: Callable[[], Any], encode: Callable[[Any], bytes], stop: threading.Event
-    ) -> bytes:
+    async def call(self, args: bytes, invocation: Invocation) -> bytes:
+        """See FunctionTool."""
+        stop = threading.Event()
+        work = self._bound(args, invocation, lambda: stop.is_set() or invocation.cancelled())
         return await run_in_thread(
-            lambda: encode(work()),
+            lambda: self._encoded(work()),
             name=f"gatebook-tool-{self.name}",
             running=self._declared.running,
             stop=stop,
