@@ -39,7 +39,9 @@ if TYPE_CHECKING:
         Retry,
         RetryWithBackoffPolicy,
     )
-    from gatebook.programs import Agent, Workflow, WorkflowContext, workflow
+    from gatebook.programs.agent import Agent
+    from gatebook.programs.context import WorkflowContext
+    from gatebook.programs.workflow import Workflow, workflow
     from gatebook.providers.openai_compatible import OpenAICompatible
     from gatebook.providers.scripted import Scripted
     from gatebook.runtime.client import Client
@@ -155,10 +157,10 @@ _NAMES = {
         "Retry",
         "RetryWithBackoffPolicy",
     ),
-    "gatebook.programs": (
-        "Agent",
+    "gatebook.programs.agent": ("Agent",),
+    "gatebook.programs.context": ("WorkflowContext",),
+    "gatebook.programs.workflow": (
         "Workflow",
-        "WorkflowContext",
         "workflow",
     ),
     "gatebook.providers.openai_compatible": ("OpenAICompatible",),
