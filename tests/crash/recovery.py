@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gatebook.kernel.events import AttemptFailed
 from tests.crash.evidence import Evidence, answer_unknown, new_place
 from tests.crash.fleet import Fleet
 from tests.crash.place import Place
@@ -42,3 +43,8 @@ def recover(fleet: Fleet, place: Place, program: str, *, ttl_s: float = TTL_S) -
         assert code == BLOCKED, (place.folder / "log").read_text()
         assert answer_unknown(place), f"blocked on {found.row.waiting_on!r}"
     raise AssertionError(f"not over after {RESTARTS} restarts: {Evidence(place).row}")
+
+
+def in_back_off(place: Place) -> bool:
+    """Whether a tool of the run has been started and its failure recorded."""
+    return bool(place.starts) and bool(Evidence(place).of(AttemptFailed))

@@ -16,6 +16,7 @@ from gatebook.kernel.events import (
 from tests.crash.evidence import Evidence, with_client
 from tests.crash.fleet import Fleet, wait_until
 from tests.crash.place import Place
+from tests.crash.recovery import in_back_off
 from tests.crash.worker import BLOCKED, OVER
 
 pytestmark = pytest.mark.crash
@@ -129,7 +130,7 @@ def test_a_killed_back_off_goes_on_with_the_next_attempt(fleet: Fleet, place: Pl
     """The count of attempts survives, so a limit on them holds over restarts."""
     part = {"program": "patient", "number": 1_000}
     doomed = fleet.start(place.folder, **part)
-    wait_until("an attempt failed", lambda: bool(Evidence(place).of(AttemptFailed)))
+    wait_until("an attempt failed", lambda: in_back_off(place))
     doomed.kill()
 
     code = fleet.start(place.folder, **part).ended()

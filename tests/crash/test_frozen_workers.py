@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from gatebook import Client
-from gatebook.kernel.events import ActionSucceeded, ActionUnknown, AttemptFailed, AttemptStarted
+from gatebook.kernel.events import ActionSucceeded, ActionUnknown, AttemptStarted
 from gatebook.ports import Lease, RunKey
 from tests.crash.evidence import Evidence, answer_unknown, new_place, with_client
 from tests.crash.fleet import PATIENCE_S, Fleet, Worker, wait_until
 from tests.crash.place import Place
-from tests.crash.recovery import calls, recover
+from tests.crash.recovery import calls, in_back_off, recover
 from tests.crash.worker import BLOCKED, OVER
 
 pytestmark = pytest.mark.crash
@@ -121,11 +121,6 @@ def test_a_worker_frozen_in_back_off_does_not_try_again(fleet: Fleet, place: Pla
     found.check_over()
     assert [attempt for _, attempt in started_by(place, first)] == [0]
     assert [attempt for _, attempt in started_by(place, second)] == [1]
-
-
-def in_back_off(place: Place) -> bool:
-    """Whether an attempt of the run has failed."""
-    return bool(place.starts) and bool(Evidence(place).of(AttemptFailed))
 
 
 def test_a_worker_frozen_at_any_journal_call_starts_nothing_after_the_takeover(
