@@ -154,8 +154,7 @@ class Driver:
             lease=self._lease,
             started=started,
         )
-        for each in recorded:
-            planner.fold(each)
+        planner.fold(*recorded)
         if definition != program.digest:
             change = DefinitionChanged(before=definition, after=program.digest)
             await self._commit(planner, [change], after=planner.state.head.seq)
@@ -175,8 +174,7 @@ class Driver:
 
     async def _catch_up(self, planner: Planner) -> None:
         run, seq = self._lease.run, planner.state.head.seq
-        for each in await self._patiently(lambda: self._journal.read(run, after=seq)):
-            planner.fold(each)
+        planner.fold(*await self._patiently(lambda: self._journal.read(run, after=seq)))
 
     # ---- one round ----
 

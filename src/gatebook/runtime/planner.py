@@ -119,6 +119,18 @@ class Planner:
             quiet: record what has happened and start nothing.
         """
         self.events, self.more, self._now = [], False, now
+        with off_the_loop():
+            self._plan(results, running, launched, quiet=quiet)
+        return self.events
+
+    def _plan(
+        self,
+        results: Mapping[str, tuple[int, Ended]],
+        running: Set[str],
+        launched: Set[tuple[str, int]],
+        *,
+        quiet: bool,
+    ) -> None:
         self._record(results)
         status = self.state.head.status
         if status is Status.CANCELLING:
@@ -132,22 +144,19 @@ class Planner:
                 while not self.more and self._deliver():  # a new wait may find its signal kept
                     self._admit()
                 self._finish(running)
-        return self.events
 
-    def fold(self, recorded: Recorded) -> None:
-        """Follow an event that is in the journal already."""
-        self.state.apply(recorded.event)
-        self._feed(recorded)
-
-    def _feed(self, recorded: Recorded) -> None:
+    def fold(self, *recorded: Recorded) -> None:
+        """Follow events that are in the journal already."""
         with off_the_loop():
-            self.redrive.feed(recorded)
+            for each in recorded:
+                self.state.apply(each.event)
+                self.redrive.feed(each)
 
     def _add(self, event: AnyEvent) -> None:
         fact = stamped(event, time=self._now, epoch=self._lease.epoch)
         self.state.apply(fact)
         self.events.append(event)
-        self._feed(Recorded(self._lease.run, self.state.head.seq, 0, b"", b"", fact))
+        self.redrive.feed(Recorded(self._lease.run, self.state.head.seq, 0, b"", b"", fact))
 
     def _spec(self, action: Any) -> ToolSpec | None:
         if not isinstance(action, CallTool):
