@@ -28,7 +28,8 @@ def on_terminal(stream: IO[str]) -> bool:
 
 
 def say(text: str) -> None:
-    """Write one line to standard error."""
+    """Write one line to standard error, after all that was written to standard output."""
+    sys.stdout.flush()
     print(text, file=sys.stderr, flush=True)
 
 

@@ -28,7 +28,13 @@ STORED = ("completed", "failed", "cancelled", "interrupted", "cancelling")  # th
 @click.option("--program", default="", metavar="NAME", help="Only runs of this program.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label.")
 @click.option("--since", metavar="AGE", help="Only started within 30m, 2h, 2d, 1w.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="At most so many.",
+)
 @common()
 def command(
     given: Given,

@@ -41,23 +41,26 @@ def command(given: Given, run: str | None, after: int | None, no_follow: bool) -
 async def _tail(given: Given, run: str | None, after: int | None, *, follow: bool) -> None:
     teller = Teller()
     async with existing(given) as client:
-        if run is not None:
-            source = _run(client, run, after or 0, follow=follow)
-        else:
+        if run is None:
             source = _store(client, after, follow=follow)
+        else:
+            handle: RunHandle[Any] = client.handle((await find(client, run)).run.id)
+            for recorded in await client.journal.read(handle.key, limit=after or 0):
+                teller.parts(recorded)  # what is asked before the cursor is answered after it
+            source = _run(client, handle, after or 0, follow=follow)
         async for recorded in source:
             cursor = recorded.seq if run is not None else recorded.position
             _print(given, teller, recorded, cursor, named=run is None)
 
 
-async def _run(client: Client, name: str, after: int, *, follow: bool) -> AsyncIterator[Recorded]:
-    row = await find(client, name)
+async def _run(
+    client: Client, handle: RunHandle[Any], after: int, *, follow: bool
+) -> AsyncIterator[Recorded]:
     if follow:
-        handle: RunHandle[Any] = client.handle(row.run.id)
         async for recorded in handle.events(after=after):
             yield recorded
         return
-    for recorded in await client.journal.read(row.run, after=after):
+    for recorded in await client.journal.read(handle.key, after=after):
         yield recorded
 
 

@@ -1,0 +1,95 @@
+"""What people see: drawn on a real terminal device, with nothing of the model's own making."""
+
+import os
+import pty
+import re
+import subprocess
+
+import pytest
+
+from tests.cli.conftest import ALLOW, COMMAND, PATIENCE_S, Folder
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+CURSOR = re.compile(r"\x1b\[(?:\?25[lh]|\d*[A-K])")
+
+
+def on_a_terminal(folder: Folder, *args: str, **env: str) -> str:
+    """Run the command with a terminal as its output and return all it wrote there."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, *args],
+        cwd=folder.path, env=folder.env | {"COLUMNS": "120", "LINES": "40"} | env,
+        stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    written = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux says EIO when the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    os.close(ours)
+    process.wait(PATIENCE_S)
+    return written.decode().replace("\r\n", "\n")
+
+
+def test_show_has_a_head_a_table_and_the_next_command(kept: Folder) -> None:
+    """One look must tell what it is, how it stands and what to do."""
+    screen = COLOUR.sub("", on_a_terminal(kept, "show", "unsure"))
+
+    assert re.search(r"^state +waiting$", screen, re.MULTILINE)
+    assert re.search(r"^ADDRESS +KIND +ACTION +STATUS", screen, re.MULTILINE)
+    assert "gatebook resolve unsure 0 --succeeded JSON" in screen
+
+
+def test_a_model_cannot_write_to_the_terminal(kept: Folder) -> None:
+    """Its answer held an escape sequence that turns the screen red."""
+    screens = [
+        on_a_terminal(kept, "show", "agent"),
+        on_a_terminal(kept, "show", "agent", "--events"),
+        on_a_terminal(kept, "tail", "agent"),
+        on_a_terminal(kept, "run", "app:support", "What does order 17 cost?", "--run-id", "agent",
+                      *ALLOW),
+    ]  # fmt: skip
+
+    for screen in screens:
+        assert r"It costs 20 euros.\x1b[31m" in COLOUR.sub("", screen)
+        assert "euros.\x1b" not in screen
+
+
+def test_a_run_is_one_block_and_then_its_answer(gatebook: Folder) -> None:
+    """The last picture stays, with the words for how it ended."""
+    screen = on_a_terminal(gatebook, "run", "app:pay", "17", "--policy", "app:policy")
+
+    last = CURSOR.sub("", COLOUR.sub("", screen)).rsplit("completed  ", 1)[1]
+    assert last.startswith("tool calls 2/9 █░░░░░░░")
+    assert re.search(r"^1  refund   succeeded", last, re.MULTILINE)
+    assert last.rstrip().endswith("\nrefunded 20")
+
+
+def test_an_error_is_two_lines_with_a_hint(gatebook: Folder) -> None:
+    """What happened, and what to do."""
+    screen = COLOUR.sub("", on_a_terminal(gatebook, "run", "app:pay", "17"))
+
+    first, second = screen.splitlines()
+    assert first == "error: no policy was given, so nothing may run"
+    assert second.startswith("hint:  choose one: --policy allow-declared")
+
+
+@pytest.mark.parametrize("args", [("list",), ("show", "paid"), ("run", "app:nobody")])
+def test_no_color_means_no_colour(args: tuple[str, ...], kept: Folder) -> None:
+    """https://no-color.org: any value that is not empty."""
+    screen = on_a_terminal(kept, *args, NO_COLOR="1")
+
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", screen)
+
+
+def test_a_dumb_terminal_gets_lines_and_nothing_else(gatebook: Folder) -> None:
+    """An editor's shell window cannot move a cursor."""
+    screen = on_a_terminal(gatebook, "run", "app:pay", "17", *ALLOW, TERM="dumb")
+
+    assert "\x1b" not in screen
+    assert re.search(r"^\S+  completed  \"refunded 20\"$", screen, re.MULTILINE)
