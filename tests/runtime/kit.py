@@ -1,6 +1,7 @@
 """What tests of the runtime share: a store and a clock, runtimes that can crash, small programs."""
 
 import asyncio
+import selectors
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -23,9 +24,10 @@ from gatebook.kernel.messages import (
 from gatebook.kernel.policy import AllowDeclared, Policy
 from gatebook.ports import Journal, RunKey
 from gatebook.programs import Workflow
+from gatebook.runtime.client import Client
 from gatebook.runtime.handles import RunHandle, Settled
 from gatebook.runtime.runtime import Runtime
-from gatebook.testing.clock import VirtualClock
+from gatebook.testing.clock import EPOCH_US, VirtualClock
 from gatebook.testing.failpoints import FailpointJournal
 
 T = TypeVar("T")
@@ -44,6 +46,53 @@ def run(scenario: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(bounded())
 
 
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer whenever nothing else is to be done."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        super().__init__(JumpingSelector(self))
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    """Does not wait for time to pass, only for sockets and threads when there is no timer."""
+
+    def __init__(self, loop: JumpingLoop) -> None:
+        super().__init__()
+        self.loop = loop
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0 if timeout else timeout)
+        if timeout and not ready:
+            self.loop.ahead += timeout
+        return ready
+
+
+class LoopClock:
+    """The time of the running loop, for scenarios on a `JumpingLoop`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def now(self) -> int:
+        return EPOCH_US + round(self._loop.time() * 1e6)
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def run_jumping(scenario: Coroutine[Any, Any, T]) -> T:
+    """Run an async scenario in which no timer takes real time."""
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(scenario)
+
+
 def flow(
     function: Callable[..., Coroutine[Any, Any, Any]], *tools: Any, **options: Any
 ) -> Workflow[Any, Any]:
@@ -54,8 +103,8 @@ def flow(
 class Desk:
     """One store, one clock, and the runtimes that live and die over them."""
 
-    def __init__(self, policy: Policy | None = None, **options: Any) -> None:
-        self.clock = VirtualClock()
+    def __init__(self, policy: Policy | None = None, *, clock: Any = None, **options: Any) -> None:
+        self.clock: Any = clock or VirtualClock()
         self.journal: Journal = MemoryJournal(clock=self.clock)
         self.policy = policy or AllowDeclared()
         self.options = options
@@ -127,6 +176,11 @@ class CutJournal(FailpointJournal):
 
     async def close(self) -> None:
         """Leave the store open: it is shared with the workers that come after."""
+
+
+def handle_of(client: Client, run_id: str = "r") -> RunHandle[Any]:
+    """A handle on a run started elsewhere, its output as plain JSON."""
+    return client.handle(run_id)
 
 
 async def eventually(holds: Callable[[], Any], what: str) -> None:

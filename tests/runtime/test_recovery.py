@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime.kit import CutJournal, Desk, eventually, flow, run
+from tests.runtime.kit import CutJournal, Desk, eventually, flow, handle_of, run
 
 from gatebook import RETRY, Denied, Succeeded, ToolContext, tool
 from gatebook.errors import ActionError, InvalidInput, Permanent, Transient
@@ -32,6 +32,7 @@ class Bank:
     def __init__(self) -> None:
         self.keys: list[str] = []
         self.attempts: list[int] = []
+        self.expected = 1
         self.hang = True
         self.error: Exception | None = None
 
@@ -133,7 +134,7 @@ def test_an_ordered_start_says_so() -> None:
         desk.lapse()
 
         async with desk.open(program) as runtime:
-            handle = runtime.handle("r")
+            handle = handle_of(runtime)
             await desk.settled(handle)
             await handle.resolve("0", RETRY)
             await desk.settled(handle)
@@ -155,7 +156,7 @@ def test_the_second_resolution_of_an_action_is_refused() -> None:
         desk.lapse()
 
         async with desk.open(program) as runtime:
-            handle = runtime.handle("r")
+            handle = handle_of(runtime)
             await desk.settled(handle)
             await handle.resolve("0", Succeeded("paid"))
             with pytest.raises(InvalidInput) as caught:
@@ -311,17 +312,17 @@ def test_an_action_that_kills_its_workers_is_stopped() -> None:
         program = bank.program("read")
         await crash_during_the_tool(desk, bank, program)
         for lost in range(1, MAX_LOST + 1):
-            bank.hang = True
+            bank.hang, bank.expected = True, lost + 1
             desk.lapse()
             runtime = desk.runtime(program)
             await runtime.open()
-            await eventually(lambda lost=lost: len(bank.keys) == lost + 1, "it was called again")
+            await eventually(lambda: len(bank.keys) == bank.expected, "it was called again")
             await desk.crash(runtime)
         bank.hang = False
         desk.lapse()
 
         async with desk.open(program) as runtime:
-            handle = runtime.handle("r")
+            handle = handle_of(runtime)
             stopped = await desk.settled(handle)
             calls = len(bank.keys)
             error = (await desk.only("r", Interrupted)).error
@@ -438,7 +439,7 @@ def test_each_recovery_is_charged() -> None:
         desk.lapse()
 
         async with desk.open(program) as runtime:
-            handle = runtime.handle("r")
+            handle = handle_of(runtime)
             await desk.settled(handle)
             head = (await handle.row()).head
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, flow, run
+from tests.runtime.kit import Desk, flow, handle_of, run
 
 from gatebook import tool
 from gatebook.errors import InvalidInput, RunIsOver, SignalTimeout
@@ -112,7 +112,7 @@ def test_a_wait_that_nobody_answers_times_out() -> None:
         await desk.journal.open()
         desk.clock.advance(86_399)
         async with desk.open(program) as runtime:
-            handle = runtime.handle("r")
+            handle = handle_of(runtime)
             await desk.clock.settle()
             early = (await handle.row()).head.terminal
             state = await desk.settled(handle)
