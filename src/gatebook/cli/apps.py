@@ -25,11 +25,15 @@ FORMS = "pass a program, a Runtime or a list of programs"
 
 @dataclass(frozen=True)
 class App:
-    """What an app's target held: programs by name, and the Runtime they came with, if any."""
+    """What an app's target held: programs by name, and the Runtime they came with, if any.
+
+    `policy` is the one that `run` was given for these programs, for verbs that go on with runs.
+    """
 
     programs: Mapping[str, Program[Any, Any]]
     targets: Mapping[str, str] = field(default_factory=dict)
     runtime: Any = None
+    policy: str | None = None
 
     def program(self, name: str) -> Program[Any, Any]:
         """Return a program. Raises ConfigError E_PROGRAM_UNKNOWN."""
@@ -106,13 +110,13 @@ def _programs_of(module: Any) -> list[str]:
 
 
 def load_policy(given: Given, app: App) -> Any:
-    """Return the policy in force: a flag or setting, or the one of the app's Runtime.
+    """Return the policy in force: a flag or setting, the Runtime's own, or the remembered one.
 
     Raises:
         ConfigError: E_POLICY_MISSING when nobody named one, E_APP when it cannot be imported.
     """
     own = getattr(app.runtime, "policy", None)
-    text = given.policy or (None if own is not None else given.settings.policy)
+    text = given.policy or (None if own is not None else given.settings.policy or app.policy)
     if text is None:
         if own is None:
             raise ConfigError("E_POLICY_MISSING")
@@ -161,6 +165,7 @@ def app_for(given: Given, programs: list[str]) -> App:
         {name: program for app in apps for name, program in app.programs.items()},
         {name: text for app in apps for name, text in app.targets.items()},
         apps[0].runtime if len(apps) == 1 else None,
+        _one_policy([known[name] for name in (programs or known) if name in known]),
     )
     for name in programs:
         merged.program(name)
@@ -169,14 +174,21 @@ def app_for(given: Given, programs: list[str]) -> App:
     return merged
 
 
-def remember(url: str, app: App) -> None:
-    """Note beside the store where an app's programs were loaded from; mode 0600."""
+def _one_policy(entries: list[dict[str, str]]) -> str | None:
+    """Return the policy all these programs were run under, None when they differ or had none."""
+    policies = {entry.get("policy") for entry in entries}
+    return policies.pop() if len(policies) == 1 else None
+
+
+def remember(url: str, app: App, *, policy: str | None) -> None:
+    """Note beside the store where an app's programs came from and their policy; mode 0600."""
     path = _memory(url)
     if path is None:
         return
     known = recall(url)
     folder = os.getcwd()
-    fresh = {name: {"app": text, "folder": folder} for name, text in app.targets.items()}
+    chosen = {"policy": policy} if policy is not None else {}
+    fresh = {name: {"app": text, "folder": folder} | chosen for name, text in app.targets.items()}
     if known | fresh == known:
         return
     draft = path.with_name(f"{path.name}.{os.getpid()}")

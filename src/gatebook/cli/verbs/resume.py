@@ -27,7 +27,7 @@ OPEN = ("running", "interrupted", "cancelling")
 @click.command(
     cls=Verb,
     examples=(
-        "gatebook resume @last --policy allow-declared",
+        "gatebook resume @last",
         "gatebook resume --all --app app:runtime",
     ),
 )

@@ -108,7 +108,7 @@ async def _run(
         chosen = run_id if run_id is not None else new_run_id()
         mine.add(RunKey(runtime.tenant, chosen))
         run = await runtime.start(program, value, run_id=chosen, **more)
-        remember(journal.url, app)
+        remember(journal.url, app, policy=given.policy or given.settings.policy)
         return run
 
     return await drive_and_report(runtime, journal, start, given)
