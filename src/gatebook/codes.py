@@ -24,6 +24,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "text at {path} holds a lone surrogate and is not valid Unicode",
         "decode it with errors='replace' first",
     ),
+    "E_TEXT_TYPE": ("{name}= must be text, got {value}", "pass a str, or leave it out"),
     "E_TOOL_NAME": (
         "tool name {value} is not allowed",
         "use 1 to 64 letters, digits, '_', '-' or '.'",
@@ -146,6 +147,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "action {address} of run {run} does not wait for a resolution ({status})",
         "resolve only actions that gatebook show marks unknown",
     ),
+    "E_RESOLUTION": (
+        "{value} says nothing of what became of the action",
+        "pass Succeeded(output), Denied(message) or RETRY",
+    ),
     "E_NOT_STARTING": (
         "run {run} is {status}, so no action may start",
         "read the run again before deciding",
@@ -200,6 +205,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the policy answered {value}, which is not a Decision",
         "return Decision.allow() or Decision.deny(reason)",
     ),
+    "E_POLICY_RETRY": (
+        "the policy's retry() answered {got}, which cannot be followed",
+        "return Retry(after_ms) with whole milliseconds and a jitter from 0 to 1, or Fail()",
+    ),
     "E_POLICY_DENIED": (
         "policy denied {tool}: {detail}",
         "change the policy or drop the action: an approval cannot lift a deny",
@@ -245,11 +254,17 @@ TEXTS: dict[str, tuple[str, str]] = {
         "try later: sleep durably and call again, or raise cap_ms",
     ),
     "E_USAGE_INVALID": (
-        "the provider reported impossible usage {value}",
-        "the reservation was charged instead",
+        "{tool} reported impossible usage ({detail})",
+        "the reservation was charged instead: tell its provider",
     ),
-    "W_USAGE_MISSING": ("the provider reported no usage", "the reservation was charged instead"),
-    "W_RETRY_AFTER_INVALID": ("the retry hint {value} cannot be used", "it was ignored"),
+    "W_USAGE_MISSING": (
+        "{tool} reported no usage",
+        "the reservation was charged instead: ask the provider to report usage",
+    ),
+    "W_RETRY_AFTER_INVALID": (
+        "the retry hint {value} of {what} cannot be used",
+        "it was ignored: give a whole number of milliseconds above zero",
+    ),
     # providers
     "E_PROVIDER": ("the model call failed", "see its category"),
     "E_ROUTE": (

@@ -5,6 +5,7 @@ keys; the wire format is `chat_wire` and `chat_answer`, what an error means is `
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from gatebook.errors import ConfigError, ProviderError
+from gatebook.errors import ConfigError, GatebookError, ProviderError
 from gatebook.kernel.classify import classify_exception, classify_response, malformed, request_id
 from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse
 from gatebook.kernel.stream import StreamMachine
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 MAX_ERROR_BODY = 64 * 1024
+_log = logging.getLogger(__name__)
+
 ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
 
 
@@ -205,7 +208,12 @@ async def _refusal(response: "httpx2.Response", deadline: float) -> ProviderErro
         body = b""  # the status says enough
     finally:
         await close_within(response.aclose())
-    return classify_response(response.status_code, response.headers, body, now=time.time())
+    error = classify_response(response.status_code, response.headers, body, now=time.time())
+    hint = response.headers.get("retry-after")
+    if hint and error.kind != "permanent" and error.retry_after_ms is None:
+        what = f"HTTP {response.status_code}"
+        _log.warning("%s", GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint))
+    return error
 
 
 def _no_key(what: str) -> ProviderError:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar
 
 from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict, RunDenied
-from gatebook.kernel.budget import Budget
+from gatebook.kernel.budget import Budget, checked_budget
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id, digest
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.policy import (
@@ -127,18 +127,21 @@ class Client:
             budget: limits of this run; the smallest of all that apply wins.
 
         Raises:
-            InvalidInput: the id, input, context or labels are refused.
+            InvalidInput: the id, input, context, labels or budget are refused; E_REENTRANT when
+                the caller is a tool that this runtime runs.
             ConfigError: E_POLICY_MISSING, a bad definition, an unknown provider, a missing key.
             RunDenied: the policy refuses the start.
             RunConflict: the id is taken by another program or input.
         """
+        self._check_caller()
         journal = self.journal
         key = RunKey(self.tenant, new_run_id() if run_id is None else check_run_id(run_id))
         given, facts = self._content(program, value, context, labels)
         policy = self._given_policy()
         definition = self._definition(program)
         self._check_providers(program)
-        limits = policy_budget(policy).limits.smallest((budget or Budget()).limits)
+        own = Budget() if budget is None else checked_budget(budget, "budget=")
+        limits = policy_budget(policy).limits.smallest(own.limits)
         started = RunStarted(
             program=program.name,
             program_kind=program.kind,
@@ -173,10 +176,16 @@ class Client:
         facts = NULL
         if context is not None:
             facts = self.redactor.raw(Raw(canonical(dict(context), what="context")))
+        if labels is not None and not isinstance(labels, Mapping):
+            raise InvalidInput("E_LABEL", value=labels)
         for name, text in (labels or {}).items():
             if not isinstance(name, str) or not isinstance(text, str):
                 raise InvalidInput("E_LABEL", value=name if not isinstance(name, str) else text)
+        canonical(dict(labels or {}), what="labels")
         return given, facts
+
+    def _check_caller(self) -> None:
+        """Refuse callers that must not start runs; a plain client knows none."""
 
     def _given_policy(self) -> Policy:
         if self.policy is None:

@@ -5,7 +5,9 @@ whether to try again, and it appends nothing.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 import msgspec
@@ -18,13 +20,15 @@ from gatebook.errors import (
     Permanent,
     ProviderError,
     Transient,
+    described,
     printable,
 )
 from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe
-from gatebook.kernel.budget import Amount, tokens_used
+from gatebook.kernel.budget import Amount, impossible, tokens_used
 from gatebook.kernel.codec import Raw, idempotency_key
 from gatebook.kernel.events import ActionRequested
-from gatebook.kernel.messages import Call, ChatRequest, Timeouts, Usage
+from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
+from gatebook.kernel.raised import bad_hint, sound
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.stream import StreamMachine
 from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
@@ -32,6 +36,9 @@ from gatebook.runtime.routes import Providers
 from gatebook.runtime.subscriptions import Delta, Hub, Progress
 
 MAX_ERROR_TEXT = 2_000  # characters of an error message that are journaled
+
+_log = logging.getLogger(__name__)
+_calling: ContextVar[tuple["Executor", str] | None] = ContextVar("gatebook_calling", default=None)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -89,6 +96,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
         doubtful: the effect may have happened although there is no result.
         spent: what to charge; None charges the reservation.
         leave: SystemExit or KeyboardInterrupt to raise again once the end is recorded.
+        note: what the journal should say beside the outcome, "" for nothing.
     """
 
     output: Raw | None = None
@@ -97,6 +105,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     doubtful: bool = False
     spent: Amount | None = None
     leave: Any = None
+    note: str = ""
 
 
 class Executor:
@@ -158,12 +167,13 @@ class Executor:
             progress=self._progress(run, request.address),
             monotonic=self._clock.monotonic,
         )
+        token = _calling.set((self, run.id))
         try:
             output = await tool.call(bytes(request.action.args), invocation)  # type: ignore[union-attr]
         except asyncio.CancelledError:
             return self._stopped(permit, tool)
         except ActionError as exc:
-            return Ended(error=exc)
+            return Ended(error=_sound(exc, tool.spec.name))
         except InvalidInput as exc:
             return Ended(error=Permanent(_text_of(exc), code=exc.code))
         except OSError as exc:
@@ -175,7 +185,26 @@ class Executor:
         except Exception as exc:  # noqa: BLE001 - whatever user code raises is this action's end
             doubtful = tool.spec.on_error == "unknown" or _transport(exc)
             return Ended(error=_crash(tool, exc), doubtful=doubtful)
+        finally:
+            _calling.reset(token)
         return Ended(output=Raw(output))
+
+    def check_caller(self) -> None:
+        """Refuse a caller that is a tool performed here.
+
+        Raises:
+            InvalidInput: E_REENTRANT.
+        """
+        calling = _calling.get()
+        if calling is not None and calling[0] is self:
+            raise InvalidInput("E_REENTRANT", run=calling[1])
+
+    @staticmethod
+    def forget_caller() -> Context:
+        """Return the caller's context variables without the mark of a running tool."""
+        context = copy_context()
+        context.run(_calling.set, None)
+        return context
 
     def _stopped(self, permit: Permit, tool: Tool) -> Ended:
         name, limit = tool.spec.name, permit.request.timeout_ms
@@ -213,12 +242,21 @@ class Executor:
             if not machine.complete:
                 return self._stopped_llm(permit, action, machine)
         except ProviderError as exc:
-            return Ended(error=exc, spent=None if exc.sent else Amount())
+            return Ended(error=_sound(exc, action.route), spent=None if exc.sent else Amount())
         except Exception as exc:  # noqa: BLE001 - an adapter's bug must not take the worker down
-            text = f"provider {action.provider!r} raised {type(exc).__name__}: {exc}"
+            text = f"provider {action.provider!r} raised {described(exc)}"
             return Ended(error=Permanent(text))
-        response = machine.response
-        return Ended(output=Raw(_encode(response)), usage=response.usage)
+        return self._answered(action.route, machine.response)
+
+    def _answered(self, route: str, response: ChatResponse) -> Ended:
+        """Return the end of a call that was answered; usage that cannot be is told, not kept."""
+        note, odd = "", impossible(response.usage)
+        if odd:
+            note = str(GatebookError("E_USAGE_INVALID", tool=route, detail=odd))
+            response = msgspec.structs.replace(response, usage=None)
+        elif tokens_used(response.usage) is None:
+            _log.warning("%s", GatebookError("W_USAGE_MISSING", tool=route))
+        return Ended(output=Raw(_encode(response)), usage=response.usage, note=note)
 
     def _stopped_llm(self, permit: Permit, action: CallLLM, machine: StreamMachine) -> Ended:
         if permit.timed_out:
@@ -293,11 +331,17 @@ def _text_of(exc: BaseException) -> str:
         return ""
 
 
+def _sound(error: ActionError, what: str) -> ActionError:
+    """Return an error that can be recorded; a retry hint nobody can follow is told and dropped."""
+    hint = bad_hint(error)
+    if hint is not None:
+        told = GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint)
+        _log.warning("%s", told)
+    return sound(error)
+
+
 def _crash(tool: Tool, exc: BaseException, *, kind: str = "permanent") -> ActionError:
-    text, name = _text_of(exc), type(exc).__name__
-    text = (
-        f"{tool.spec.name} failed: {name}: {text}" if text else f"{tool.spec.name} failed: {name}"
-    )
+    text = f"{tool.spec.name} failed: {described(exc)}"
     made = Transient if kind == "transient" else Permanent
     return made(text, code="E_ACTION_FAILED")
 

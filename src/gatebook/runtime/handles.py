@@ -16,7 +16,7 @@ from gatebook.errors import (
 )
 from gatebook.kernel.actions import CallLLM, CallTool
 from gatebook.kernel.append import Batch
-from gatebook.kernel.budget import Amount, Budget
+from gatebook.kernel.budget import Amount, Budget, checked_budget
 from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, plain
 from gatebook.kernel.events import (
     ActionRequested,
@@ -252,14 +252,19 @@ class RunHandle(Generic[Out]):
         if not isinstance(name, str) or not name or len(name) > MAX_ID or set(name) - ID_CHARS:
             raise InvalidInput("E_SIGNAL_NAME", value=name)
         data = self._clean(canonical(payload, what="signal payload"))
-        await self._say(SignalReceived(name=name, payload=data, by=by))
+        await self._say(SignalReceived(name=name, payload=data, by=_text("by", by)))
 
     async def cancel(
         self, *, reason: str = "", by: str = ""
     ) -> Literal["cancelling", "already_cancelling", "already_over"]:
-        """Cancel the run durably and return what happened; no action starts after this."""
+        """Cancel the run durably and return what happened; no action starts after this.
+
+        Raises:
+            InvalidInput: E_TEXT_TYPE, E_TEXT_INVALID. RunNotFound.
+        """
+        why = self._client.redactor.text(_text("reason", reason))
         try:
-            await self._say(CancelRequested(reason=self._client.redactor.text(reason), by=by))
+            await self._say(CancelRequested(reason=why, by=_text("by", by)))
         except RunIsOver:
             return "already_over"
         except InvalidInput as exc:
@@ -277,26 +282,36 @@ class RunHandle(Generic[Out]):
             action: its address, as `Waiting.on` and `gatebook show` name it.
 
         Raises:
-            InvalidInput: E_ACTION_NOT_UNKNOWN, or the output does not fit the tool's result type.
+            InvalidInput: E_ACTION_NOT_UNKNOWN, E_RESOLUTION, or the output does not fit the
+                tool's result type.
         """
-        event = ActionResolved(address=action, resolution="retry", by=by)
+        by = _text("by", by)
         if isinstance(outcome, Succeeded):
             output = self._clean(canonical(outcome.output, what="resolved output"))
             await self._check_output(action, bytes(output))
             event = ActionResolved(address=action, resolution="succeeded", output=output, by=by)
         elif isinstance(outcome, Denied):
-            text = self._client.redactor.text(outcome.message)
+            text = self._client.redactor.text(_text("message", outcome.message))
             error = ErrorRecord("E_ACTION_FAILED", text)
             event = ActionResolved(address=action, resolution="failed", error=error, by=by)
+        elif type(outcome) is str and outcome == RETRY:
+            event = ActionResolved(address=action, resolution="retry", by=by)
+        else:
+            raise InvalidInput("E_RESOLUTION", value=outcome)
         await self._say(event)
 
     async def resume(self, *, by: str = "") -> None:
         """Let an interrupted run go on. Raises InvalidInput E_NOT_INTERRUPTED."""
-        await self._say(Resumed(by=by))
+        await self._say(Resumed(by=_text("by", by)))
 
     async def raise_budget(self, budget: Budget, *, by: str = "") -> None:
-        """Set new limits for the meters that `budget` names; they count from the next request."""
-        await self._say(BudgetRaised(limits=budget.limits, by=by))
+        """Set new limits for the meters that `budget` names; they count from the next request.
+
+        Raises:
+            InvalidInput: E_BUDGET_TYPE. RunIsOver, RunNotFound.
+        """
+        limits = checked_budget(budget, "budget").limits
+        await self._say(BudgetRaised(limits=limits, by=_text("by", by)))
 
     async def _say(self, event: AnyEvent) -> None:
         batch = Batch(events=(event,), append_id=os.urandom(8))
@@ -315,6 +330,14 @@ class RunHandle(Generic[Out]):
                 if isinstance(event.action, CallTool):
                     self._program.tools[event.action.tool].decode(output)
                 return
+
+
+def _text(name: str, value: Any) -> str:
+    """Return a text that can be journaled, or refuse it with E_TEXT_TYPE or E_TEXT_INVALID."""
+    if type(value) is not str:
+        raise InvalidInput("E_TEXT_TYPE", name=name, value=value)
+    canonical(value, what=name)
+    return value
 
 
 async def _each(items: list[Live]) -> AsyncIterator[Live]:

@@ -6,7 +6,9 @@ that may have taken effect is unknown, and nothing repeats it but a person's ord
 
 from typing import Any
 
-from gatebook.errors import ActionError, ProviderError
+import msgspec
+
+from gatebook.errors import ActionError, GatebookError, ProviderError, printable, shown
 from gatebook.kernel.actions import MAX_SLEEP_DAYS, CallTool
 from gatebook.kernel.backoff import MAX_ATTEMPTS, jittered, unit
 from gatebook.kernel.codec import NULL
@@ -35,6 +37,7 @@ from gatebook.kernel.stream import retryable
 from gatebook.kernel.tools import ToolSpec
 from gatebook.runtime.executor import Ended
 
+MAX_REASON = 400  # characters of a policy's reason that are kept
 EDGE_JITTER = 0.5  # half the wait at most, so that runs started together do not retry together
 
 MAX_WAIT_MS = MAX_SLEEP_DAYS * 86_400_000  # a back-off is no longer than a sleep may be
@@ -91,7 +94,25 @@ def outcome_event(
         )
     if effect == "idempotent" and (doubtful or doubted):
         return ActionUnknown(address=address, attempt=attempt, error=record)
-    return ActionFailed(address=address, attempt=attempt, error=record, spent=ended.spent)
+    return ActionFailed(
+        address=address, attempt=attempt, error=_why(record, verdict), spent=ended.spent
+    )
+
+
+def _why(record: ErrorRecord, verdict: Fail) -> ErrorRecord:
+    """Return the error of an action that is not repeated, with the reason when there is one."""
+    reason = verdict.reason
+    match verdict.code:
+        case "":
+            return record
+        case "E_POLICY_ERROR":
+            reason = str(GatebookError(verdict.code, detail=reason))
+        case "E_POLICY_RETRY":
+            reason = str(GatebookError(verdict.code, got=reason))
+        case _:
+            pass
+    text = f"{record.message}; {reason}" if reason else record.message
+    return msgspec.structs.replace(record, code=verdict.code, message=text)
 
 
 def retry_verdict(
@@ -138,6 +159,8 @@ def _asked(
         verdict: Any = policy.retry(error, request.action, attempt)
     except Exception as exc:  # noqa: BLE001 - a policy that raises retries nothing
         return Fail("E_POLICY_ERROR", type(exc).__name__)
-    if isinstance(verdict, Retry) and _waitable(verdict):
+    if type(verdict) is Retry and _waitable(verdict):
         return verdict
-    return verdict if isinstance(verdict, Fail) else Fail("E_POLICY_DECISION")
+    if type(verdict) is Fail and type(verdict.code) is str and type(verdict.reason) is str:
+        return Fail(verdict.code[:64], printable(verdict.reason[:MAX_REASON]))
+    return Fail("E_POLICY_RETRY", shown(verdict))

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.append import MAX_EVENTS
@@ -189,7 +191,18 @@ class Planner:
             decide = (self._services.policy, self._spec(request.action))
             doubted = address in self.state.doubts
             run_id = self._lease.run.id
-            self._add(outcome_event(run_id, request, entry, ended, decide=decide, doubted=doubted))
+            if ended.note:
+                self._add(Note(text=ended.note))
+            event = outcome_event(run_id, request, entry, ended, decide=decide, doubted=doubted)
+            self._add(self._clean(event))
+
+    def _clean(self, event: AnyEvent) -> AnyEvent:
+        """Return an outcome without the secrets that a policy's reason may have put into it."""
+        if not isinstance(event, ActionFailed):
+            return event
+        text = self._services.redactor.text(event.error.message)
+        error = msgspec.structs.replace(event.error, message=text)
+        return msgspec.structs.replace(event, error=error)
 
     def _recover(self, running: Set[str], launched: Set[tuple[str, int]]) -> None:
         """Answer attempts that died with another worker; see `Open.epoch`."""

@@ -172,7 +172,9 @@ class Runtime(Client):
 
         Raises:
             RunNotFound: there is no such run. StoreError: the store does not answer.
+            InvalidInput: E_REENTRANT when the caller is a tool that this runtime runs.
         """
+        self._check_caller()
         if run in self._driving:
             driver = self._drivers.get(run)
             if driver is not None:
@@ -212,7 +214,11 @@ class Runtime(Client):
         """Wake the readers and the driver of a run that somebody here appended to."""
         super().touched(run)
         if self._engine is not None:
-            self._engine.wake(run)
+            Executor.forget_caller().run(self._engine.wake, run)
+
+    def _check_caller(self) -> None:
+        if self._services is not None:
+            self._services.executor.check_caller()
 
     def _check_providers(self, program: Program[Any, Any]) -> None:
         if self._providers is None:
