@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.conftest import ALLOW, PATIENCE_S, Folder
+from tests.cli.conftest import ALLOW, PATIENCE_S, Inside
 
 
 def until(process: subprocess.Popen[str], text: str) -> list[str]:
@@ -30,7 +30,7 @@ def rest(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture
-def long_run(gatebook: Folder) -> Iterator[subprocess.Popen[str]]:
+def long_run(gatebook: Inside) -> Iterator[subprocess.Popen[str]]:
     """A run whose tool works until a file `go` is there; it has begun."""
     process = gatebook.begin("run", "app:long", "--run-id", "long", *ALLOW)
     until(process, "slow  {}")
@@ -39,21 +39,21 @@ def long_run(gatebook: Folder) -> Iterator[subprocess.Popen[str]]:
     process.wait(PATIENCE_S)
 
 
-def test_the_answer_is_on_standard_output_and_nothing_else(gatebook: Folder) -> None:
+def test_the_answer_is_on_standard_output_and_nothing_else(gatebook: Inside) -> None:
     """`gatebook run ... > answer.txt` must hold the answer."""
     done = gatebook("run", "app:pay", "17", *ALLOW)
 
     assert (done.returncode, done.stdout) == (0, "refunded 20\n")
 
 
-def test_the_run_id_and_the_policy_come_first(gatebook: Folder) -> None:
+def test_the_run_id_and_the_policy_come_first(gatebook: Inside) -> None:
     """Whatever happens next, the run can be found, and under what rules it ran is known."""
     done = gatebook("run", "app:pay", "17", "--run-id", "r1", *ALLOW)
 
     assert done.stderr.splitlines()[0] == "run r1  policy: allow-declared (development)"
 
 
-def test_progress_is_one_line_an_event(gatebook: Folder) -> None:
+def test_progress_is_one_line_an_event(gatebook: Inside) -> None:
     """A log of a CI job is read line by line."""
     lines = gatebook("run", "app:pay", "17", *ALLOW).stderr.splitlines()[1:]
 
@@ -62,7 +62,7 @@ def test_progress_is_one_line_an_event(gatebook: Folder) -> None:
     ]  # fmt: skip
 
 
-def test_without_a_policy_nothing_starts_and_three_choices_are_named(gatebook: Folder) -> None:
+def test_without_a_policy_nothing_starts_and_three_choices_are_named(gatebook: Inside) -> None:
     """Fail closed, and say how to go on."""
     done = gatebook("run", "app:pay", "17")
 
@@ -72,14 +72,14 @@ def test_without_a_policy_nothing_starts_and_three_choices_are_named(gatebook: F
     assert not (gatebook.path / "refunds").exists()
 
 
-def test_a_policy_can_be_named_and_its_budget_holds(gatebook: Folder) -> None:
+def test_a_policy_can_be_named_and_its_budget_holds(gatebook: Inside) -> None:
     """A policy is code of the user's; the run keeps its limits."""
     document = gatebook.json("run", "app:pay", "17", "--policy", "app:policy")
 
     assert document["meters"]["tool_calls"] == {"spent": 2, "reserved": 0, "limit": 9}
 
 
-def test_input_is_json_a_file_or_standard_input(gatebook: Folder) -> None:
+def test_input_is_json_a_file_or_standard_input(gatebook: Inside) -> None:
     """Shell quoting is no place for long input."""
     (gatebook.path / "in.json").write_text('"17"')
 
@@ -111,7 +111,7 @@ def test_input_is_json_a_file_or_standard_input(gatebook: Folder) -> None:
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
-    args: tuple[str, ...], code: int, text: str, gatebook: Folder
+    args: tuple[str, ...], code: int, text: str, gatebook: Inside
 ) -> None:
     """Each mistake has its sentence and its exit code."""
     done = gatebook(*args)
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_said_in_one_line(
     assert text in done.stderr
 
 
-def test_an_app_that_fails_to_import_names_its_line(gatebook: Folder) -> None:
+def test_an_app_that_fails_to_import_names_its_line(gatebook: Inside) -> None:
     """The user's mistake is in the user's file."""
     (gatebook.path / "bad.py").write_text("import asyncio\n\nx = 1 / 0\n")
 
@@ -130,7 +130,7 @@ def test_an_app_that_fails_to_import_names_its_line(gatebook: Folder) -> None:
     assert "bad.py:3: ZeroDivisionError: division by zero" in done.stderr
 
 
-def test_the_same_id_and_input_is_the_same_run(gatebook: Folder) -> None:
+def test_the_same_id_and_input_is_the_same_run(gatebook: Inside) -> None:
     """A command that is repeated by a script must not pay twice."""
     first = gatebook("run", "app:pay", "17", "--run-id", "r1", *ALLOW)
     second = gatebook("run", "app:pay", "17", "--run-id", "r1", *ALLOW)
@@ -139,7 +139,7 @@ def test_the_same_id_and_input_is_the_same_run(gatebook: Folder) -> None:
     assert (gatebook.path / "refunds").read_text() == "17\n"
 
 
-def test_a_failed_run_exits_with_3_and_says_why(gatebook: Folder) -> None:
+def test_a_failed_run_exits_with_3_and_says_why(gatebook: Inside) -> None:
     """A script can tell a bad end from a broken command."""
     done = gatebook("run", "app:fails", "17", *ALLOW)
     document = gatebook.json("run", "app:fails", "17", *ALLOW)
@@ -149,7 +149,7 @@ def test_a_failed_run_exits_with_3_and_says_why(gatebook: Folder) -> None:
     assert (document["outcome"], document["error"]["message"]) == ("failed", "no such order")
 
 
-def test_a_run_that_waits_exits_with_4_and_names_the_next_commands(gatebook: Folder) -> None:
+def test_a_run_that_waits_exits_with_4_and_names_the_next_commands(gatebook: Inside) -> None:
     """Waiting is neither success nor failure."""
     done = gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
 
@@ -162,7 +162,7 @@ def test_a_run_that_waits_exits_with_4_and_names_the_next_commands(gatebook: Fol
     ]
 
 
-def test_a_long_sleep_does_not_keep_the_command(gatebook: Folder) -> None:
+def test_a_long_sleep_does_not_keep_the_command(gatebook: Inside) -> None:
     """A run may sleep for days without a process."""
     document = gatebook.json("run", "app:naps", *ALLOW)
 
@@ -171,7 +171,7 @@ def test_a_long_sleep_does_not_keep_the_command(gatebook: Folder) -> None:
     )  # fmt: skip
 
 
-def test_a_signal_and_a_resume_bring_a_run_to_its_end(gatebook: Folder) -> None:
+def test_a_signal_and_a_resume_bring_a_run_to_its_end(gatebook: Inside) -> None:
     """The commands that were suggested must work as they stand, without --app."""
     gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
 
@@ -182,7 +182,27 @@ def test_a_signal_and_a_resume_bring_a_run_to_its_end(gatebook: Folder) -> None:
     assert (done.returncode, done.stdout) == (0, '{"answer":{"yes":true}}\n')
 
 
-def test_resume_shows_what_is_new(gatebook: Folder) -> None:
+def test_resume_goes_on_under_the_policy_that_run_was_given(gatebook: Inside) -> None:
+    """Whoever resumes after a crash should not have to remember the flags."""
+    gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+    gatebook("signal", "r1", "go", "1")
+
+    done = gatebook("resume", "r1")
+
+    assert (done.returncode, done.stdout) == (0, '{"answer":1}\n')
+
+
+def test_a_remembered_policy_starts_no_new_run(gatebook: Inside) -> None:
+    """Starting is a decision of its own."""
+    gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+
+    done = gatebook("run", "app:ask", "--run-id", "r2")
+
+    assert done.returncode == 1
+    assert "E_POLICY_MISSING" in done.stderr
+
+
+def test_resume_shows_what_is_new(gatebook: Inside) -> None:
     """What the reader has seen is not told again."""
     gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
     gatebook("signal", "r1", "go")
@@ -197,7 +217,7 @@ def test_resume_shows_what_is_new(gatebook: Folder) -> None:
     [(("--succeeded", '"paid"'), 0, "paid\n"), (("--failed", "never sent"), 3, "")],
 )
 def test_an_unknown_outcome_is_resolved_by_a_person(
-    answer: tuple[str, ...], code: int, stdout: str, gatebook: Folder
+    answer: tuple[str, ...], code: int, stdout: str, gatebook: Inside
 ) -> None:
     """Gatebook never guesses what became of an action."""
     waited = gatebook("run", "app:unsure", "17", "--run-id", "r1", *ALLOW)
@@ -210,14 +230,14 @@ def test_an_unknown_outcome_is_resolved_by_a_person(
     assert gatebook.json("show", "r1")["timeline"][0]["resolved_by"] == "ann"
 
 
-def test_resolve_wants_exactly_one_answer(gatebook: Folder) -> None:
+def test_resolve_wants_exactly_one_answer(gatebook: Inside) -> None:
     """Two answers are none."""
     done = gatebook("resolve", "r1", "0", "--retry", "--failed", "x")
 
     assert done.returncode == 2
 
 
-def test_a_cancelled_run_ends_when_a_worker_has_seen_it(gatebook: Folder) -> None:
+def test_a_cancelled_run_ends_when_a_worker_has_seen_it(gatebook: Inside) -> None:
     """Cancelling is durable; ending needs somebody who looks."""
     gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
 
@@ -232,7 +252,7 @@ def test_a_cancelled_run_ends_when_a_worker_has_seen_it(gatebook: Folder) -> Non
 
 
 def test_ctrl_c_pauses_and_resume_repeats_nothing(
-    gatebook: Folder, long_run: subprocess.Popen[str]
+    gatebook: Inside, long_run: subprocess.Popen[str]
 ) -> None:
     """What was in flight ends and is kept; nothing new starts."""
     long_run.send_signal(signal.SIGINT)
@@ -249,7 +269,7 @@ def test_ctrl_c_pauses_and_resume_repeats_nothing(
     assert (gatebook.path / "slow-calls").read_text() == "x"
 
 
-def test_a_second_ctrl_c_cancels(gatebook: Folder, long_run: subprocess.Popen[str]) -> None:
+def test_a_second_ctrl_c_cancels(gatebook: Inside, long_run: subprocess.Popen[str]) -> None:
     """Somebody who presses it twice wants it to end."""
     long_run.send_signal(signal.SIGINT)
     until(long_run, "pausing: waiting for what is in flight")
@@ -261,7 +281,7 @@ def test_a_second_ctrl_c_cancels(gatebook: Folder, long_run: subprocess.Popen[st
     assert "the outcome of 0 is unknown" in text
 
 
-def test_sigterm_pauses_with_143(gatebook: Folder, long_run: subprocess.Popen[str]) -> None:
+def test_sigterm_pauses_with_143(gatebook: Inside, long_run: subprocess.Popen[str]) -> None:
     """Whoever supervises the command must see that it was told to stop."""
     long_run.send_signal(signal.SIGTERM)
     (gatebook.path / "go").touch()
@@ -271,7 +291,7 @@ def test_sigterm_pauses_with_143(gatebook: Folder, long_run: subprocess.Popen[st
     assert "paused: nothing drives run long" in text
 
 
-def test_another_run_of_the_same_program_is_left_alone(gatebook: Folder) -> None:
+def test_another_run_of_the_same_program_is_left_alone(gatebook: Inside) -> None:
     """`gatebook run` drives its own run; taking up others is the worker's job."""
     gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
     gatebook("signal", "r1", "go")
@@ -281,7 +301,7 @@ def test_another_run_of_the_same_program_is_left_alone(gatebook: Folder) -> None
     assert gatebook.json("show", "r1")["state"] == "idle"
 
 
-def test_a_worker_takes_up_what_waits_and_stops_on_sigterm(gatebook: Folder) -> None:
+def test_a_worker_takes_up_what_waits_and_stops_on_sigterm(gatebook: Inside) -> None:
     """A worker is how runs go on without anybody's terminal."""
     gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
     worker = gatebook.begin("worker", *ALLOW)
@@ -297,7 +317,7 @@ def test_a_worker_takes_up_what_waits_and_stops_on_sigterm(gatebook: Folder) -> 
     assert "stopped: the runs are given back" in text
 
 
-def test_resume_all_goes_through_every_open_run(gatebook: Folder) -> None:
+def test_resume_all_goes_through_every_open_run(gatebook: Inside) -> None:
     """After an outage there is one command."""
     for run in ("r1", "r2"):
         gatebook("run", "app:ask", "--run-id", run, *ALLOW)
@@ -309,7 +329,7 @@ def test_resume_all_goes_through_every_open_run(gatebook: Folder) -> None:
     assert sorted(done.stdout.splitlines()) == ['{"answer":"r1"}', '{"answer":"r2"}']
 
 
-def test_a_changed_definition_is_refused_until_it_is_adopted(gatebook: Folder) -> None:
+def test_a_changed_definition_is_refused_until_it_is_adopted(gatebook: Inside) -> None:
     """An upgrade in the middle of a run is a decision of a person's."""
     gatebook("run", "app:changes", "17", "--run-id", "r1", *ALLOW)
     gatebook("signal", "r1", "go")
@@ -322,21 +342,21 @@ def test_a_changed_definition_is_refused_until_it_is_adopted(gatebook: Folder) -
     assert (adopted.returncode, adopted.stdout) == (0, "refunded 1\n")
 
 
-def test_an_app_of_a_runtime_brings_policy_and_programs(gatebook: Folder) -> None:
+def test_an_app_of_a_runtime_brings_policy_and_programs(gatebook: Inside) -> None:
     """What is declared in code need not be repeated as flags."""
     done = gatebook("run", "pay", "17", "--app", "app:runtime")
 
     assert (done.returncode, done.stdout) == (0, "refunded 20\n")
 
 
-def test_the_store_of_a_runtime_is_used_and_named_in_suggestions(gatebook: Folder) -> None:
+def test_the_store_of_a_runtime_is_used_and_named_in_suggestions(gatebook: Inside) -> None:
     """A suggested command must find the run."""
     gatebook("run", "pay", "17", "--app", "app:own_store", "--run-id", "r1")
 
     assert gatebook.json("show", "r1", "--store", "own.db")["state"] == "completed"
 
 
-def test_settings_name_app_store_and_policy(gatebook: Folder) -> None:
+def test_settings_name_app_store_and_policy(gatebook: Inside) -> None:
     """In a project, commands are short."""
     (gatebook.path / "gatebook.toml").write_text(
         'app = "app:runtime"\nstore = "runs.db"\npolicy = "allow-declared"\n'
