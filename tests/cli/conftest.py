@@ -166,36 +166,41 @@ class Folder:
 
 
 class Inside(Folder):
-    """The same, called in this process where no environment of its own is asked for: faster."""
+    """The same, called in this process: many times faster, and leaks are found by pytest."""
 
     def __call__(
         self, *args: str, stdin: str = "", env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        if env is not None or args[0] == "run":
-            return super().__call__(*args, stdin=stdin, env=env)
-        before, path = dict(os.environ), list(sys.path)
+        before, path, given = dict(os.environ), list(sys.path), sys.stdin
         out, err = io.StringIO(), io.StringIO()
         os.environ.clear()
-        os.environ.update(self.env)
+        os.environ.update(self.env | (env or {}))
+        sys.stdin = io.StringIO(stdin)
         try:
             with chdir(self.path), redirect_stdout(out), redirect_stderr(err):
                 code = run(list(args))
         finally:
+            sys.stdin = given
             os.environ.clear()
             os.environ.update(before)
             sys.path[:] = path
             sys.modules.pop("app", None)
         return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
+    @property
+    def outside(self) -> Folder:
+        """The same folder, with a process of its own for each command."""
+        return Folder(self.path)
+
 
 @pytest.fixture
-def gatebook(tmp_path: Path) -> Folder:
+def gatebook(tmp_path: Path) -> Inside:
     """The command, in a fresh folder with an app."""
-    return Folder(tmp_path)
+    return Inside(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     """The command, in a folder whose store holds a run of every kind; tests only read it."""
     folder = Inside(tmp_path_factory.mktemp("kept"))
     for args in (

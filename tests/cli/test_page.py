@@ -70,6 +70,7 @@ def test_every_verb_is_on_the_page(verb: str) -> None:
     assert f"\n## `gatebook {verb}`\n" in PAGE
 
 
+@pytest.mark.timeout(300)  # some twenty processes, one after the other
 def test_every_example_on_the_page_prints_what_the_page_says(tmp_path: Path) -> None:
     """An example that was never run is a guess about the program."""
     folder = Folder(tmp_path)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Folder
+from tests.cli.conftest import Inside
 
 
-def test_list_names_every_run_newest_first(kept: Folder) -> None:
+def test_list_names_every_run_newest_first(kept: Inside) -> None:
     """What ran last is what people look for."""
     rows = [line.split("\t") for line in kept("list").stdout.splitlines()]
 
@@ -20,7 +20,7 @@ def test_list_names_every_run_newest_first(kept: Folder) -> None:
     ]  # fmt: skip
 
 
-def test_piped_rows_are_complete_and_without_a_header(kept: Folder) -> None:
+def test_piped_rows_are_complete_and_without_a_header(kept: Inside) -> None:
     """`cut -f1` must give ids and nothing else."""
     first = kept("list").stdout.splitlines()[0].split("\t")
 
@@ -39,12 +39,12 @@ def test_piped_rows_are_complete_and_without_a_header(kept: Folder) -> None:
         (("--since", "1d"), ["agent", "failed", "unsure", "asks", "paid"]),
     ],
 )
-def test_a_list_can_be_narrowed(options: tuple[str, ...], runs: list[str], kept: Folder) -> None:
+def test_a_list_can_be_narrowed(options: tuple[str, ...], runs: list[str], kept: Inside) -> None:
     """A store holds more runs than a screen."""
     assert [row["run"] for row in kept.json("list", *options)["runs"]] == runs
 
 
-def test_every_json_document_names_its_schema(kept: Folder) -> None:
+def test_every_json_document_names_its_schema(kept: Inside) -> None:
     """Programs that read it must be able to tell when it changes."""
     documents = [
         kept.json("list"), kept.json("show", "paid"), kept.json("verify", "paid"),
@@ -54,7 +54,7 @@ def test_every_json_document_names_its_schema(kept: Folder) -> None:
     assert {document["schema"] for document in documents} == {1}
 
 
-def test_show_draws_one_row_per_action(kept: Folder) -> None:
+def test_show_draws_one_row_per_action(kept: Inside) -> None:
     """The timeline is what most questions are about."""
     rows = [line.split("\t") for line in kept("show", "paid").stdout.splitlines()]
 
@@ -63,7 +63,7 @@ def test_show_draws_one_row_per_action(kept: Folder) -> None:
     ]  # fmt: skip
 
 
-def test_show_says_which_command_moves_a_waiting_run_on(kept: Folder) -> None:
+def test_show_says_which_command_moves_a_waiting_run_on(kept: Inside) -> None:
     """Nobody should have to look it up."""
     assert kept.json("show", "asks")["next"] == ["gatebook signal asks go [JSON]"]
     assert kept.json("show", "unsure")["next"] == [
@@ -71,13 +71,13 @@ def test_show_says_which_command_moves_a_waiting_run_on(kept: Folder) -> None:
     ]
 
 
-def test_show_gives_output_or_error(kept: Folder) -> None:
+def test_show_gives_output_or_error(kept: Inside) -> None:
     """How it ended belongs to what a run is."""
     assert kept.json("show", "paid")["output"] == "refunded 20"
     assert kept.json("show", "failed")["error"]["message"] == "no such order"
 
 
-def test_show_can_list_events_and_cost(kept: Folder) -> None:
+def test_show_can_list_events_and_cost(kept: Inside) -> None:
     """Two more questions: what exactly happened, and what was expensive."""
     kinds = [e["event"]["kind"] for e in kept.json("show", "agent", "--events")["events"]]
     costs = {cost["what"]: cost["calls"] for cost in kept.json("show", "agent", "--cost")["cost"]}
@@ -86,13 +86,13 @@ def test_show_can_list_events_and_cost(kept: Folder) -> None:
     assert costs == {"scripted:answers.json": 2, "look_up": 1}
 
 
-def test_a_run_is_found_by_a_beginning_and_by_last(kept: Folder) -> None:
+def test_a_run_is_found_by_a_beginning_and_by_last(kept: Inside) -> None:
     """Ids are long."""
     assert kept.json("show", "pa")["run"] == "paid"
     assert kept.json("show", "@last")["run"] == "agent"
 
 
-def test_a_beginning_that_fits_several_names_them(kept: Folder) -> None:
+def test_a_beginning_that_fits_several_names_them(kept: Inside) -> None:
     """The right one is then a copy away."""
     done = kept("show", "a")
 
@@ -100,7 +100,7 @@ def test_a_beginning_that_fits_several_names_them(kept: Folder) -> None:
     assert "'a' matches several runs: agent, asks" in done.stderr
 
 
-def test_an_unknown_run_is_an_error_document_with_json(kept: Folder) -> None:
+def test_an_unknown_run_is_an_error_document_with_json(kept: Inside) -> None:
     """A program must not have to read sentences."""
     done = kept("show", "nobody", "--json")
 
@@ -110,7 +110,7 @@ def test_an_unknown_run_is_an_error_document_with_json(kept: Folder) -> None:
     assert error["hint"] == "check the id: gatebook list shows them"
 
 
-def test_reading_makes_no_store(gatebook: Folder) -> None:
+def test_reading_makes_no_store(gatebook: Inside) -> None:
     """A misspelt path must not look like an empty store."""
     done = gatebook("list", "--store", "nowhere.db")
 
@@ -119,7 +119,7 @@ def test_reading_makes_no_store(gatebook: Folder) -> None:
     assert not (gatebook.path / "nowhere.db").exists()
 
 
-def test_tail_of_a_run_ends_with_it(kept: Folder) -> None:
+def test_tail_of_a_run_ends_with_it(kept: Inside) -> None:
     """Its events are followed to its end, and no further."""
     lines = kept("tail", "paid").stdout.splitlines()
 
@@ -127,14 +127,14 @@ def test_tail_of_a_run_ends_with_it(kept: Folder) -> None:
     assert lines[-1].split("\t")[3] == "completed"
 
 
-def test_tail_goes_on_after_a_cursor(kept: Folder) -> None:
+def test_tail_goes_on_after_a_cursor(kept: Inside) -> None:
     """A reader that was cut off must neither miss nor repeat an event."""
     lines = kept("tail", "paid", "--after", "4").stdout.splitlines()
 
     assert [line.split("\t")[0] for line in lines] == ["5", "6"]
 
 
-def test_tail_of_the_store_has_one_json_object_a_line(kept: Folder) -> None:
+def test_tail_of_the_store_has_one_json_object_a_line(kept: Inside) -> None:
     """That is what `jq` and log shippers read."""
     lines = kept("tail", "--no-follow", "--after", "0", "--json").stdout.splitlines()
 
@@ -143,7 +143,7 @@ def test_tail_of_the_store_has_one_json_object_a_line(kept: Folder) -> None:
     assert {event["run"] for event in events} == {"paid", "asks", "unsure", "failed", "agent"}
 
 
-def test_verify_says_ok_for_every_run(kept: Folder) -> None:
+def test_verify_says_ok_for_every_run(kept: Inside) -> None:
     """What this machine wrote must hold."""
     document = kept.json("verify", "--all")
 
@@ -151,7 +151,7 @@ def test_verify_says_ok_for_every_run(kept: Folder) -> None:
     assert len(document["runs"]) == 5
 
 
-def test_verify_finds_a_changed_byte_and_exits_with_1(gatebook: Folder) -> None:
+def test_verify_finds_a_changed_byte_and_exits_with_1(gatebook: Inside) -> None:
     """The check is there for the day somebody edited the file."""
     gatebook("run", "app:pay", "17", "--policy", "allow-declared", "--store", "runs.db")
     with sqlite3.connect(gatebook.path / "runs.db") as store:
@@ -165,17 +165,17 @@ def test_verify_finds_a_changed_byte_and_exits_with_1(gatebook: Folder) -> None:
     assert report["violation"]["code"] == "E_JOURNAL_CORRUPT"
 
 
-def test_replay_finds_the_same_state_on_every_call(kept: Folder) -> None:
+def test_replay_finds_the_same_state_on_every_call(kept: Inside) -> None:
     """Promise 6: replay is byte-identical, whatever the hash seed."""
     digests = {
-        kept.json("replay", "agent", env={"PYTHONHASHSEED": seed})["state_digest"]
+        kept.outside.json("replay", "agent", env={"PYTHONHASHSEED": seed})["state_digest"]
         for seed in ("1", "2")
     }
 
     assert len(digests) == 1
 
 
-def test_replay_of_a_changed_program_exits_with_3(gatebook: Folder) -> None:
+def test_replay_of_a_changed_program_exits_with_3(gatebook: Inside) -> None:
     """That is how an upgrade finds the runs it would strand."""
     gatebook("run", "app:changes", "17", "--run-id", "c", "--policy", "allow-declared")
     gatebook("signal", "c", "go")
@@ -189,7 +189,7 @@ def test_replay_of_a_changed_program_exits_with_3(gatebook: Folder) -> None:
     assert "the program asks for" in changed.stderr
 
 
-def test_doctor_finds_nothing_bad_and_names_what_needs_a_person(kept: Folder) -> None:
+def test_doctor_finds_nothing_bad_and_names_what_needs_a_person(kept: Inside) -> None:
     """One command for "is it all right?"."""
     document = kept.json("doctor")
 
@@ -200,7 +200,7 @@ def test_doctor_finds_nothing_bad_and_names_what_needs_a_person(kept: Folder) ->
 
 
 def test_doctor_tells_where_a_setting_came_from_and_exits_with_1_for_a_bad_one(
-    gatebook: Folder,
+    gatebook: Inside,
 ) -> None:
     """Most trouble is a setting from a file nobody thought of."""
     (gatebook.path / "gatebook.toml").write_text('app = "app:pay"\n')
@@ -213,7 +213,7 @@ def test_doctor_tells_where_a_setting_came_from_and_exits_with_1_for_a_bad_one(
     assert "did you mean app?" in bad.stdout
 
 
-def test_show_imports_neither_pydantic_nor_an_http_client_nor_rich(kept: Folder) -> None:
+def test_show_imports_neither_pydantic_nor_an_http_client_nor_rich(kept: Inside) -> None:
     """Looking at a run is done often and must be quick."""
     code = (
         "import sys; from gatebook.cli.main import run; run(['show', 'paid']); print(*sys.modules)"
@@ -229,7 +229,7 @@ def test_show_imports_neither_pydantic_nor_an_http_client_nor_rich(kept: Folder)
     assert not {"pydantic", "httpx2", "rich", "gatebook.runtime.runtime"} & set(modules)
 
 
-def test_remembered_apps_are_private_and_not_in_the_store(kept: Folder) -> None:
+def test_remembered_apps_are_private_and_not_in_the_store(kept: Inside) -> None:
     """A journal that could name code would be a way to run some."""
     store = kept.path / "data" / "gatebook" / "journal.db"
     memory = Path(f"{store}.apps.json")
