@@ -13,6 +13,7 @@ from typing import IO, Any
 
 SCHEMA = 1  # of every JSON document printed here
 
+WIDE = 40  # characters that every column but the last may have before it is cut
 GOOD, BAD, BUSY, QUIET = "green", "red", "yellow", "dim"
 STYLES = {
     "succeeded": GOOD, "completed": GOOD, "ok": GOOD,
@@ -68,10 +69,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styled: int 
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    shown = list(rows)
     for number, name in enumerate(columns):
         last = number == len(columns) - 1
-        drawn.add_column(name, overflow="fold" if last else "ellipsis", no_wrap=not last)
-    for row in rows:
+        widest = max((len(row[number]) for row in shown), default=0)
+        drawn.add_column(
+            name,
+            overflow="fold" if last else "ellipsis",
+            no_wrap=not last,
+            min_width=None if last else min(max(widest, len(name)), WIDE),
+        )
+    for row in shown:
         drawn.add_row(
             *(
                 Text(safe(text), style=STYLES.get(text, "") if number == styled else "")

@@ -130,7 +130,7 @@ class Block(View):
         from rich.text import Text
 
         rows = timeline(self._events)
-        grid = Table.grid(padding=(0, 2))
+        grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
         grid.add_column(no_wrap=True)
