@@ -57,7 +57,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return super().time() + self.ahead
 
 
-class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class JumpingSelector(selectors.DefaultSelector):
     """Does not wait for time to pass, only for sockets and threads when there is no timer."""
 
     def __init__(self, loop: JumpingLoop) -> None:
@@ -190,7 +190,7 @@ async def eventually(holds: Callable[[], Any], what: str) -> None:
         await asyncio.sleep(0.001)
 
 
-Said = Sequence[StreamEvent | BaseException | Callable[[], Awaitable[None]]]
+Said = Sequence[StreamEvent | BaseException | Callable[[], Awaitable[Any]]]
 
 
 USAGE = Usage(input_tokens=3, output_tokens=4)

@@ -1,0 +1,392 @@
+"""Leases and permits: who may act, how long, and what a worker that lost its run may still say."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.programs.play import Echo
+from tests.runtime.kit import TTL_S, Desk, eventually, flow, handle_of, run
+
+from gatebook import ToolContext, tool
+from gatebook.errors import IntegrityError, StoreError
+from gatebook.journals import MemoryJournal
+from gatebook.kernel.actions import CallTool
+from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import ActionRequested, ActionSucceeded, Note, RunStarted
+from gatebook.kernel.redact import Redactor
+from gatebook.ports import Lease, RunKey, Want
+from gatebook.runtime.clock import SystemClock
+from gatebook.runtime.executor import Executor, Permit
+from gatebook.runtime.handles import Finished, Waiting
+from gatebook.runtime.leases import LeaseKeeper
+from gatebook.runtime.routes import Providers
+from gatebook.runtime.subscriptions import Hub
+from gatebook.testing.clock import VirtualClock
+from gatebook.testing.failpoints import FailpointJournal
+
+KEY = RunKey("default", "r")
+LEASE = Lease(KEY, "w", 1)
+
+
+class Counting(Echo):
+    """A tool that counts its calls."""
+
+    calls = 0
+
+    async def call(self, args: bytes, invocation: Any) -> bytes:
+        self.calls += 1
+        return b"1"
+
+
+def call(args: bytes = b"{}") -> CallTool:
+    return CallTool("t", Raw(args))
+
+
+def permit(*, fresh: bool = True) -> Permit:
+    return Permit(ActionRequested(address="0", action=call()), 0, LEASE, lambda: fresh)
+
+
+def test_a_permit_is_good_once() -> None:
+    """One committed request, one call."""
+    given = permit()
+    given.use(call())
+
+    with pytest.raises(IntegrityError, match="used already"):
+        given.use(call())
+
+
+def test_a_permit_is_void_under_a_stale_lease() -> None:
+    """Another worker may have the run by now."""
+    with pytest.raises(IntegrityError, match="lease was not renewed"):
+        permit(fresh=False).use(call())
+
+
+def test_a_permit_is_good_for_its_bytes_only() -> None:
+    """What was decided about is what runs."""
+    with pytest.raises(IntegrityError, match="other arguments"):
+        permit().use(call(b'{"n":2}'))
+
+
+def test_a_refused_permit_stays_unused() -> None:
+    """A refusal is not a call."""
+    given = permit(fresh=False)
+
+    with pytest.raises(IntegrityError):
+        given.use(call())
+
+    assert not given.used
+
+
+@pytest.mark.parametrize("spoil", ["used", "stale"])
+def test_the_executor_calls_nothing_without_a_good_permit(spoil: str) -> None:
+    """The only code that calls out checks for itself."""
+    made = Counting("t")
+    executor = Executor(
+        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
+    )
+    given = permit(fresh=spoil != "stale")
+    if spoil == "used":
+        given.use(call())
+
+    ended = run(executor.perform(given, Want("0", call()), made, nonce="00", context=None))
+
+    assert made.calls == 0
+    assert ended.error is not None
+    assert ended.error.code == "E_PERMIT"
+
+
+def test_the_executor_calls_a_tool_with_the_stored_bytes() -> None:
+    """Not with the object the program made."""
+    seen: list[bytes] = []
+
+    class Seeing(Echo):
+        async def call(self, args: bytes, invocation: Any) -> bytes:
+            seen.append(args)
+            return b"1"
+
+    executor = Executor(
+        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
+    )
+    want = Want("0", call(b'{"from":"program"}'))
+
+    run(executor.perform(permit(), want, Seeing("t"), nonce="00", context=None))
+
+    assert seen == [b"{}"]
+
+
+async def keeper(journal: Any, clock: VirtualClock) -> LeaseKeeper:
+    """A keeper over a store with one claimed run."""
+    await journal.open()
+    started = RunStarted(
+        program="p", program_kind="workflow", definition="d", nonce="00", input=Raw(b"1")
+    )
+    await journal.create(KEY, started, input_hash="h")
+    return LeaseKeeper(journal, "w", clock=clock, ttl_s=TTL_S)
+
+
+@pytest.mark.parametrize(("seconds", "fresh"), [(14.9, True), (15.0, False)])
+def test_a_lease_is_fresh_for_half_its_life(seconds: float, fresh: bool) -> None:
+    """The other half is for the effect that starts last, and for clocks."""
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        leases = await keeper(MemoryJournal(clock=clock), clock)
+        lease = await leases.claim(KEY)
+        assert lease is not None
+        clock.advance(seconds)
+
+        assert leases.fresh(lease) is fresh
+
+    run(scenario())
+
+
+def test_a_renewal_makes_a_lease_fresh_again() -> None:
+    """Counted from when it was asked for, not from when it was answered."""
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        leases = await keeper(MemoryJournal(clock=clock), clock)
+        lease = await leases.claim(KEY)
+        assert lease is not None
+        clock.advance(20)
+
+        assert await leases.renew_now(lease)
+        assert leases.fresh(lease)
+
+    run(scenario())
+
+
+def test_a_lost_lease_is_never_fresh_again() -> None:
+    """Another worker claimed the run meanwhile."""
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        journal = MemoryJournal(clock=clock)
+        leases = await keeper(journal, clock)
+        lease = await leases.claim(KEY)
+        assert lease is not None
+        clock.advance(TTL_S + 1)
+        await journal.claim(KEY, owner="other", ttl_ms=30_000)
+
+        assert not await leases.renew_now(lease)
+        assert not leases.fresh(lease)
+
+    run(scenario())
+
+
+def test_a_lease_given_back_is_not_fresh() -> None:
+    """After parking, nothing may start."""
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        leases = await keeper(MemoryJournal(clock=clock), clock)
+        lease = await leases.claim(KEY)
+        assert lease is not None
+        leases.forget(lease)
+
+        assert not leases.fresh(lease)
+
+    run(scenario())
+
+
+class Beating(FailpointJournal):
+    """A journal that tells when leases are renewed."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner, [])
+        self.beaten = threading.Event()
+
+    async def renew(self, owner: str, leases: Sequence[Lease], *, ttl_ms: int) -> list[Lease]:
+        lost = await super().renew(owner, leases, ttl_ms=ttl_ms)
+        self.beaten.set()
+        return lost
+
+
+def test_leases_are_renewed_while_the_loop_is_blocked() -> None:
+    """A tool that computes for a minute must not cost the run."""
+
+    async def scenario() -> bool:
+        journal = Beating(MemoryJournal())
+        await keeper(journal, VirtualClock())
+        leases = LeaseKeeper(journal, "w", clock=SystemClock(), ttl_s=0.06)
+        leases.start()
+        await leases.claim(KEY)
+        beaten = journal.beaten.wait(10)
+        await leases.close()
+        return beaten
+
+    assert run(scenario())
+
+
+def test_a_loop_that_hangs_beyond_its_word_lets_its_leases_lapse() -> None:
+    """A dead loop with a living thread would keep its runs for ever."""
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        journal = Beating(MemoryJournal(clock=clock))
+        await keeper(journal, clock)
+        leases = LeaseKeeper(journal, "w", clock=clock, ttl_s=0.06)
+        leases.start()
+        await leases.claim(KEY)
+        assert journal.beaten.wait(10)
+        clock.advance(1)
+        journal.beaten.clear()
+
+        beaten = journal.beaten.wait(0.1)  # blocks the loop on purpose
+        await leases.close()
+
+        assert not beaten
+
+    run(scenario())
+
+
+class Taken(FailpointJournal):
+    """A journal in which another worker takes the run as soon as a tool runs."""
+
+    async def take(self) -> None:
+        lease = await self.inner.claim(KEY, owner="other", ttl_ms=3_600_000)
+        assert lease is not None
+
+
+def test_what_a_fenced_worker_learned_becomes_a_note() -> None:
+    """Its refund went through; only a person may make an outcome of that."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        go = asyncio.Event()
+        calls: list[int] = []
+
+        @tool
+        async def pay() -> str:
+            calls.append(1)
+            await go.wait()
+            return "receipt 7"
+
+        async def body(ctx: Any) -> str:
+            return str(await ctx.call_tool(pay))
+
+        journal = Taken(desk.journal, [])
+        program = flow(body, pay)
+        async with desk.open(program, journal=journal) as runtime:
+            await runtime.start(program, None, run_id="r")
+            await eventually(lambda: calls, "the tool runs")
+            desk.lapse()
+            await journal.take()
+            go.set()
+            await desk.clock.settle()
+        await desk.journal.open()
+
+        note = await desk.only("r", Note)
+        assert note.text == "late outcome of 0 attempt 0"
+        assert bytes(note.detail) == b'"receipt 7"'
+        assert await desk.all("r", ActionSucceeded) == []
+
+    run(scenario())
+
+
+def test_a_fenced_worker_starts_nothing_more() -> None:
+    """One request was committed, the lease was lost before its effect."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        calls: list[int] = []
+
+        @tool
+        async def pay() -> None:
+            calls.append(1)
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(pay)
+
+        class Stolen(FailpointJournal):
+            """Another worker takes the run right after the request is stored."""
+
+            async def append(self, run: RunKey, batch: Any) -> Any:
+                done = await super().append(run, batch)
+                if isinstance(batch.events[0], ActionRequested):
+                    desk.lapse()
+                    await self.inner.claim(run, owner="other", ttl_ms=3_600_000)
+                return done
+
+        program = flow(body, pay)
+        async with desk.open(program, journal=Stolen(desk.journal, [])) as runtime:
+            await runtime.start(program, None, run_id="r")
+            await desk.clock.settle()
+
+        assert calls == []
+
+    run(scenario())
+
+
+def test_a_store_that_does_not_answer_about_the_lease_stops_the_effect() -> None:
+    """What is not certainly ours is not touched; the next worker asks a person."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        calls: list[int] = []
+
+        @tool
+        async def pay() -> None:
+            calls.append(1)
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(pay)
+
+        class Deaf(FailpointJournal):
+            """Time passes with the request, and no renewal is answered after it."""
+
+            async def append(self, run: RunKey, batch: Any) -> Any:
+                done = await super().append(run, batch)
+                desk.clock.advance(20)
+                return done
+
+            async def renew(self, *_: Any, **__: Any) -> list[Lease]:
+                raise StoreError("E_STORE_IO", store="x", detail="x")
+
+        program = flow(body, pay)
+        async with desk.open(program, journal=Deaf(desk.journal, [])) as runtime:
+            await runtime.start(program, None, run_id="r")
+            await desk.clock.settle()
+        await desk.journal.open()
+        desk.lapse()
+        async with desk.open(program) as runtime:
+            state = await desk.settled(handle_of(runtime))
+
+        assert (state, calls) == (Waiting(("resolve 0",)), [])
+
+    run(scenario())
+
+
+def test_a_stale_lease_is_renewed_before_an_effect() -> None:
+    """After a long pause the worker asks whether the run is still its own."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        keys: list[str] = []
+
+        @tool
+        async def pay(ctx: ToolContext[Any]) -> None:
+            keys.append(ctx.idempotency_key)
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(pay)
+
+        class Slow(FailpointJournal):
+            """Every append takes sixteen seconds."""
+
+            async def append(self, run: RunKey, batch: Any) -> Any:
+                desk.clock.advance(16)
+                return await super().append(run, batch)
+
+        journal = Slow(desk.journal, [])
+        program = flow(body, pay)
+        async with desk.open(program, journal=journal) as runtime:
+            state = await desk.settled(await runtime.start(program, None, run_id="r"))
+
+        assert state == Finished(None)
+        assert journal.calls["renew"] == 1
+        assert len(keys) == 1
+
+    run(scenario())
