@@ -124,7 +124,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the definition of program {program} changed since run {run} began (was {has}, now {want})",
         "run the old code to finish it, or adopt the new one: on_definition_change='adopt'",
     ),
-    "E_FINGERPRINT": ("program {program} cannot be fingerprinted: {detail}", "{fix}"),
     # actions
     "E_ACTION": ("the action failed", "see the message of the tool"),
     "E_ACTION_FAILED": ("{tool} failed: {detail}", "correct the tool or its arguments"),
@@ -133,10 +132,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_ACTION_TIMEOUT": (
         "{tool} did not end within {limit} ms",
         "raise its timeout=, or make it faster",
-    ),
-    "E_ACTION_LOST": (
-        "the worker running {tool} died during attempt {attempt}",
-        "nothing: the attempt is repeated because the tool may be repeated",
     ),
     "E_ACTION_POISON": (
         "{tool} was lost with its worker {limit} times",
@@ -161,20 +156,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "nothing to do: gatebook show says what it waits for",
     ),
     "E_ACTION_CANCELLED": ("{tool} was cancelled before it started", "nothing happened outside"),
-    "E_UNKNOWN_TIMEOUT": (
-        "{tool} ran longer than {limit} ms; whether it took effect is not known",
-        "look at the service, then gatebook resolve",
-    ),
     "E_UNKNOWN_LOST": (
         "the worker died while {tool} was running; whether it took effect is not known",
         "look at the service, then gatebook resolve",
     ),
     "E_UNKNOWN_CANCELLED": (
         "{tool} was cancelled while running; whether it took effect is not known",
-        "look at the service, then gatebook resolve",
-    ),
-    "E_UNKNOWN_ERROR": (
-        "{tool} raised {detail} after it may have taken effect",
         "look at the service, then gatebook resolve",
     ),
     "E_LOOP_REPEATED": (
@@ -361,7 +348,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "upgrade Gatebook",
     ),
     "E_EVENT_INVALID": ("run {run} has an unreadable event at seq {seq}: {detail}", "upgrade"),
-    "E_EVENT_TOO_LARGE": ("event {kind} has {size} bytes", "stay under {limit} bytes"),
     "E_TRANSITION": ("an event {kind} cannot follow while run {run} is {status}", "report this"),
     "E_INVARIANT": ("an invariant does not hold in run {run}: {detail}", "report this"),
     "E_SCHEMA_NEWER": (
@@ -412,12 +398,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "install apsw 3.51.3 or newer",
     ),
     "E_OWNER_DUPLICATE": ("two workers use the owner id {owner}", "let Gatebook choose owner ids"),
-    "W_CLOCK": ("the clock says {value}, before the run's last event", "check the clock"),
     # the edge
-    "E_CURSOR": ("cursor {value} is not a cursor of this store", "start without --after"),
+    "E_USAGE": ("the command line cannot be understood: {detail}", "see {command}"),
     "E_APP": ("cannot load {value}: {detail}", "write module:attribute, for example app:support"),
     "E_CONFIG": ("setting {name} in {path} is not allowed: {detail}", "{fix}"),
     "E_CONTENT": ("the input is empty", "pass the text or JSON the program takes"),
     "E_RUNTIME_CLOSED": ("the runtime is closed", "use it inside `async with Runtime(...)`"),
-    "E_SIGNAL_AFTER_END": ("run {run} is over, the signal was not kept", "start a new run"),
 }

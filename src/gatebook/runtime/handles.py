@@ -285,7 +285,7 @@ class RunHandle(Generic[Out]):
             InvalidInput: E_ACTION_NOT_UNKNOWN, E_RESOLUTION, or the output does not fit the
                 tool's result type.
         """
-        by = _text("by", by)
+        by, action = _text("by", by), _text("action", action)
         if isinstance(outcome, Succeeded):
             output = self._clean(canonical(outcome.output, what="resolved output"))
             await self._check_output(action, bytes(output))

@@ -162,5 +162,5 @@ def _asked(
     if type(verdict) is Retry and _waitable(verdict):
         return verdict
     if type(verdict) is Fail and type(verdict.code) is str and type(verdict.reason) is str:
-        return Fail(verdict.code[:64], printable(verdict.reason[:MAX_REASON]))
+        return Fail(printable(verdict.code[:64]), printable(verdict.reason[:MAX_REASON]))
     return Fail("E_POLICY_RETRY", shown(verdict))
