@@ -5,14 +5,61 @@ import sys
 
 import gatebook
 
-NAMES = """
-ActionDenied ActionError Agent AllowDeclared AllowListPolicy Budget CallLLM CallTool Cancelled
-Client ConfigError Decision Denied Fail Failed Finished GatebookError InvalidInput Message
-OpenAICompatible Permanent Policy PolicyContext ProviderError RETRY RateLimited Reset Retry
-RetryWithBackoffPolicy RunCancelled RunConflict RunDenied RunFailed RunHandle RunIsOver RunNotFound
-RunResult RunWaiting Runtime Scripted SignalTimeout Sleep Succeeded ToolContext ToolRetry Transient
-WaitSignal Waiting Workflow WorkflowContext run_sync tool workflow
-""".split()
+NAMES = [
+    "ActionDenied",
+    "ActionError",
+    "Agent",
+    "AllowDeclared",
+    "AllowListPolicy",
+    "Budget",
+    "CallLLM",
+    "CallTool",
+    "Cancelled",
+    "Client",
+    "ConfigError",
+    "Decision",
+    "Denied",
+    "Fail",
+    "Failed",
+    "Finished",
+    "GatebookError",
+    "InvalidInput",
+    "Message",
+    "OpenAICompatible",
+    "Permanent",
+    "Policy",
+    "PolicyContext",
+    "ProviderError",
+    "RETRY",
+    "RateLimited",
+    "Reset",
+    "Retry",
+    "RetryWithBackoffPolicy",
+    "RunCancelled",
+    "RunConflict",
+    "RunDenied",
+    "RunFailed",
+    "RunHandle",
+    "RunIsOver",
+    "RunNotFound",
+    "RunResult",
+    "RunWaiting",
+    "Runtime",
+    "Scripted",
+    "SignalTimeout",
+    "Sleep",
+    "Succeeded",
+    "ToolContext",
+    "ToolRetry",
+    "Transient",
+    "WaitSignal",
+    "Waiting",
+    "Workflow",
+    "WorkflowContext",
+    "run_sync",
+    "tool",
+    "workflow",
+]
 
 
 def test_the_public_names_are_pinned() -> None:

@@ -12,6 +12,7 @@ from gatebook.cli.store import existing, find
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.state import RunState
 from gatebook.ports import Recorded, RunRow
+from gatebook.programs.guard import guarded
 from gatebook.runtime.redrive import final_args
 from gatebook.runtime.redrive import replay as step_along
 
@@ -33,7 +34,8 @@ def command(given: Given, run: str) -> int:
     program = app.program(row.program)
     started = recorded[0].event
     assert isinstance(started, RunStarted)
-    report = step_along(program.begin(started), final_args(program.tools), recorded)
+    stepper = guarded(program.begin(started), program=program.name)
+    report = step_along(stepper, final_args(program.tools), recorded)
     digest = _fold(recorded).digest()
     changed = program.digest != row.definition
     if given.as_json:
