@@ -175,7 +175,7 @@ def test_text_comes_as_it_is_written() -> None:
     async def scenario() -> None:
         desk = Desk()
         go = asyncio.Event()
-        pieces = [MessageStart("m"), TextDelta(0, "one "), go.wait, TextDelta(0, "two")]
+        pieces: list[Any] = [MessageStart("m"), TextDelta(0, "one "), go.wait, TextDelta(0, "two")]
         model = Model([*pieces, MessageEnd("stop", "stop", None)])
         got: list[Any] = []
         async with desk.open(providers={"fake": model}) as runtime:
