@@ -46,7 +46,7 @@ class RunKey(NamedTuple):
 # ---- journal ----
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """One stored event. `position` orders all events of a store; readers follow it."""
 
     run: RunKey
@@ -86,7 +86,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     updated: int = 0
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """A worker's right to append to one run: valid while the run's epoch is this one."""
 
     run: RunKey
@@ -239,7 +239,7 @@ class Journal(ABC):
 # ---- programs ----
 
 
-class Want(msgspec.Struct, frozen=True):
+class Want(msgspec.Struct, frozen=True, gc=False):
     """One action a program asks for, at its causal address.
 
     `messages` and `offered` carry what a CallLLM refers to: the whole conversation, whose digest
@@ -252,7 +252,7 @@ class Want(msgspec.Struct, frozen=True):
     offered: tuple[ToolDefinition, ...] = ()
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of an action, as its program sees it. `time` is the event's stamp (us UTC)."""
 
     address: str
@@ -263,20 +263,20 @@ class Outcome(msgspec.Struct, frozen=True):
     error: ErrorRecord | None = None
 
 
-class Complete(msgspec.Struct, frozen=True):
+class Complete(msgspec.Struct, frozen=True, gc=False):
     """The program is done; `output` is canonical JSON of its declared output type."""
 
     output: Raw
 
 
-class Fail(msgspec.Struct, frozen=True):
+class Fail(msgspec.Struct, frozen=True, gc=False):
     """The program cannot go on. `denied` marks an end by policy or budget."""
 
     error: ErrorRecord
     denied: bool = False
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """What a program wants next: new actions (possibly none yet), log lines, or its end."""
 
     wants: tuple[Want, ...] = ()

@@ -17,7 +17,7 @@ MAX_SLEEP_DAYS = 3_660  # ten years: beyond it a unit was probably mistaken
 
 
 class CallTool(
-    msgspec.Struct, frozen=True, tag="call_tool", tag_field="action", omit_defaults=True
+    msgspec.Struct, frozen=True, tag="call_tool", tag_field="action", omit_defaults=True, gc=False
 ):
     """Call a declared tool.
 
@@ -42,14 +42,14 @@ class CallTool(
         return value
 
 
-class PromptPart(msgspec.Struct, frozen=True, omit_defaults=True):
+class PromptPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One new message of a prompt: written out, or the outcome of the action at an address."""
 
     message: Message | None = None
     outcome: str | None = None
 
 
-class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
+class Prompt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A conversation by reference: what an earlier prompt held, plus what is new.
 
     Attributes:
@@ -65,7 +65,9 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int = 0
 
 
-class CallLLM(msgspec.Struct, frozen=True, tag="call_llm", tag_field="action", omit_defaults=True):
+class CallLLM(
+    msgspec.Struct, frozen=True, tag="call_llm", tag_field="action", omit_defaults=True, gc=False
+):
     """Ask a model.
 
     Attributes:
@@ -94,14 +96,16 @@ class CallLLM(msgspec.Struct, frozen=True, tag="call_llm", tag_field="action", o
         return f"{self.provider}:{self.model}"
 
 
-class Sleep(msgspec.Struct, frozen=True, tag="sleep", tag_field="action", omit_defaults=True):
+class Sleep(
+    msgspec.Struct, frozen=True, tag="sleep", tag_field="action", omit_defaults=True, gc=False
+):
     """Go on `ms` milliseconds after the request was stored, in whatever process."""
 
     ms: int
 
 
 class WaitSignal(
-    msgspec.Struct, frozen=True, tag="wait_signal", tag_field="action", omit_defaults=True
+    msgspec.Struct, frozen=True, tag="wait_signal", tag_field="action", omit_defaults=True, gc=False
 ):
     """Go on when somebody sends the signal `name`, or fail after `timeout_ms`."""
 

@@ -42,7 +42,7 @@ WARN_EVENTS = 10_000
 MAX_KEPT_SIGNALS = 1_000  # signals nobody awaits
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Events to append to one run, all or none.
 
     Attributes:
@@ -69,7 +69,7 @@ class SeqMismatch(Exception):
     """The run is not at the expected seq: the store turns this into a Conflict with the tail."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One event as it is stored; `blob` is (digest, bytes) of a body kept apart."""
 
     seq: int

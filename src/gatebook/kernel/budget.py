@@ -21,7 +21,7 @@ MAX_LIMIT = 2**53  # of a meter; every JSON reader keeps whole numbers up to her
 BYTES_PER_TOKEN = 4  # the estimate before a call; docs/design.md, "Budgets"
 
 
-class Amount(msgspec.Struct, frozen=True, omit_defaults=True):
+class Amount(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How much of each meter: tool calls, tokens in and out, milliseconds of action time."""
 
     tool_calls: int = 0
@@ -46,7 +46,7 @@ class Amount(msgspec.Struct, frozen=True, omit_defaults=True):
 NOTHING = Amount()
 
 
-class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The most a run may use of each meter; None is no limit."""
 
     tool_calls: int | None = None

@@ -25,7 +25,7 @@ Cause = Literal["retry", "recovery", "resolved"]  # of an attempt after the firs
 DOUBTFUL = "doubtful"  # category of an attempt that may have taken effect; nobody knows
 
 
-class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An error as the journal keeps it: code, kind and text; never a stack trace."""
 
     code: str
@@ -37,7 +37,7 @@ class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     partial: str = ""
 
 
-class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What policy said: its verdict, the rule and reason, and the policy when it has changed."""
 
     verdict: Verdict = "allow"
@@ -48,8 +48,11 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind",
-            forbid_unknown_fields=True):  # fmt: skip
-    """What all events share; `time` and `epoch` are stamped by the append."""
+            forbid_unknown_fields=True, gc=False):  # fmt: skip
+    """What all events share; `time` and `epoch` are stamped by the append.
+
+    No collector (`gc=False`, here and in what events hold): immutable trees have no cycles.
+    """
 
     v: int = 1
     time: int = 0

@@ -172,7 +172,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return bool(self.tools) and self.tool_choice not in ("auto", "none")
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Tokens of one call. Buckets are inclusive: input holds cache reads and writes, output
     holds reasoning. None is "not reported", which is not zero.
 

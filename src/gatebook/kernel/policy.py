@@ -20,7 +20,7 @@ from gatebook.kernel.tools import Effect
 EDGE_RETRIES, EDGE_BASE_MS, EDGE_CAP_MS = 3, 500, 30_000  # docs/design.md, "Retries"
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a policy says about one action.
 
     Attributes:
@@ -85,7 +85,7 @@ class Fail(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class PolicyContext(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a policy may know beside the action.
 
     Attributes:

@@ -85,7 +85,7 @@ STAYS: dict[Status, frozenset[type[Event]]] = {
 Phase = Literal["started", "backoff", "unknown"]
 
 
-class Open(msgspec.Struct, frozen=True, omit_defaults=True):
+class Open(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A requested action without a final outcome.
 
     Attributes:
