@@ -49,7 +49,8 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill()
+        if self.returncode is None:
+            self.kill()
 
     def hear(self) -> str:
         """Return the next line the process says; "" when it has ended."""
@@ -65,12 +66,16 @@ class Child:
     def kill(self) -> list[str]:
         """End the process at once, as a crash would; return what it had said and nobody heard."""
         self._process.kill()
-        said, _ = self._process.communicate()
-        return said.splitlines()
+        return self.rest()
 
     def rest(self) -> list[str]:
-        """Wait for the end and return what was said until then."""
-        said, _ = self._process.communicate(timeout=50)
+        """Wait for the end and return what was said until then and not heard."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        said = self._process.stdout.read()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
         return said.splitlines()
 
     @property

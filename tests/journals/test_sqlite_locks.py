@@ -127,6 +127,26 @@ def test_a_clock_that_jumps_takes_no_run_from_the_living(store: Path, clock: Han
     asyncio.run(scenario())
 
 
+def test_a_lease_that_has_not_lapsed_is_not_taken(store: Path, clock: HandClock) -> None:
+    """The holder chose how long it may be silent; the claimer's own patience may be shorter."""
+
+    async def scenario() -> None:
+        here, there = SqliteJournal(store, clock=clock), SqliteJournal(store, clock=clock)
+        await here.open()
+        await there.open()
+        await begin(here)
+        await here.claim(RUN, owner="w1", ttl_ms=30_000)
+        assert await there.claim(RUN, owner="w2", ttl_ms=1_000) is None
+
+        clock.pass_ms(29_000)
+
+        assert await there.claim(RUN, owner="w2", ttl_ms=1_000) is None
+        await here.close()
+        await there.close()
+
+    asyncio.run(scenario())
+
+
 def test_looking_for_work_starts_the_watch(store: Path, clock: HandClock) -> None:
     """A run of a worker that hangs should wait for one lease, not for two."""
 
