@@ -22,6 +22,8 @@ from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.subscriptions import Hub
 
+LOOK_S = 0.25  # at a run that another process drives: no news comes from there
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -97,6 +99,10 @@ class Client:
     async def runs(self, query: RunQuery | None = None) -> list[RunRow]:
         """Return this tenant's runs, newest first."""
         return await self.journal.runs(self.tenant, query or RunQuery())
+
+    def look_s(self, run: RunKey) -> float:
+        """Return how often a reader looks at a run, in seconds, beside the news it gets of it."""
+        return LOOK_S
 
     def touched(self, run: RunKey) -> None:
         """Somebody appended to a run here: wake its readers (and its driver, in a Runtime)."""

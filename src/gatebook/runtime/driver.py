@@ -63,6 +63,7 @@ class Driver:
         self._stopping = False
         self._attempts = Attempts(lease, services, on_end=self._woken.set)
         self._planner: Planner | None = None
+        self._append = int.from_bytes(os.urandom(8), "big")
 
     def poke(self) -> None:
         """Tell the driver that somebody appended to its run."""
@@ -199,13 +200,18 @@ class Driver:
             self._attempts.cancel()
         return True
 
+    def _new_append_id(self) -> bytes:
+        """Count from a random number: as good as one for each, at a tenth of its price."""
+        self._append = (self._append + 1) % 2**64
+        return self._append.to_bytes(8, "big")
+
     async def _commit(
         self, planner: Planner, events: Sequence[AnyEvent], *, after: int, time: int | None = None
     ) -> bool:
         run = self._lease.run
         batch = Batch(
             events=tuple(events),
-            append_id=os.urandom(8),
+            append_id=self._new_append_id(),
             epoch=self._lease.epoch,
             after=after,
             time=time,
@@ -236,7 +242,8 @@ class Driver:
         )
         if outcomes and len(outcomes) < len(events):
             run = self._lease.run
-            batch = Batch(events=outcomes, append_id=os.urandom(8), epoch=self._lease.epoch)
+            append_id = self._new_append_id()
+            batch = Batch(events=outcomes, append_id=append_id, epoch=self._lease.epoch)
             await self._patiently(lambda: self._journal.append(run, batch))
 
     def _start(self, planner: Planner) -> None:
@@ -327,7 +334,7 @@ class Driver:
         for address, attempt, ended in await self._attempts.finish():
             detail = ended.output or Raw(canonical(str(ended.error)))
             note = Note(text=f"late outcome of {address} attempt {attempt}", detail=detail)
-            batch = Batch(events=(note,), append_id=os.urandom(8))
+            batch = Batch(events=(note,), append_id=self._new_append_id())
             try:
                 await self._journal.append(self._lease.run, batch)
             except GatebookError as exc:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from gatebook.runtime.client import Client
 
 Out = TypeVar("Out")
-LOOK_S = 0.25  # how often a run that another process drives is looked at
 SOON_US = 2_000_000  # a run that goes on by itself this soon is not called waiting
 
 
@@ -121,6 +120,9 @@ class RunHandle(Generic[Out]):
         """Tenant and run id."""
         return self._key
 
+    async def _pause(self) -> None:
+        await self._client.clock.sleep(self._client.look_s(self._key))
+
     # ---- reading ----
 
     async def row(self) -> RunRow:
@@ -153,7 +155,7 @@ class RunHandle(Generic[Out]):
                     return await self._ending(row)
                 if not until_over and (waiting := blocked(row, self._client.journal.now())):
                     return waiting
-                await either(news.wait(), self._client.clock.sleep(LOOK_S))
+                await either(news.wait(), self._pause())
 
     async def _ending(self, row: RunRow) -> Settled:
         end = await self._end_event(row)
@@ -200,7 +202,7 @@ class RunHandle(Generic[Out]):
                     if not await journal.read(self._key, after=after, limit=1):
                         return
                     continue
-                await either(news.wait(), self._client.clock.sleep(LOOK_S))
+                await either(news.wait(), self._pause())
 
     async def live(self) -> AsyncIterator[Live]:
         """Yield what is said while the run goes on: deltas, progress; in this process only.
@@ -214,7 +216,7 @@ class RunHandle(Generic[Out]):
                     yield item
                 if row.head.terminal:
                     return
-                await either(news.wait(), self._client.clock.sleep(LOOK_S))
+                await either(news.wait(), self._pause())
 
     async def text(self) -> AsyncIterator[str | Reset]:
         """Yield the model's text as it is written; Reset when an attempt is superseded.
@@ -239,7 +241,7 @@ class RunHandle(Generic[Out]):
                         yield answer_text(event)
                 if row.head.terminal and cursor >= row.head.seq:
                     return
-                await either(news.wait(), self._client.clock.sleep(LOOK_S))
+                await either(news.wait(), self._pause())
 
     # ---- steering ----
 

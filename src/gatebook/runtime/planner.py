@@ -6,8 +6,7 @@ and program are thrown away and rebuilt from the journal.
 """
 
 from asyncio import _get_running_loop, _set_running_loop
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Set
 from typing import Any
 
 import msgspec
@@ -50,15 +49,17 @@ MAX_LOST = 3  # attempts that may die with their worker before a person must loo
 MAX_BATCH = 500  # events of one append; more go into the next
 
 
-@contextmanager
-def off_the_loop() -> Iterator[None]:
-    """Hide the event loop: a workflow that calls asyncio raises instead of escaping."""
-    loop = _get_running_loop()
-    _set_running_loop(None)
-    try:
-        yield
-    finally:
-        _set_running_loop(loop)
+class off_the_loop:  # noqa: N801 - read as `with off_the_loop():`
+    """Hides the event loop: a workflow that calls asyncio raises instead of escaping."""
+
+    __slots__ = ("_loop",)
+
+    def __enter__(self) -> None:
+        self._loop = _get_running_loop()
+        _set_running_loop(None)
+
+    def __exit__(self, *_: object) -> None:
+        _set_running_loop(self._loop)
 
 
 class Planner:
@@ -282,7 +283,8 @@ class Planner:
         redrive = self.redrive
         while redrive.pending and redrive.end is None and self.state.head.seq < MAX_EVENTS:
             wants = list(redrive.pending.values())
-            self._crowd.update(want.address for want in wants[MAX_FANOUT:])
+            if len(wants) > MAX_FANOUT:
+                self._crowd.update(want.address for want in wants[MAX_FANOUT:])
             costly = sum(isinstance(want.action, CallTool | CallLLM) for want in wants)
             grounds = self._grounds(costly)
             for want in wants:

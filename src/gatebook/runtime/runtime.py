@@ -29,6 +29,7 @@ from gatebook.runtime.services import DefinitionChange, Services
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+DRIVEN_LOOK_S = 2.0  # the fallback should a driver end without a word
 DRAIN_S = 10.0  # how long closing waits for attempts in flight
 
 
@@ -209,6 +210,10 @@ class Runtime(Client):
                 services.leases.forget(lease)
             again = driver.touched and parked.state == "waiting"
         return parked
+
+    def look_s(self, run: RunKey) -> float:
+        """See Client; of a run that is driven here, news comes."""
+        return DRIVEN_LOOK_S if run in self._drivers else super().look_s(run)
 
     def touched(self, run: RunKey) -> None:
         """Wake the readers and the driver of a run that somebody here appended to."""
