@@ -1,0 +1,318 @@
+"""The gate: what is asked becomes a request or a refusal, in one order."""
+
+from typing import Any
+
+import pytest
+
+from gatebook.errors import InvalidInput
+from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
+from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Limits
+from gatebook.kernel.codec import Raw, canonical, plain
+from gatebook.kernel.events import ActionDenied, ActionRequested
+from gatebook.kernel.gate import MAX_ROUNDS, Grounds, admit_want, decide_again, estimate_tokens
+from gatebook.kernel.policy import AllowDeclared, Decision, Policy, PolicyContext
+from gatebook.kernel.redact import Redactor
+from tests.programs.play import Echo
+
+KEY = "sk-ant-" + "a1b2" * 8
+
+
+class Says(Policy):
+    """Answers in turn what it was given, or raises it; remembers what it was asked."""
+
+    name = "says"
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[Action, PolicyContext]] = []
+
+    def authorize(self, action: Action, context: PolicyContext) -> Any:
+        self.asked.append((action, context))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Strict(Echo):
+    """A tool that takes `n`, an integer up to 9, and fills in `unit`."""
+
+    def validate(self, args: bytes) -> bytes:
+        value = plain(args)
+        if not isinstance(value.get("n"), int) or value["n"] > 9:
+            raise InvalidInput("E_ARGS_SCHEMA", tool="t", path="n", want="int", got="other")
+        return canonical({"unit": "EUR"} | value)
+
+
+def call(tool: str = "t", **args: Any) -> CallTool:
+    return CallTool(tool, Raw(canonical(args)))
+
+
+def grounds(policy: Any, *, limits: Limits = Limits(), **fields: Any) -> Grounds:  # noqa: B008
+    base = PolicyContext(
+        run_id="r", tenant="default", program="p", address="",
+        tools=frozenset({"t", "e"}), models=frozenset({"fake:m"}),
+    )  # fmt: skip
+    facts: dict[str, Any] = {
+        "policy": policy, "policy_digest": "d1", "recorded_policy": "d1", "base": base,
+        "tools": {"t": Strict("t", "at_most_once"), "e": Echo("e")}, "redactor": Redactor(),
+        "limits": limits, "used": Amount(),
+    }  # fmt: skip
+    return Grounds(**facts | fields)
+
+
+def admitted(action: Action, policy: Any = None, **fields: Any) -> ActionRequested:
+    event = admit_want("0", action, grounds(policy or AllowDeclared(), **fields))
+    assert isinstance(event, ActionRequested), event
+    return event
+
+
+def refused(action: Action, policy: Any = None, **fields: Any) -> ActionDenied:
+    event = admit_want("0", action, grounds(policy or AllowDeclared(), **fields))
+    assert isinstance(event, ActionDenied), event
+    return event
+
+
+def test_an_allowed_call_is_requested_with_its_final_arguments() -> None:
+    """Policy decides about, and the tool gets, what is stored."""
+    event = admitted(call(n=1))
+
+    assert isinstance(event.action, CallTool)
+    assert event.action.arguments == {"n": 1, "unit": "EUR"}
+    assert (event.effect, event.reserve) == ("at_most_once", Amount(tool_calls=1))
+    assert event.decision.verdict == "allow"
+
+
+def test_policy_sees_the_final_arguments() -> None:
+    """A default that is filled in later would be decided about by nobody."""
+    policy = Says(Decision.allow())
+
+    admitted(call(n=1), policy)
+
+    action, context = policy.asked[0]
+    assert isinstance(action, CallTool)
+    assert action.arguments["unit"] == "EUR"
+    assert (context.address, context.effect, context.attempt) == ("0", "at_most_once", 0)
+
+
+def test_an_unknown_tool_is_denied_with_a_suggestion() -> None:
+    """Models misspell; the denial says what there is."""
+    event = refused(call("tt"), AllowDeclared())
+
+    assert event.error.code == event.decision.code == "E_TOOL_UNKNOWN"
+    assert "did you mean: t" in event.error.message
+
+
+def test_arguments_that_do_not_fit_are_denied_before_policy_is_asked() -> None:
+    """Policy must not have to understand nonsense."""
+    policy = Says(Decision.allow())
+
+    event = refused(call(n="x"), policy)
+
+    assert event.error.code == "E_ARGS_SCHEMA"
+    assert policy.asked == []
+
+
+@pytest.mark.parametrize("answer", [None, True, "yes", 1, object(), Decision])
+def test_whatever_is_not_a_decision_is_a_deny(answer: Any) -> None:
+    """A policy that forgot to return must not open a door."""
+    event = refused(call(n=1), Says(answer))
+
+    assert event.error.code == "E_POLICY_DECISION"
+    assert event.decision.verdict == "deny"
+
+
+def test_a_look_alike_of_a_decision_is_a_deny() -> None:
+    """A subclass could answer differently each time it is read."""
+
+    class Sly(Decision, frozen=True):
+        pass
+
+    assert refused(call(n=1), Says(Sly("allow"))).error.code == "E_POLICY_DECISION"
+
+
+def test_a_policy_that_raises_denies() -> None:
+    """And the journal says that it was the policy's fault, without its internals."""
+    event = refused(call(n=1), Says(ZeroDivisionError("secret detail")))
+
+    assert event.error.code == "E_POLICY_ERROR"
+    assert "ZeroDivisionError" in event.error.message
+    assert "secret detail" not in event.error.message
+
+
+def test_a_denial_carries_reason_rule_and_code() -> None:
+    """The program and the model read why."""
+    event = refused(call(n=1), Says(Decision.deny("too late", rule="night", code="E_NIGHT")))
+
+    assert (event.decision.rule, event.decision.reason) == ("night", "too late")
+    assert event.error.code == "E_NIGHT"
+    assert event.error.message == "policy denied 't': too late"
+
+
+@pytest.mark.parametrize("decision", [Decision.ask("?"), Decision.defer(), Decision.interrupt()])
+def test_a_verdict_that_needs_a_person_is_denied_as_unsupported(decision: Decision) -> None:
+    """What cannot be asked must not pass; the record says what was answered."""
+    event = refused(call(n=1), Says(decision))
+
+    assert event.error.code == "E_VERDICT_UNSUPPORTED"
+    assert event.decision.verdict == decision.verdict
+
+
+def test_modified_arguments_are_validated_and_decided_again() -> None:
+    """Nobody can edit past a deny."""
+    policy = Says(Decision.modify({"n": 2}, reason="less", rule="cap"), Decision.allow())
+
+    event = admitted(call(n=5), policy)
+
+    assert isinstance(event.action, CallTool)
+    assert event.action.arguments == {"n": 2, "unit": "EUR"}
+    assert (event.decision.verdict, event.decision.rule) == ("modify", "cap")
+    assert len(policy.asked) == 2
+
+
+def test_modified_arguments_that_do_not_fit_are_denied() -> None:
+    """A policy may be wrong about a schema."""
+    event = refused(call(n=5), Says(Decision.modify({"n": 99}), Decision.allow()))
+
+    assert event.error.code == "E_ARGS_SCHEMA"
+
+
+def test_a_deny_after_a_modification_counts() -> None:
+    """The second look decides."""
+    policy = Says(Decision.modify({"n": 2}), Decision.deny("no"))
+
+    assert refused(call(n=5), policy).error.code == "E_POLICY_DENIED"
+
+
+def test_endless_modification_is_denied() -> None:
+    """Three rounds, then it is a loop."""
+    policy = Says(Decision.modify({"n": 2}))
+
+    event = refused(call(n=5), policy)
+
+    assert event.error.code == "E_MODIFY_LOOP"
+    assert len(policy.asked) == MAX_ROUNDS
+
+
+def test_a_modification_without_arguments_is_denied() -> None:
+    """There is nothing to use instead."""
+    assert refused(call(n=1), Says(Decision("modify"))).error.code == "E_POLICY_DECISION"
+
+
+def test_only_tool_calls_can_be_modified() -> None:
+    """A prompt is not a policy's to write."""
+    event = refused(Sleep(5), Says(Decision.modify({"ms": 1})))
+
+    assert event.error.code == "E_VERDICT_UNSUPPORTED"
+
+
+def test_a_secret_in_the_arguments_is_denied_and_not_stored() -> None:
+    """With what is left when it is cut out."""
+    event = refused(call("e", text=f"key {KEY}"))
+
+    assert event.error.code == "E_ARGS_SECRET"
+    assert KEY.encode() not in bytes(event.action.args)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("action", [call("nobody", text=KEY), call(n=KEY)])
+def test_a_refusal_for_another_reason_is_redacted_too(action: CallTool) -> None:
+    """A secret in a call that is refused anyway is stored with the refusal."""
+    event = refused(action)
+
+    assert KEY.encode() not in bytes(event.action.args)  # type: ignore[union-attr]
+
+
+def test_waits_reserve_nothing() -> None:
+    """They reach nobody."""
+    assert admitted(Sleep(5), Says(Decision.allow())).reserve == Amount()
+    assert admitted(WaitSignal("go"), Says(Decision.allow())).timeout_ms is None
+
+
+def test_a_wait_may_be_denied() -> None:
+    """A rule decides, as for everything."""
+    assert refused(Sleep(5), Says(Decision.deny("no rest"))).error.code == "E_POLICY_DENIED"
+
+
+def test_a_model_call_reserves_prompt_and_largest_answer() -> None:
+    """Four bytes are a token, for want of a better guess."""
+    action = CallLLM("fake", "m", Prompt("d", size=400), max_output_tokens=50)
+
+    assert estimate_tokens(action) == 150
+    assert estimate_tokens(CallLLM("fake", "m", Prompt("d", size=400))) == 100 + OUTPUT_TOKENS
+    assert admitted(action).reserve == Amount(llm_tokens=150)
+
+
+def test_a_budget_that_does_not_carry_the_action_denies() -> None:
+    """With the meter, the limit and what was asked."""
+    event = refused(call(n=1), limits=Limits(tool_calls=3), used=Amount(tool_calls=3))
+
+    assert event.error.code == "E_BUDGET"
+    assert "limit 3, used 3, asked 1" in event.error.message
+
+
+def test_siblings_of_one_step_share_what_is_left() -> None:
+    """Each reservation counts for the next."""
+    shared = grounds(AllowDeclared(), limits=Limits(tool_calls=1))
+
+    first = admit_want("0", call(n=1), shared)
+    second = admit_want("1", call(n=1), shared)
+
+    assert isinstance(first, ActionRequested)
+    assert isinstance(second, ActionDenied)
+
+
+def test_a_wall_clock_is_divided_among_siblings() -> None:
+    """Two calls at once may not both have all of the time."""
+    event = admitted(call(n=1), limits=Limits(wall_ms=10_000), share=2)
+
+    assert event.timeout_ms == event.reserve.wall_ms == 5_000
+
+
+def test_an_action_without_wall_clock_left_is_denied() -> None:
+    """A deadline of nothing is no deadline."""
+    event = refused(call(n=1), limits=Limits(wall_ms=10), used=Amount(wall_ms=10))
+
+    assert event.error.code == "E_BUDGET"
+
+
+def test_a_changed_policy_is_recorded_with_its_first_decision() -> None:
+    """A changed policy strands nobody, and the journal says from where it decided."""
+    shared = grounds(AllowDeclared(), policy_digest="d2")
+
+    first = admit_want("0", call(n=1), shared)
+    second = admit_want("1", call(n=1), shared)
+
+    assert (first.decision.policy, second.decision.policy) == ("d2", "")
+
+
+def test_a_further_attempt_is_decided_under_the_policy_in_force() -> None:
+    """An action allowed yesterday may be denied today."""
+    policy = Says(Decision.deny("not any more"))
+
+    reserve, refusal = decide_again("0", call(n=1), 1, grounds(policy))
+
+    assert reserve == Amount()
+    assert refusal is not None
+    assert refusal.code == "E_POLICY_DENIED"
+    assert policy.asked[0][1].attempt == 1
+
+
+def test_a_further_attempt_reserves_again() -> None:
+    """A retry is charged."""
+    assert decide_again("0", call(n=1), 1, grounds(AllowDeclared())) == (Amount(tool_calls=1), None)
+
+
+def test_a_further_attempt_cannot_be_modified() -> None:
+    """Its bytes are fixed by its request."""
+    _, refusal = decide_again("0", call(n=1), 1, grounds(Says(Decision.modify({"n": 2}))))
+
+    assert refusal is not None
+
+
+def test_a_modification_to_the_same_bytes_is_none() -> None:
+    """A policy that caps at what was capped before says the same thing."""
+    policy = Says(Decision.modify({"n": 2, "unit": "EUR"}))
+
+    _, refusal = decide_again("0", call(n=2, unit="EUR"), 1, grounds(policy))
+
+    assert refusal is None
