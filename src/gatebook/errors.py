@@ -84,7 +84,9 @@ class GatebookError(Exception):
 class _Shown(dict[str, Any]):
     """Field values as they appear in a message: `{x}` quoted and cut, `{x!s}` is not needed."""
 
-    PLAIN = frozenset({"fix", "detail", "path", "code_name", "command", "limit", "want", "names"})
+    PLAIN = frozenset(
+        {"fix", "detail", "path", "code_name", "command", "limit", "want", "names", "provider_name"}
+    )
 
     def __missing__(self, key: str) -> str:
         return "?"

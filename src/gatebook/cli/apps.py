@@ -134,7 +134,7 @@ def beside(given: Given, app: App | None = None) -> Given:
     settings = given.settings
     if app is None and settings.app is not None:
         app = load_app(settings.app)
-    own = getattr(app.runtime, "_store", None) if app is not None else None
+    own = getattr(app.runtime, "store", None) if app is not None else None
     if isinstance(own, str) and settings.origins["store"] == "default":
         return replace(given, store=own)
     return given

@@ -6,7 +6,7 @@ that lasts cancels the run.
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,23 +15,11 @@ from gatebook.cli.options import Given
 from gatebook.cli.output import say
 from gatebook.cli.store import whoami
 from gatebook.errors import GatebookError
-from gatebook.ports import Journal, Parked, Program, RunKey
+from gatebook.ports import Journal, RunKey
 from gatebook.runtime.handles import RunHandle, Waiting
 from gatebook.runtime.runtime import Runtime
 
 PATIENCE_US = 60_000_000  # a sleep or back-off that ends this soon is waited for here
-
-
-class OneRun(Runtime):
-    """A runtime that drives the runs in `mine` and leaves all others to their workers."""
-
-    mine: set[RunKey]
-
-    async def drive(self, run: RunKey) -> Parked:
-        """Advance one of `mine`."""
-        if run not in self.mine:
-            return Parked("busy")
-        return await super().drive(run)
 
 
 def runtime_for(
@@ -46,28 +34,11 @@ def runtime_for(
     Raises:
         ConfigError: E_POLICY_MISSING, E_APP.
     """
-    options = {} if app.runtime is None else _declared(app.runtime)
-    options["policy"] = load_policy(given, app)
+    options = {} if app.runtime is None else dict(app.runtime.options)
+    options |= {"policy": load_policy(given, app), "programs": list(app.programs.values())}
     if adopt:
         options["on_definition_change"] = "adopt"
-    programs: Sequence[Program[Any, Any]] = list(app.programs.values())
-    if only is None:
-        return Runtime(journal, programs=programs, **options)
-    runtime = OneRun(journal, programs=programs, **options)
-    runtime.mine = only
-    return runtime
-
-
-def _declared(own: Runtime) -> dict[str, Any]:
-    """Return what a Runtime of the user's was made with; a new one is made over our store."""
-    return {
-        "deps": own._deps,
-        "lease_ttl_s": own._lease_ttl_s,
-        "on_definition_change": own._on_definition_change,
-        "providers": own._given_providers,
-        "secrets": own._secrets,
-        "tenant": own.tenant,
-    }
+    return Runtime(journal, only=only, **options)
 
 
 class Signals:

@@ -85,6 +85,11 @@ class Client:
             await journal.close()
 
     @property
+    def store(self) -> str | Journal | None:
+        """The store as it was given; None for the default one."""
+        return self._store
+
+    @property
     def journal(self) -> Journal:
         """The open store. Raises ConfigError E_RUNTIME_CLOSED outside `async with`."""
         if self._journal is None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from gatebook.engines.local import LocalEngine
@@ -48,6 +48,8 @@ class Runtime(Client):
         on_definition_change: "refuse" parks a run whose program was changed; "adopt" goes on
             with the new definition and records that.
         lease_ttl_s: how long a hung worker keeps others from its runs.
+        only: drive these runs and leave all others to their workers; None drives every run of
+            its programs.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only options of the public face
@@ -63,8 +65,21 @@ class Runtime(Client):
         on_definition_change: DefinitionChange = "refuse",
         clock: Clock | None = None,
         lease_ttl_s: float = TTL_S,
+        only: Set[RunKey] | None = None,
     ) -> None:
         super().__init__(store, tenant=tenant, policy=policy, secrets=secrets, clock=clock)
+        self.options: dict[str, Any] = {
+            "programs": programs,
+            "policy": policy,
+            "providers": providers,
+            "deps": deps,
+            "tenant": tenant,
+            "secrets": secrets,
+            "on_definition_change": on_definition_change,
+            "clock": clock,
+            "lease_ttl_s": lease_ttl_s,
+        }  # what another runtime like this one is made with, over another store
+        self._only = only
         for program in programs:
             if program.name in self._programs:
                 raise ConfigError("E_PROGRAM_DUPLICATE", program=program.name)
@@ -192,13 +207,20 @@ class Runtime(Client):
             if not self._driving:
                 self._idle.set()
 
+    async def _mine(self, run: RunKey) -> bool:
+        """Whether this worker may drive a run: it is not over and its program is known here."""
+        if self._only is not None and run not in self._only:
+            return False
+        row = await self.journal.row(run)
+        return row.program in self._programs and not row.head.terminal
+
     async def _drive_claimed(self, run: RunKey, services: Services) -> Parked:
         row = await self.journal.row(run)
         if row.program not in self._programs:
             return Parked("busy")  # another worker's program, or one that is not registered yet
         parked = Parked("busy")
         again = True
-        while again and not self._stopping:
+        while again and not self._stopping and await self._mine(run):
             lease = await services.leases.claim(run)
             if lease is None:
                 return parked
