@@ -1,0 +1,1 @@
+"""The bad-input catalogue: one test per entry, through the public faces."""
