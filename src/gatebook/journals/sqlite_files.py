@@ -31,11 +31,14 @@ def check_sqlite(version: str) -> None:
         raise ConfigError("E_SQLITE_WAL_RESET", got=version)
 
 
-def check_place(path: Path) -> None:
-    """Make the store's folder if need be, and refuse a place that is unsafe or not writable."""
+def check_place(path: Path, *, mounts: str | None = None) -> None:
+    """Make the store's folder if need be, and refuse a place that is unsafe or not writable.
+
+    `mounts` is the system's table of mounts unless given.
+    """
     folder = path.parent
     _make(folder)
-    filesystem = network_filesystem(folder)
+    filesystem = network_filesystem(folder, mounts)
     if filesystem is not None:
         raise ConfigError("E_STORE_NETFS", store=str(path), detail=filesystem)
     if path.is_dir():
