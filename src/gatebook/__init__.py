@@ -45,18 +45,18 @@ if TYPE_CHECKING:
     from gatebook.providers.openai_compatible import OpenAICompatible
     from gatebook.providers.scripted import Scripted
     from gatebook.runtime.client import Client
-    from gatebook.runtime.handles import (
+    from gatebook.runtime.handles import RunHandle
+    from gatebook.runtime.runtime import Runtime
+    from gatebook.runtime.states import (
         RETRY,
         Cancelled,
         Denied,
         Failed,
         Finished,
-        RunHandle,
         RunResult,
         Succeeded,
         Waiting,
     )
-    from gatebook.runtime.runtime import Runtime
     from gatebook.runtime.subscriptions import Reset
     from gatebook.runtime.sync import run_sync
     from gatebook.tools import ToolContext, tool
@@ -166,13 +166,13 @@ _NAMES = {
     "gatebook.providers.openai_compatible": ("OpenAICompatible",),
     "gatebook.providers.scripted": ("Scripted",),
     "gatebook.runtime.client": ("Client",),
-    "gatebook.runtime.handles": (
+    "gatebook.runtime.handles": ("RunHandle",),
+    "gatebook.runtime.states": (
         "Cancelled",
         "Denied",
         "Failed",
         "Finished",
         "RETRY",
-        "RunHandle",
         "RunResult",
         "Succeeded",
         "Waiting",

@@ -19,7 +19,7 @@ from gatebook.kernel.events import (
     kind_of,
 )
 from gatebook.ports import Appended, RunKey
-from gatebook.runtime.handles import Failed, Finished, Waiting
+from gatebook.runtime.states import Failed, Finished, Waiting
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
 

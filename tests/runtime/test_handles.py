@@ -18,7 +18,7 @@ from gatebook.errors import (
     RunNotFound,
 )
 from gatebook.kernel.budget import Amount
-from gatebook.runtime.handles import (
+from gatebook.runtime.states import (
     Cancelled,
     Failed,
     Finished,

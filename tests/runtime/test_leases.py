@@ -19,9 +19,9 @@ from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, RunKey, Want
 from gatebook.runtime.clock import SystemClock
 from gatebook.runtime.executor import Executor, Permit
-from gatebook.runtime.handles import Finished, Waiting
 from gatebook.runtime.leases import LeaseKeeper
 from gatebook.runtime.routes import Providers
+from gatebook.runtime.states import Finished, Waiting
 from gatebook.runtime.subscriptions import Hub
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import FailpointJournal

@@ -25,8 +25,8 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policy import AllowDeclared, Fail, Policy, Retry, RetryWithBackoffPolicy
 from gatebook.kernel.state import Open
 from gatebook.runtime.executor import Ended
-from gatebook.runtime.handles import Finished, Waiting
 from gatebook.runtime.outcomes import outcome_event, retry_verdict
+from gatebook.runtime.states import Finished, Waiting
 
 Effect = Literal["read", "idempotent", "at_most_once"]
 Final = ActionSucceeded | ActionFailed | ActionUnknown

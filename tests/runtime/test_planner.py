@@ -22,12 +22,12 @@ from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Recorded, RunKey
 from gatebook.runtime.executor import Executor
-from gatebook.runtime.handles import Finished
 from gatebook.runtime.leases import LeaseKeeper
 from gatebook.runtime.planner import MAX_FANOUT, Planner
 from gatebook.runtime.redrive import Redrive, final_args
 from gatebook.runtime.routes import Providers
 from gatebook.runtime.services import Services
+from gatebook.runtime.states import Finished
 from gatebook.runtime.subscriptions import Hub
 
 KEY = RunKey("default", "r")

@@ -22,8 +22,8 @@ from gatebook.kernel.events import (
     Interrupted,
 )
 from gatebook.kernel.policy import AllowDeclared, Decision, Policy
-from gatebook.runtime.handles import Finished, Waiting
 from gatebook.runtime.planner import MAX_LOST
+from gatebook.runtime.states import Finished, Waiting
 
 
 class Bank:

@@ -21,7 +21,7 @@ from gatebook.kernel.events import ActionFailed, AttemptFailed
 from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import RunKey
-from gatebook.runtime.handles import Finished
+from gatebook.runtime.states import Finished
 from gatebook.runtime.subscriptions import Delta, Hub, Lagged, Progress, Reset
 
 QUICK = RetryWithBackoffPolicy(AllowDeclared(), 3, 0)

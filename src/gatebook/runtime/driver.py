@@ -155,7 +155,7 @@ class Driver:
             lease=self._lease,
             started=started,
         )
-        planner.fold(*recorded)
+        self._follow(planner, recorded)
         if definition != program.digest:
             change = DefinitionChanged(before=definition, after=program.digest)
             await self._commit(planner, [change], after=planner.state.head.seq)
@@ -175,7 +175,15 @@ class Driver:
 
     async def _catch_up(self, planner: Planner) -> None:
         run, seq = self._lease.run, planner.state.head.seq
-        planner.fold(*await self._patiently(lambda: self._journal.read(run, after=seq)))
+        self._follow(planner, await self._patiently(lambda: self._journal.read(run, after=seq)))
+
+    def _follow(self, planner: Planner, recorded: Sequence[Recorded]) -> None:
+        """Fold stored events; one of a later epoch says that the run is another worker's now."""
+        run, epoch = self._lease.run.id, self._lease.epoch
+        current = max((each.event.epoch for each in recorded), default=0)
+        if current > epoch:
+            raise Fenced("E_FENCED", run=run, current=current, epoch=epoch)
+        planner.fold(*recorded)
 
     # ---- one round ----
 

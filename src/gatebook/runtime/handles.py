@@ -1,22 +1,18 @@
 """Handles: one run as its callers see it, from any process: read it, wait for it, steer it."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
 from gatebook.errors import (
     InvalidInput,
-    RunCancelled,
-    RunDenied,
-    RunFailed,
     RunIsOver,
 )
 from gatebook.kernel.actions import CallLLM, CallTool
 from gatebook.kernel.append import Batch
-from gatebook.kernel.budget import Amount, Budget, checked_budget
+from gatebook.kernel.budget import Budget, checked_budget
 from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, plain
 from gatebook.kernel.events import (
     ActionRequested,
@@ -34,79 +30,48 @@ from gatebook.kernel.events import RunCancelled as RunCancelledEvent
 from gatebook.kernel.events import RunCompleted as RunCompletedEvent
 from gatebook.kernel.events import RunFailed as RunFailedEvent
 from gatebook.kernel.messages import ChatResponse
-from gatebook.ports import Program, Recorded, RunKey, RunRow
-from gatebook.runtime.subscriptions import Delta, Live, Reset, texts
-
-if TYPE_CHECKING:
-    from gatebook.runtime.client import Client
+from gatebook.kernel.redact import Redactor
+from gatebook.ports import Clock, Journal, Program, Recorded, RunKey, RunRow
+from gatebook.runtime.states import (
+    RETRY,
+    Cancelled,
+    Denied,
+    Failed,
+    Finished,
+    RunResult,
+    Settled,
+    Succeeded,
+    blocked,
+    stopped,
+)
+from gatebook.runtime.subscriptions import Delta, Hub, Live, Reset, either, texts
 
 Out = TypeVar("Out")
-SOON_US = 2_000_000  # a run that goes on by itself this soon is not called waiting
 
 
-class Finished(msgspec.Struct, Generic[Out], frozen=True):
-    """The run ended with its output."""
+class Door(Protocol):
+    """What a handle needs of the client it came from."""
 
-    output: Out
+    hub: Hub
+    clock: Clock
+    redactor: Redactor
 
+    @property
+    def journal(self) -> Journal:
+        """The open store."""
 
-class Failed(msgspec.Struct, frozen=True):
-    """The run ended without output; `denied` when policy or a budget refused what it needed."""
+    def touched(self, run: RunKey) -> None:
+        """Somebody appended to a run here."""
 
-    error: ErrorRecord
-    denied: bool = False
-
-
-class Cancelled(msgspec.Struct, frozen=True):
-    """The run was cancelled; `unknown` names actions whose outcome nobody knows."""
-
-    reason: str = ""
-    unknown: tuple[str, ...] = ()
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """The run is blocked: on people, signals or time (`wake_at`, microseconds UTC).
-
-    Attributes:
-        on: what it waits for: "resolve t1.0", "signal go", "sleep 1", "resume".
-        parked_reason: "" or why no worker may drive it: "diverged", "definition", "halted".
-    """
-
-    on: tuple[str, ...]
-    wake_at: int | None = None
-    parked_reason: str = ""
-
-
-class RunResult(msgspec.Struct, Generic[Out], frozen=True):
-    """What a run gave: its output, id and what it used."""
-
-    output: Out
-    run_id: str
-    spent: Amount = Amount()
-    events: int = 0
-
-
-class Succeeded(msgspec.Struct, frozen=True):
-    """For `resolve`: the action took effect and this was its result (plain JSON)."""
-
-    output: Any = None
-
-
-class Denied(msgspec.Struct, frozen=True):
-    """For `resolve`: the action did not take effect; the program sees it failed with this text."""
-
-    message: str
-
-
-RETRY: Literal["retry"] = "retry"  # for `resolve`: a person orders another start
-Settled = Finished[Any] | Failed | Cancelled | Waiting
+    def look_s(self, run: RunKey) -> float:
+        """How often to look at a run that nobody here tells about."""
 
 
 class RunHandle(Generic[Out]):
     """One run. Get it from `start` or `handle`; it holds no resources."""
 
-    def __init__(self, client: "Client", key: RunKey, program: Program[Any, Out] | None) -> None:
-        self._client = client
+    def __init__(self, door: Door, key: RunKey, program: Program[Any, Out] | None) -> None:
+        self._door = door
         self._key = key
         self._program = program
 
@@ -121,13 +86,13 @@ class RunHandle(Generic[Out]):
         return self._key
 
     async def _pause(self) -> None:
-        await self._client.clock.sleep(self._client.look_s(self._key))
+        await self._door.clock.sleep(self._door.look_s(self._key))
 
     # ---- reading ----
 
     async def row(self) -> RunRow:
         """Return the run at a glance. Raises RunNotFound."""
-        return await self._client.journal.row(self._key)
+        return await self._door.journal.row(self._key)
 
     async def result(self) -> RunResult[Out]:
         """Wait to the end and return the result.
@@ -147,13 +112,13 @@ class RunHandle(Generic[Out]):
         return await self._watch(until_over=False)
 
     async def _watch(self, *, until_over: bool) -> Settled:
-        with self._client.hub.subscribe(self._key, catch_up=False, follows=False) as news:
+        with self._door.hub.subscribe(self._key, catch_up=False, follows=False) as news:
             while True:
                 news.drain()
                 row = await self.row()
                 if row.head.terminal:
                     return await self._ending(row)
-                if not until_over and (waiting := blocked(row, self._client.journal.now())):
+                if not until_over and (waiting := blocked(row, self._door.journal.now())):
                     return waiting
                 await either(news.wait(), self._pause())
 
@@ -169,13 +134,13 @@ class RunHandle(Generic[Out]):
 
     async def _end_event(self, row: RunRow) -> Ends:
         for after in (row.head.seq - 1, 0):
-            for each in reversed(await self._client.journal.read(self._key, after=after)):
+            for each in reversed(await self._door.journal.read(self._key, after=after)):
                 if isinstance(each.event, Ends):
                     return each.event
         raise AssertionError("a run that is over has an end")
 
     async def _cancel_reason(self) -> str:
-        for each in await self._client.journal.read(self._key):
+        for each in await self._door.journal.read(self._key):
             if isinstance(each.event, CancelRequested):
                 return each.event.reason
         return ""
@@ -189,8 +154,8 @@ class RunHandle(Generic[Out]):
 
         The seq of the last event you saw is the cursor to come back with, from any process.
         """
-        journal = self._client.journal
-        with self._client.hub.subscribe(self._key, catch_up=False) as news:
+        journal = self._door.journal
+        with self._door.hub.subscribe(self._key, catch_up=False) as news:
             while True:
                 news.drain()
                 for each in await journal.read(self._key, after=after):
@@ -209,7 +174,7 @@ class RunHandle(Generic[Out]):
 
         Never blocks the run: a slow reader gets a Lagged. Ends with the run.
         """
-        with self._client.hub.subscribe(self._key, follows=False) as news:
+        with self._door.hub.subscribe(self._key, follows=False) as news:
             while True:
                 row = await self.row()
                 for item in news.drain():
@@ -226,14 +191,14 @@ class RunHandle(Generic[Out]):
         asked: set[str] = set()
         seen: set[str] = set()
         cursor = 0
-        with self._client.hub.subscribe(self._key) as news:
+        with self._door.hub.subscribe(self._key) as news:
             while True:
                 row = await self.row()
                 live = news.drain()
                 async for part in texts(_each(live)):
                     yield part
                 seen.update(item.address for item in live if isinstance(item, Delta))
-                for each in await self._client.journal.read(self._key, after=cursor):
+                for each in await self._door.journal.read(self._key, after=cursor):
                     cursor, event = each.seq, each.event
                     if isinstance(event, ActionRequested) and isinstance(event.action, CallLLM):
                         asked.add(event.address)
@@ -264,7 +229,7 @@ class RunHandle(Generic[Out]):
         Raises:
             InvalidInput: E_TEXT_TYPE, E_TEXT_INVALID. RunNotFound.
         """
-        why = self._client.redactor.text(_text("reason", reason))
+        why = self._door.redactor.text(_text("reason", reason))
         try:
             await self._say(CancelRequested(reason=why, by=_text("by", by)))
         except RunIsOver:
@@ -293,7 +258,7 @@ class RunHandle(Generic[Out]):
             await self._check_output(action, bytes(output))
             event = ActionResolved(address=action, resolution="succeeded", output=output, by=by)
         elif isinstance(outcome, Denied):
-            text = self._client.redactor.text(_text("message", outcome.message))
+            text = self._door.redactor.text(_text("message", outcome.message))
             error = ErrorRecord("E_ACTION_FAILED", text)
             event = ActionResolved(address=action, resolution="failed", error=error, by=by)
         elif type(outcome) is str and outcome == RETRY:
@@ -317,16 +282,16 @@ class RunHandle(Generic[Out]):
 
     async def _say(self, event: AnyEvent) -> None:
         batch = Batch(events=(event,), append_id=os.urandom(8))
-        await self._client.journal.append(self._key, batch)
-        self._client.touched(self._key)
+        await self._door.journal.append(self._key, batch)
+        self._door.touched(self._key)
 
     def _clean(self, data: bytes) -> Raw:
-        return self._client.redactor.raw(Raw(data))
+        return self._door.redactor.raw(Raw(data))
 
     async def _check_output(self, address: str, output: bytes) -> None:
         if self._program is None:
             return
-        for each in await self._client.journal.read(self._key):
+        for each in await self._door.journal.read(self._key):
             event = each.event
             if isinstance(event, ActionRequested) and event.address == address:
                 if isinstance(event.action, CallTool):
@@ -350,36 +315,3 @@ async def _each(items: list[Live]) -> AsyncIterator[Live]:
 def answer_text(event: ActionSucceeded) -> str:
     """Return the text of a recorded model answer."""
     return msgspec.json.decode(event.output, type=ChatResponse).text
-
-
-def blocked(row: RunRow, now: int) -> Waiting | None:
-    """Return what a parked run waits for, or None while somebody drives it or soon will."""
-    if row.parked_reason:
-        return Waiting((row.waiting_on,), None, row.parked_reason)
-    if row.owner or not row.waiting_on:
-        return None
-    if row.wake_at is not None and row.wake_at <= now + SOON_US:
-        return None
-    return Waiting(tuple(row.waiting_on.split(", ")), row.wake_at)
-
-
-def stopped(run_id: str, state: Settled) -> RunFailed | RunDenied | RunCancelled:
-    """Return the error of a run that ended without output."""
-    if isinstance(state, Cancelled):
-        detail = state.reason or "no reason given"
-        return RunCancelled("E_RUN_CANCELLED", run=run_id, detail=detail, unknown=state.unknown)
-    assert isinstance(state, Failed)
-    error = {"code_name": state.error.code, "detail": state.error.message, "run": run_id}
-    if state.denied:
-        return RunDenied("E_RUN_DENIED", fix="change the policy or the budget", **error)
-    return RunFailed("E_RUN_FAILED", run_id=run_id, **error)
-
-
-async def either(*waits: Any) -> None:
-    """Wait until one of these is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -21,11 +21,11 @@ from gatebook.ports import (
 from gatebook.runtime.client import Client
 from gatebook.runtime.driver import Driver
 from gatebook.runtime.executor import Executor
-from gatebook.runtime.handles import either
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper
 from gatebook.runtime.routes import Providers
 from gatebook.runtime.services import DefinitionChange, Services
+from gatebook.runtime.subscriptions import either
 
 In = TypeVar("In")
 Out = TypeVar("Out")

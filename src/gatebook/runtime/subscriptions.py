@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
@@ -161,3 +162,13 @@ async def texts(items: AsyncIterator[Live]) -> AsyncIterator[str | Reset]:
             yield item.event.text
         elif isinstance(item, Reset):
             yield item
+
+
+async def either(*waits: Any) -> None:
+    """Wait until one of these is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

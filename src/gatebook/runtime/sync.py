@@ -9,8 +9,8 @@ from gatebook.errors import RunWaiting
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.policy import Policy
 from gatebook.ports import Journal, Program, Provider
-from gatebook.runtime.handles import Finished, RunResult, Waiting, stopped
 from gatebook.runtime.runtime import Runtime
+from gatebook.runtime.states import Finished, RunResult, Waiting, stopped
 
 In = TypeVar("In")
 Out = TypeVar("Out")
