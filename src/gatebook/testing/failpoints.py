@@ -1,4 +1,4 @@
-"""A journal that fails on purpose: kills or stops the process, raises, or loses an answer.
+"""A journal that fails on purpose: kills the process, raises, or loses an answer.
 
 A failpoint is written `when:method:n[:deed]`, for example `after:append:7` (kill the process
 after the seventh append is committed and before anybody hears of it). It lives here and not in
@@ -21,7 +21,7 @@ VARIABLE = "GATEBOOK_FAILPOINT"
 
 When = Literal["before", "after"]
 Method = Literal["create", "append", "claim", "renew", "park"]
-Deed = Literal["kill", "stop", "error", "unknown"]
+Deed = Literal["kill", "error", "unknown"]
 
 
 class Failpoint(msgspec.Struct, frozen=True):
@@ -31,8 +31,8 @@ class Failpoint(msgspec.Struct, frozen=True):
         when: before the call reaches the store, or after it has committed.
         method: which method counts.
         n: at which call of it, from 1.
-        deed: "kill" ends the process with SIGKILL, "stop" freezes it with SIGSTOP until somebody
-            sends SIGCONT, "error" raises StoreError, "unknown" raises CommitUnknown.
+        deed: "kill" ends the process with SIGKILL, "error" raises StoreError, "unknown" raises
+            CommitUnknown.
     """
 
     when: When
@@ -49,7 +49,7 @@ class Failpoint(msgspec.Struct, frozen=True):
         except msgspec.ValidationError:
             point = None
         if point is None or point.n < 1 or text.count(":") > 3:
-            fix = "write when:method:n[:kill|stop|error|unknown], for example after:append:7"
+            fix = "write when:method:n[:kill|error|unknown], for example after:append:7"
             raise ConfigError(
                 "E_CONFIG", name=VARIABLE, path="the environment", detail=text, fix=fix
             )
@@ -89,8 +89,6 @@ class FailpointJournal(Journal):
         deed = self._plan.get((when, method, n))
         if deed == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if deed == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
         if deed == "error":
             raise StoreError("E_STORE_IO", store=self.url, detail=f"failpoint {method} {n}")
         if deed == "unknown":
