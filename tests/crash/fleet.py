@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tests.crash.place import Place
 from tests.crash.worker import Part, Request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,7 @@ class Worker:
         self._stopped = False
         self.pid = pid
         self.part = part
+        self._place = Place(Path(part.folder))
 
     @property
     def alive(self) -> bool:
@@ -65,10 +67,6 @@ class Worker:
         assert self._code is not None
         return self._code
 
-    def froze(self) -> None:
-        """Wait until it has frozen itself."""
-        wait_until(f"worker {self.part} freezes", lambda: self.stopped)
-
     def kill(self) -> int:
         """End it with SIGKILL and wait for that."""
         if self.alive:
@@ -76,13 +74,20 @@ class Worker:
         return self.ended()
 
     def freeze(self) -> None:
-        """Stop it where it is, whatever it is doing."""
-        os.kill(self.pid, signal.SIGSTOP)
-        self.froze()
+        """Stop it where it is, but not inside a transaction."""
+        with self._place.quiet_store():
+            os.kill(self.pid, signal.SIGSTOP)
+            wait_until(f"worker {self.part} freezes", lambda: self.stopped)
+
+    def freeze_at_point(self) -> None:
+        """Stop it at the journal call where it stands still."""
+        wait_until(f"worker {self.part} stands still", lambda: self._place.stands_still)
+        self.freeze()
 
     def thaw(self) -> None:
         """Let it go on."""
         self._stopped = False
+        self._place.thaw()
         os.kill(self.pid, signal.SIGCONT)
 
 

@@ -7,9 +7,13 @@ place, `acks` one for each event whose append returned. Lines are synced before 
 import asyncio
 import os
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 
 from gatebook.tools.context import ToolContext
@@ -46,17 +50,14 @@ class Place:
     """The folder of one test, as its workers and the test itself see it.
 
     Args:
-        strikes: where this process is to kill or freeze itself: `when:tool:n[:stop]`, counted
-            per process; "before" is when the tool has started, "after" when its effect is there
-            and it has not returned.
+        strikes: where this process is to kill itself: `when:tool:n`, counted per process;
+            "before" is when the tool has started, "after" when its effect is there and it has
+            not returned.
     """
 
     def __init__(self, folder: Path, strikes: tuple[str, ...] = ()) -> None:
         self.folder = folder
-        self._strikes = {
-            (when, tool, int(n)): rest
-            for when, tool, n, *rest in (strike.split(":") for strike in strikes)
-        }
+        self._strikes = strikes
         self._counts: dict[tuple[str, str], int] = {}
 
     @property
@@ -109,11 +110,43 @@ class Place:
         self.strike("after", tool)
 
     def strike(self, when: str, tool: str) -> None:
-        """Kill or freeze this process here when the plan says so."""
+        """Kill this process here when the plan says so."""
         n = self._counts[when, tool] = self._counts.get((when, tool), 0) + 1
-        rest = self._strikes.get((when, tool, n))
-        if rest is not None:
-            os.kill(os.getpid(), signal.SIGSTOP if rest == ["stop"] else signal.SIGKILL)
+        if f"{when}:{tool}:{n}" in self._strikes:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    # ---- frost ----
+
+    @contextmanager
+    def quiet_store(self) -> Iterator[None]:
+        """Hold the store's write lock: nobody else is inside a transaction meanwhile.
+
+        A process that is frozen inside one keeps everybody from the file; that is SQLite's way,
+        reported as E_STORE_BUSY, and not what these tests are about.
+        """
+        connection = apsw.Connection(str(self.folder / "runs.db"))
+        connection.set_busy_timeout(30_000)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+            connection.close()
+
+    def stand_still(self) -> None:
+        """Block this thread, and so the loop, until the test has frozen and thawed the process."""
+        (self.folder / "still").touch()
+        while not (self.folder / "thawed").exists():
+            time.sleep(LOOK_S)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether a worker waits to be frozen."""
+        return (self.folder / "still").exists()
+
+    def thaw(self) -> None:
+        """Let a worker that stood still go on once it runs again."""
+        (self.folder / "thawed").touch()
 
     # ---- gates ----
 

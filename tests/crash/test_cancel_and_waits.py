@@ -75,8 +75,8 @@ def test_a_cancelled_worker_that_was_killed_left_no_request_after_the_cancel(
     fleet: Fleet, place: Place
 ) -> None:
     """The cancel and every request stand in one order, whoever writes them."""
-    doomed = fleet.start(place.folder, failpoints=("after:append:3:stop",))
-    doomed.froze()
+    doomed = fleet.start(place.folder, still_at="after:append:3")
+    doomed.freeze_at_point()
     cancel(place)
     doomed.thaw()
 

@@ -131,11 +131,11 @@ def test_a_worker_frozen_at_any_journal_call_starts_nothing_after_the_takeover(
               for when in ("before", "after")]  # fmt: skip
     places = [new_place(tmp_path, point) for point in points]
     first = [
-        fleet.start(place.folder, ttl_s=TTL_S, failpoints=(f"{point}:stop",))
+        fleet.start(place.folder, ttl_s=TTL_S, still_at=point)
         for place, point in zip(places, points, strict=True)
     ]
     for worker in first:
-        worker.froze()
+        worker.freeze_at_point()
 
     finish_together(fleet, places)
     before = [started_by(*pair) for pair in zip(places, first, strict=True)]
@@ -159,7 +159,8 @@ def finish_together(fleet: Fleet, places: list[Place]) -> None:
     while left:
         workers = [fleet.start(place.folder, ttl_s=TTL_S) for place in left]
         codes = [worker.ended() for worker in workers]
-        assert set(codes) <= {OVER, BLOCKED}
+        for place, code in zip(left, codes, strict=True):
+            assert code in (OVER, BLOCKED), (place.folder / "log").read_text()
         left = [place for place, code in zip(left, codes, strict=True) if code == BLOCKED]
         assert all(answer_unknown(place) for place in left)
 
@@ -221,10 +222,8 @@ def test_a_worker_frozen_before_its_effect_never_starts_it(
 ) -> None:
     """The request is committed and nothing has happened: the takeover owns the action now."""
     place.open_gate()
-    first = fleet.start(
-        place.folder, program=program, ttl_s=TTL_S, failpoints=("after:append:1:stop",)
-    )
-    first.froze()
+    first = fleet.start(place.folder, program=program, ttl_s=TTL_S, still_at="after:append:1")
+    first.freeze_at_point()
 
     recover(fleet, place, program, ttl_s=TTL_S)
     first.thaw()

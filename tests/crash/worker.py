@@ -37,7 +37,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         task: "finish" starts or takes up one run and leaves when it is over or blocked; "serve"
             drives whatever is due until it is killed.
-        failpoints, strikes: where it kills or freezes itself, see `Failpoint` and `Place`.
+        failpoints, strikes: where it kills itself, see `Failpoint` and `Place`.
+        still_at: the journal call, `when:method:n`, where it stands still to be frozen.
     """
 
     folder: str
@@ -47,6 +48,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 17
     failpoints: tuple[str, ...] = ()
     strikes: tuple[str, ...] = ()
+    still_at: str = ""
     ttl_s: float = TTL_S
 
 
@@ -60,9 +62,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class Witness(FailpointJournal):
     """A journal with failpoints that records what it was asked and what it has acknowledged."""
 
-    def __init__(self, inner: Journal, plan: Sequence[Failpoint], place: Place) -> None:
+    def __init__(
+        self, inner: Journal, plan: Sequence[Failpoint], place: Place, still_at: str
+    ) -> None:
         super().__init__(inner, plan)
         self._place = place
+        self._still_at = still_at
+
+    def _at(self, when: str, method: str, n: int) -> None:
+        super()._at(when, method, n)
+        if f"{when}:{method}:{n}" == self._still_at:
+            self._place.stand_still()
 
     def _count(self, method: str) -> int:
         self._place.write("calls", f"{method}:{self.calls.get(method, 0) + 1}")
@@ -85,7 +95,7 @@ async def play(part: Part) -> int:
     """Do a part; return the exit code."""
     place = Place(Path(part.folder), part.strikes)
     plan = [Failpoint.parse(text) for text in part.failpoints]
-    journal = Witness(open_journal(place.store), plan, place)
+    journal = Witness(open_journal(place.store), plan, place, part.still_at)
     runtime = Runtime(
         journal,
         programs=list(PROGRAMS.values()),
