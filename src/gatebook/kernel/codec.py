@@ -118,6 +118,10 @@ def parse(text: str | bytes, *, what: str = "text") -> Any:
     except ValueError as exc:  # more digits than Python reads into an integer
         raise InvalidInput("E_JSON_INT_RANGE", path=what) from exc
     _check(value, "$", 0, [])
+    try:
+        _encode(value)
+    except UnicodeEncodeError as exc:  # an escaped lone surrogate
+        raise InvalidInput("E_TEXT_INVALID", path=what) from exc
     return value
 
 
