@@ -21,7 +21,8 @@ def open_page(namespace: dict[str, Any]) -> None:
     folder = tempfile.TemporaryDirectory(prefix="gatebook-docs-")
     namespace.update(__name__="__main__", _folder=folder, _left=Path.cwd())
     os.chdir(folder.name)
-    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # not the reader's own store
+    # Not the store and settings of whoever runs the tests.
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         os.environ[name] = str(Path(folder.name) / ".home")
 
 

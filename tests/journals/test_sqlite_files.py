@@ -20,8 +20,8 @@ from gatebook.testing.journal_facts.kit import begin, claimed
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0
-server:/home /home nfs4 rw 0 0
-/dev/vdb /home/local ext4 rw 0 0
+server:/team /team nfs4 rw 0 0
+/dev/vdb /team/local ext4 rw 0 0
 //server/c /mnt/with\\040space cifs rw 0 0
 host:/ /mnt/ssh fuse.sshfs rw 0 0
 """
@@ -185,9 +185,9 @@ def test_a_place_that_cannot_be_written_is_refused(locked: str, public: Path) ->
     ("place", "found"),
     [
         ("/srv/x", None),
-        ("/home/me", "nfs4"),
-        ("/home/local/me", None),
-        ("/homes/me", None),
+        ("/team/me", "nfs4"),
+        ("/team/local/me", None),
+        ("/teams/me", None),
         ("/mnt/with space/a", "cifs"),
         ("/mnt/ssh", "fuse.sshfs"),
     ],
