@@ -1,0 +1,177 @@
+"""The vocabulary: stable names, bytes that read back, readers that stop at the unknown."""
+
+import json
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatebook.errors import JournalCorrupt
+from gatebook.kernel.actions import CallLLM, CallTool, Prompt, Sleep, WaitSignal
+from gatebook.kernel.budget import Amount, Limits
+from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import (
+    AUDIT,
+    EXTERNAL,
+    KINDS,
+    ActionDenied,
+    ActionFailed,
+    ActionRequested,
+    ActionResolved,
+    ActionSucceeded,
+    ActionUnknown,
+    AnyEvent,
+    AttemptFailed,
+    AttemptStarted,
+    BudgetRaised,
+    CancelRequested,
+    DecisionRecord,
+    DefinitionChanged,
+    ErrorRecord,
+    Interrupted,
+    Note,
+    Resumed,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    SignalReceived,
+    chain,
+    decode,
+    encode,
+    kind_of,
+    stamp,
+    stamped,
+)
+from gatebook.kernel.messages import Usage
+
+ERROR = ErrorRecord("E_X", "text", "transient", "server", 5, 503, "half")
+CALL = CallTool("t", Raw(b'{"n":1}'), "c1", 5, 2)
+EVENTS: list[AnyEvent] = [
+    RunStarted(program="p", program_kind="agent", definition="d", nonce="00", input=Raw(b"1"),
+               context=Raw(b'{"u":1}'), policy="x", limits=Limits(tool_calls=1), labels={"a": "b"}),
+    ActionRequested(address="0", action=CALL, effect="at_most_once", reserve=Amount(1, 2, 3),
+                    decision=DecisionRecord("modify", "r", "why"), timeout_ms=9),
+    ActionRequested(address="0", action=CallLLM("p", "m", Prompt("d", size=4))),
+    ActionRequested(address="0", action=Sleep(5)),
+    ActionRequested(address="0", action=WaitSignal("go", 7)),
+    ActionDenied(address="0", action=CALL, decision=DecisionRecord("deny"), error=ERROR),
+    AttemptFailed(address="0", attempt=1, error=ERROR, delay_ms=50, spent=Amount(1)),
+    AttemptStarted(address="0", attempt=1, reserve=Amount(1), cause="recovery"),
+    ActionSucceeded(address="0", output=Raw(b"[1]"), usage=Usage(input_tokens=1), consumed=4),
+    ActionFailed(address="0", error=ERROR),
+    ActionUnknown(address="0", error=ERROR),
+    ActionResolved(address="0", resolution="failed", error=ERROR, by="ann"),
+    SignalReceived(name="go", payload=Raw(b'"x"'), by="ann"),
+    CancelRequested(reason="enough"),
+    BudgetRaised(limits=Limits(wall_ms=5)),
+    DefinitionChanged(before="a", after="b"),
+    Interrupted(error=ERROR),
+    Resumed(by="ann"),
+    RunCompleted(output=Raw(b"1")),
+    RunFailed(error=ERROR, denied=True),
+    RunCancelled(reason="x", unknown=("0", "1")),
+    Note(text="hello", detail=Raw(b"{}")),
+]  # fmt: skip
+STORED_NAMES = {
+    "run_started", "action_requested", "action_denied", "attempt_failed", "attempt_started",
+    "action_succeeded", "action_failed", "action_unknown", "action_resolved", "signal_received",
+    "cancel_requested", "budget_raised", "definition_changed", "interrupted", "resumed",
+    "run_completed", "run_failed", "run_cancelled", "note",
+}  # fmt: skip
+
+
+def test_the_names_of_kinds_are_stable() -> None:
+    """They are in every journal there is."""
+    assert KINDS == STORED_NAMES
+
+
+def test_every_kind_has_a_sample_here() -> None:
+    """A new kind must be shown to read back."""
+    assert {type(event) for event in EVENTS} == set(get_args(AnyEvent))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=kind_of)
+def test_an_event_reads_back_as_it_was_written(event: AnyEvent) -> None:
+    """With the stamp of the append."""
+    body = stamp(encode(event), time=7, epoch=3)
+
+    assert decode(body, run="r", seq=1) == stamped(event, time=7, epoch=3)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=kind_of)
+def test_stored_bytes_are_plain_json_that_names_its_kind_and_version(event: AnyEvent) -> None:
+    """Any JSON tool can read a journal; no class path is in it."""
+    facts = json.loads(stamp(encode(event), time=7, epoch=3))
+
+    assert (facts["kind"], facts["v"], facts["time"], facts["epoch"]) == (kind_of(event), 1, 7, 3)
+    assert "gatebook" not in json.dumps(facts)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=kind_of)
+def test_the_same_event_is_always_the_same_bytes(event: AnyEvent) -> None:
+    """The bytes stored are the bytes hashed."""
+    again = decode(stamp(encode(event), time=7, epoch=3), run="r", seq=1)
+
+    assert stamp(encode(msgspec.structs.replace(again, time=0, epoch=0)), time=7, epoch=3) == stamp(
+        encode(event), time=7, epoch=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"kind":"teleported","v":1,"time":1,"epoch":1}', "E_EVENT_UNKNOWN"),
+        (b'{"kind":"note","text":"x","v":2,"time":1,"epoch":1}', "E_EVENT_UNKNOWN"),
+        (b'{"kind":"note","text":"x","new":1,"v":2,"time":1,"epoch":1}', "E_EVENT_UNKNOWN"),
+        (b'{"kind":"note","text":"x","new":1,"v":1,"time":1,"epoch":1}', "E_EVENT_INVALID"),
+        (b'{"kind":"note","text":5,"v":1,"time":1,"epoch":1}', "E_EVENT_INVALID"),
+        (b'{"kind":"note","v":1}', "E_EVENT_INVALID"),
+        (b'{"kind":"note"', "E_EVENT_INVALID"),
+        (b"[]", "E_EVENT_INVALID"),
+        (b"", "E_EVENT_INVALID"),
+        (b"\xff", "E_EVENT_INVALID"),
+    ],
+)
+def test_what_is_not_known_stops_the_reader(body: bytes, code: str) -> None:
+    """A skipped fact would be a wrong state."""
+    with pytest.raises(JournalCorrupt) as caught:
+        decode(body, run="r", seq=1)
+
+    assert caught.value.code == code
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_make_the_reader_break(body: bytes) -> None:
+    """A damaged journal is reported, never a crash."""
+    with pytest.raises(JournalCorrupt):
+        decode(body, run="r", seq=1)
+
+
+@pytest.mark.parametrize(
+    "other", [(b"a" * 32, 2, b"x"), (b"b" * 32, 1, b"x"), (b"a" * 32, 1, b"y")]
+)
+def test_a_hash_covers_place_and_bytes(other: tuple[bytes, int, bytes]) -> None:
+    """Moved, re-chained or changed: each shows."""
+    assert chain(b"a" * 32, 1, b"x") != chain(*other)
+
+
+def test_a_users_data_is_never_a_type() -> None:
+    """Tags inside payloads are plain data."""
+    payload: Any = b'{"kind":"run_completed","__type__":"os.system"}'
+
+    event = decode(stamp(encode(SignalReceived(name="go", payload=Raw(payload))), time=1, epoch=0),
+                   run="r", seq=1)  # fmt: skip
+
+    assert isinstance(event, SignalReceived)
+    assert bytes(event.payload) == payload
+
+
+def test_only_what_people_say_is_external() -> None:
+    """Everything else needs the claim of a worker."""
+    assert set(EXTERNAL) == {
+        SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, Note,
+    }  # fmt: skip
+    assert set(AUDIT) <= set(EXTERNAL)
