@@ -382,7 +382,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_STORE_NETFS": (
         "{store} lies on the network filesystem {detail}, where SQLite's WAL is not safe",
-        "use a local disk, or PostgreSQL",
+        "use a local disk",
     ),
     "E_STORE_PERMS": (
         "{store} can be written by others (mode {detail})",

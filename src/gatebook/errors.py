@@ -84,9 +84,10 @@ class GatebookError(Exception):
 class _Shown(dict[str, Any]):
     """Field values as they appear in a message: `{x}` quoted and cut, `{x!s}` is not needed."""
 
-    PLAIN = frozenset(
-        {"fix", "detail", "path", "code_name", "command", "limit", "want", "names", "provider_name"}
-    )
+    PLAIN = frozenset({
+        "fix", "detail", "path", "store", "code_name", "command", "limit", "want", "names",
+        "provider_name",
+    })  # fmt: skip
 
     def __missing__(self, key: str) -> str:
         return "?"
@@ -95,8 +96,8 @@ class _Shown(dict[str, Any]):
         if key not in self:
             return "?"
         value = super().__getitem__(key)
-        if key in self.PLAIN and isinstance(value, str | int | float):
-            return printable(str(value)[:400])
+        if key in self.PLAIN and type(value) is str:
+            return printable(value[:400])
         return shown(value)
 
 
