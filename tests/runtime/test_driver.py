@@ -3,12 +3,11 @@
 import asyncio
 from typing import Any
 
-import pytest
 from tests.runtime.kit import Desk, eventually, flow, run
 
 from gatebook import tool
 from gatebook.errors import StoreError, Transient
-from gatebook.kernel.append import Batch
+from gatebook.kernel.append import Batch, BudgetShort
 from gatebook.kernel.events import (
     ActionRequested,
     ActionSucceeded,
@@ -20,6 +19,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.ports import Appended, RunKey
 from gatebook.runtime.states import Failed, Finished, Waiting
+from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
 
@@ -34,13 +34,13 @@ def acting(calls: list[Any], journal_of: Any = None) -> Any:
     return act
 
 
-@pytest.mark.parametrize("code", ["E_STORE_CLOSED"])
-def test_without_its_intent_stored_nothing_happens(code: str) -> None:
+def test_without_its_intent_stored_nothing_happens() -> None:
     """An effect whose request is lost would be an effect nobody can account for."""
 
     class Refusing(FailpointJournal):
         async def append(self, run: RunKey, batch: Batch) -> Appended:
-            raise StoreError(code, store=self.url)
+            await VirtualClock().settle()
+            raise StoreError("E_STORE_CLOSED", store=self.url)
 
     async def scenario() -> None:
         desk, calls = Desk(), list[Any]()
@@ -67,6 +67,11 @@ def test_the_request_is_in_the_store_when_the_tool_runs() -> None:
         desk = Desk()
         seen: list[list[str]] = []
 
+        class Slow(FailpointJournal):
+            async def append(self, run: RunKey, batch: Batch) -> Appended:
+                await desk.clock.settle()
+                return await super().append(run, batch)
+
         @tool
         async def act() -> None:
             seen.append(await desk.kinds("r"))
@@ -74,7 +79,7 @@ def test_the_request_is_in_the_store_when_the_tool_runs() -> None:
         async def body(ctx: Any) -> None:
             await ctx.call_tool(act)
 
-        async with desk.open() as runtime:
+        async with desk.open(journal=Slow(desk.journal, [])) as runtime:
             await desk.settled(await runtime.start(flow(body, act), None, run_id="r"))
 
         assert seen == [["run_started", "action_requested"]]
@@ -173,15 +178,13 @@ def test_an_outcome_survives_a_budget_that_refuses_what_follows() -> None:
     """A guard on a request must never lose an outcome."""
 
     class Shrinking(FailpointJournal):
-        """Refuses, once, an append that both records and requests."""
+        """Refuses what both records and requests, for as long as anybody would try."""
 
         refused = 0
 
         async def append(self, run: RunKey, batch: Batch) -> Appended:
             kinds = {kind_of(event) for event in batch.events}
-            if {"action_succeeded", "action_requested"} <= kinds and not self.refused:
-                from gatebook.kernel.append import BudgetShort
-
+            if {"action_succeeded", "action_requested"} <= kinds and self.refused < 5:
                 self.refused += 1
                 raise BudgetShort("E_BUDGET", meter="tool_calls", tool="t", limit=1)
             return await super().append(run, batch)
