@@ -23,6 +23,7 @@ Now = Callable[[], int]
 GROUP = 512  # members of one transaction
 POLL_S = 0.025  # how often other processes' commits are looked for while somebody waits
 IDLE_POLL_S = 0.25  # ... while only the worker's own wake-up waits
+CLOSE_BUSY_MS = 200  # for readers in the way of a short log; one that hangs must not hold up an end
 TRIES = 2  # of one member alone, each looked up when its commit fails
 
 
@@ -270,6 +271,7 @@ class Writer(threading.Thread):
                 self._desk.begin(self._now())
                 self._desk.release_all()
                 self._desk.cursor.execute("COMMIT")
+            self._connection.set_busy_timeout(CLOSE_BUSY_MS)
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with suppress(apsw.Error):
             self._connection.close(force=True)
