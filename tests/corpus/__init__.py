@@ -1,0 +1,1 @@
+"""Stored journals of each version, and the states they fold to."""
