@@ -1,6 +1,6 @@
 """Write runs of a store as a replay corpus: `python scripts/corpus.py STORE FOLDER RUN...`.
 
-Each run becomes FOLDER/RUN.jsonl, one stored body a line, and its end state a line of
+Each run becomes FOLDER/RUN.jsonl, one stored body a line, and its end state an entry of
 FOLDER/states.json. A release adds a folder; later versions must fold every folder to the same
 states.
 """
@@ -14,23 +14,29 @@ from gatebook import Client
 from gatebook.kernel.events import decode
 from gatebook.kernel.state import RunState
 
+Stored = list[tuple[int, bytes, bytes, bytes]]
 
-async def write(store: str, folder: Path, runs: list[str]) -> None:
+
+async def stored(store: str, runs: list[str]) -> dict[str, Stored]:
+    """Return the stored rows of the runs."""
+    async with Client(store) as client:
+        return {run: await client.journal.raw(client.handle(run).key) for run in runs}
+
+
+def write(folder: Path, rows: dict[str, Stored]) -> None:
     """Write the runs' bodies and their states."""
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / "states.json"
     states = json.loads(place.read_text()) if place.exists() else {}
-    async with Client(store) as client:
-        for run in runs:
-            state = RunState()
-            lines = []
-            for seq, _, digest, body in await client.journal.raw(client.handle(run).key):
-                state.apply(decode(body, run=run, seq=seq))
-                lines.append(body.decode())
-            (folder / f"{run}.jsonl").write_text("\n".join(lines) + "\n")
-            states[run] = {"state": state.digest(), "head": digest.hex()}
+    for run, events in rows.items():
+        state = RunState()
+        for seq, _, _, body in events:
+            state.apply(decode(body, run=run, seq=seq))
+        lines = [body.decode() + "\n" for _, _, _, body in events]
+        (folder / f"{run}.jsonl").write_text("".join(lines))
+        states[run] = {"state": state.digest(), "head": events[-1][2].hex()}
     place.write_text(json.dumps(states, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(write(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
+    write(Path(sys.argv[2]), asyncio.run(stored(sys.argv[1], sys.argv[3:])))
