@@ -316,3 +316,13 @@ def test_a_modification_to_the_same_bytes_is_none() -> None:
     _, refusal = decide_again("0", call(n=2, unit="EUR"), 1, grounds(policy))
 
     assert refusal is None
+
+
+def test_a_policys_reason_is_redacted_whatever_it_decided() -> None:
+    """It may quote the arguments it was shown."""
+    denied = refused(call(n=1), Says(Decision.deny(f"because {KEY}")))
+    modified = admitted(call(n=1), Says(Decision.modify({"n": 2}, reason=KEY), Decision.allow()))
+
+    assert denied.decision.reason == "because [redacted:api-key]"
+    assert KEY not in denied.error.message
+    assert modified.decision.reason == "[redacted:api-key]"

@@ -141,7 +141,8 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
         if decision.args is None:
             raise _refused(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
         action = _validated(msgspec.structs.replace(action, args=decision.args), grounds)
-        record = DecisionRecord("modify", decision.rule, decision.reason)
+        reason = grounds.redactor.text(decision.reason)
+        record = DecisionRecord("modify", decision.rule, reason)
     else:
         raise _refused(
             action, GatebookError("E_MODIFY_LOOP", tool=describe(action), limit=MAX_ROUNDS)
