@@ -83,6 +83,15 @@ def test_a_stale_epoch_is_fenced() -> None:
         added(begun(), Note(text="x"), epoch=0)
 
 
+def test_a_run_nobody_claimed_has_no_worker() -> None:
+    """Epoch 0 is before the first claim: whoever carries it owns nothing."""
+    head = begun()
+    head.epoch = 0
+
+    with pytest.raises(Fenced):
+        added(head, asked(), epoch=0, after=1)
+
+
 def test_an_unexpected_seq_is_a_mismatch() -> None:
     """Somebody appended first."""
     with pytest.raises(SeqMismatch):

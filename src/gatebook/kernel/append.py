@@ -102,7 +102,7 @@ def admit(head: Head, batch: Batch, encoded: Sequence[bytes], *, now: int, run: 
         StoreError: E_EVENT_EXTERNAL, or a request without an expected seq.
         IntegrityError: the event cannot follow in the run's status.
     """
-    if batch.epoch is not None and batch.epoch != head.epoch:
+    if batch.epoch is not None and (batch.epoch != head.epoch or batch.epoch == 0):
         raise Fenced("E_FENCED", run=run, current=head.epoch, epoch=batch.epoch)
     if batch.after is not None and batch.after != head.seq:
         raise SeqMismatch
