@@ -62,7 +62,7 @@ def _check(value: Any, path: str, depth: int, above: list[Any]) -> None:
         return
     if kind is not dict and kind is not list and kind is not tuple:
         raise InvalidInput("E_JSON_TYPE", path=path, value=value)
-    if any(value is outer for outer in above):
+    if above and any(value is outer for outer in above):
         raise InvalidInput("E_JSON_CYCLE", path=path)
     if depth >= MAX_DEPTH:
         raise InvalidInput("E_JSON_DEPTH", path=path[:80], limit=MAX_DEPTH)

@@ -270,6 +270,8 @@ class Planner:
 
     def _deliver(self) -> bool:
         """Hand kept signals to the waits for them, first in first out; tell if there were any."""
+        if not self.state.waits:
+            return False
         before = len(self.events)
         for name, waiting in list(self.state.waits.items()):
             while waiting and self.state.signals.get(name):
@@ -285,8 +287,8 @@ class Planner:
             wants = list(redrive.pending.values())
             if len(wants) > MAX_FANOUT:
                 self._crowd.update(want.address for want in wants[MAX_FANOUT:])
-            costly = sum(isinstance(want.action, CallTool | CallLLM) for want in wants)
-            grounds = self._grounds(costly)
+            costly = [want for want in wants if isinstance(want.action, CallTool | CallLLM)]
+            grounds = self._grounds(len(costly))
             for want in wants:
                 if len(self.events) >= MAX_BATCH:
                     self.more = True

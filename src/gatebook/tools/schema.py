@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 from typing_extensions import TypedDict
 
 from gatebook.errors import SHOWN, InvalidInput
-from gatebook.kernel.codec import canonical, parse
+from gatebook.kernel.codec import bounded, canonical, parse
 from gatebook.tools.options import refused
 from gatebook.tools.portable import is_plain, portable
 
@@ -39,10 +39,17 @@ class Arguments:
             InvalidInput: E_JSON_*, E_ARGS_SCHEMA or E_ARGS_EXTRA.
             ConfigError: E_TOOL_DECLARATION when the types do not read back what they write.
         """
+        bounded(args, what="arguments")
+        try:
+            values = self.decode(args)
+            final = self._encode(values)
+        except InvalidInput:
+            parse(args, what="arguments")  # what is no strict JSON is refused as that
+            raise
+        if final == args:
+            return final  # canonical, so strict as well
         parse(args, what="arguments")
-        values = self.decode(args)
-        final = self._encode(values)
-        if final != args and not self._reads_back(final, values):
+        if not self._reads_back(final, values):
             raise refused(
                 self._tool,
                 "its arguments change each time they are validated",
@@ -53,7 +60,7 @@ class Arguments:
     def decode(self, args: bytes) -> dict[str, Any]:
         """Return the keyword arguments that JSON bytes stand for, or refuse them."""
         try:
-            values: dict[str, Any] = self._adapter.validate_json(args, strict=True)
+            values: dict[str, Any] = self._adapter.validator.validate_json(args, strict=True)
         except ValidationError as exc:
             raise self._unfit(exc) from exc
         except Exception as exc:  # a validator of the user may raise anything
@@ -130,7 +137,7 @@ class Result:
     def decode(self, output: bytes) -> Any:
         """Return the value that JSON bytes stand for; field names and aliases both count."""
         try:
-            return self._adapter.validate_json(output, by_alias=True, by_name=True)
+            return self._adapter.validator.validate_json(output, by_alias=True, by_name=True)
         except ValidationError as exc:
             first = exc.errors(include_url=False, include_context=False)[0]
             raise self._mistyped(f"at {_path(first)}: {first['msg']}") from exc
