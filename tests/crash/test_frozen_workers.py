@@ -4,6 +4,8 @@ It cannot know that it was frozen. Only the journal and its own clock may stop i
 """
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,26 @@ def test_a_late_outcome_comes_before_a_person_has_answered(fleet: Fleet, place: 
     assert list(found.unknown) == ["0"]
     assert recover(fleet, place, "slow_payment", ttl_s=TTL_S).row.head.terminal
     assert len(place.ledger) == 1
+
+
+def test_an_outcome_is_fenced_though_the_new_holder_has_written_nothing(
+    fleet: Fleet, place: Place
+) -> None:
+    """The journal is where the old holder left it: only the epoch tells that the run is taken."""
+    first = frozen_at_the_gate(fleet, place, "slow_payment")
+    second = fleet.start(
+        place.folder, program="slow_payment", ttl_s=TTL_S, still_at="before:append:1"
+    )
+    wait_until("the run is taken over", lambda: place.stands_still)
+
+    os.kill(first.pid, signal.SIGCONT)
+    wait_until("the late outcome is noted", lambda: Evidence(place).late)
+    place.thaw()
+
+    assert second.ended() == BLOCKED
+    found = Evidence(place)
+    assert list(found.unknown) == ["0"]
+    assert not found.of(ActionSucceeded)
 
 
 def test_a_silent_stream_in_a_frozen_worker_is_asked_again_and_its_answer_a_note(
