@@ -8,6 +8,7 @@ from tests.runtime.kit import Desk, eventually, flow, run
 from gatebook import tool
 from gatebook.errors import StoreError, Transient
 from gatebook.kernel.append import Batch, BudgetShort
+from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
     ActionRequested,
     ActionSucceeded,
@@ -15,9 +16,10 @@ from gatebook.kernel.events import (
     DefinitionChanged,
     Note,
     RunCompleted,
+    SignalReceived,
     kind_of,
 )
-from gatebook.ports import Appended, RunKey
+from gatebook.ports import Appended, Lease, RunKey
 from gatebook.runtime.states import Failed, Finished, Waiting
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
@@ -250,6 +252,40 @@ def test_a_parked_run_goes_on_at_its_time() -> None:
 
         assert not early
         assert state == Finished("2023-11-14 23:13:20+00:00")
+
+    run(scenario())
+
+
+def test_a_run_does_not_park_over_a_signal() -> None:
+    """One that comes between the look and the parking must be seen without any wake-up."""
+
+    class Crossing(FailpointJournal):
+        """Somebody in another process signals while the worker parks; nobody tells it."""
+
+        crossed = False
+
+        async def park(self, lease: Lease, **how: Any) -> None:
+            if not self.crossed:
+                self.crossed = True
+                signal = SignalReceived(name="go", payload=Raw(b"7"))
+                await self.inner.append(lease.run, Batch(events=(signal,), append_id=b"x"))
+            await super().park(lease, **how)
+
+        async def touched(self) -> frozenset[RunKey]:
+            await asyncio.Event().wait()
+            return frozenset()
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        async def body(ctx: Any) -> Any:
+            return await ctx.wait_signal("go")
+
+        async with desk.open(journal=Crossing(desk.journal, [])) as runtime:
+            handle = await runtime.start(flow(body), None)
+
+            assert await desk.settled(handle) == Finished(7)
+            assert desk.clock.monotonic() < 2, "not by a lease that lapsed"
 
     run(scenario())
 

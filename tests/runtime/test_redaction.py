@@ -9,6 +9,7 @@ from gatebook.errors import ActionDenied, ActionError, Permanent
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.policy import Decision, Policy
 from gatebook.ports import RunKey
+from gatebook.runtime.executor import MAX_ERROR_TEXT
 from gatebook.runtime.states import Failed, Finished
 
 CANARY = "canary-7f3e91d2b4"
@@ -93,7 +94,8 @@ def test_a_secret_appears_nowhere_in_the_journal_whatever_went_wrong() -> None:
 
         @tool(effect="read")
         async def crash() -> None:
-            raise RuntimeError(f"{'x' * 1_992}{CANARY}")
+            width = MAX_ERROR_TEXT - len("crash failed: RuntimeError: ") - 8  # cut in the secret
+            raise RuntimeError("x" * width + CANARY)
 
         @tool(effect="read")
         async def sulk() -> None:

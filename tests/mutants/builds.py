@@ -1,0 +1,342 @@
+"""The broken builds: which rule each breaks, by which change, and which tests must fail.
+
+A build whose old text is gone from its file is an error, so this list follows the code.
+"""
+
+from typing import NamedTuple
+
+KERNEL = "tests/kernel"
+RUNTIME = "tests/runtime"
+
+
+class Build(NamedTuple):
+    """One change of one file of src/gatebook, and tests of which at least one must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    quick: bool = False  # also run by `make test`
+
+
+BUILDS = (
+    # A request is stored before its effect; each later attempt is preceded by a stored start.
+    Build(
+        "effect before its request is stored",
+        "runtime/driver.py",
+        "        if events and not await self._commit(planner, events, after=seq, time=now):\n",
+        "        self._start(planner)\n"
+        "        if events and not await self._commit(planner, events, after=seq, time=now):\n",
+        (f"{RUNTIME}/test_driver.py",),
+        quick=True,
+    ),
+    Build(
+        "an attempt is not decided again",
+        "runtime/planner.py",
+        "        if refusal is None:\n            cause",
+        "        if True:\n            cause",
+        (f"{RUNTIME}/test_recovery.py",),
+    ),
+    Build(
+        "a policy may restart an at_most_once action that crashed",
+        "runtime/outcomes.py",
+        'if request.effect == "at_most_once" and error.kind == "permanent":',
+        "if False:",
+        (f"{RUNTIME}/test_outcomes.py",),
+    ),
+    Build(
+        "retry without end",
+        "runtime/outcomes.py",
+        "if attempt + 1 >= MAX_ATTEMPTS or (",
+        "if (",
+        (f"{RUNTIME}/test_outcomes.py",),
+    ),
+    # Guards belong to requests, never to outcomes.
+    Build(
+        "an outcome is lost with the request beside it",
+        "runtime/driver.py",
+        "            await self._commit_outcomes(events)\n            return False",
+        "            return False",
+        (f"{RUNTIME}/test_driver.py",),
+    ),
+    Build(
+        "an outcome needs a running run",
+        "kernel/append.py",
+        'if entry is None or entry.phase == "unknown":\n                raise InvalidInput(',
+        "if head.cancel_seq or not entry:\n                raise InvalidInput(",
+        (f"{RUNTIME}/test_cancel.py",),
+    ),
+    Build(
+        "a request is not guarded by its budget inside the append",
+        "kernel/append.py",
+        "    short = shortfall(head.limits, head.used, event.reserve)\n",
+        "    short = None\n",
+        (f"{KERNEL}/test_append.py",),
+    ),
+    Build(
+        "a request after a cancel",
+        "kernel/append.py",
+        "if head.cancel_seq is not None or head.status is not Status.RUNNING:",
+        "if False:",
+        (f"{KERNEL}/test_append.py",),
+        quick=True,
+    ),
+    # What was planned on events that are not in the journal is thrown away.
+    Build(
+        "a refused plan is kept",
+        "runtime/driver.py",
+        "                planner = fresh\n",
+        "",
+        (f"{RUNTIME}/test_signals.py", f"{RUNTIME}/test_driver.py"),
+    ),
+    Build(
+        "the seq is not compared",
+        "kernel/append.py",
+        "if batch.after is not None and batch.after != head.seq:",
+        "if False:",
+        (f"{KERNEL}/test_append.py",),
+    ),
+    # Who may append what without a claim.
+    Build(
+        "anybody may append anything",
+        "kernel/append.py",
+        "if batch.epoch is None and not isinstance(event, EXTERNAL) and head.status is not",
+        "if False and head.status is not",
+        (f"{KERNEL}/test_append.py",),
+    ),
+    Build(
+        "anything may be resolved",
+        "kernel/append.py",
+        'if entry is None or entry.phase != "unknown":',
+        "if entry is None:",
+        (f"{KERNEL}/test_append.py",),
+    ),
+    Build(
+        "no fence",
+        "kernel/append.py",
+        "if batch.epoch is not None and batch.epoch != head.epoch:",
+        "if False:",
+        (f"{KERNEL}/test_append.py",),
+    ),
+    # Secrets.
+    Build(
+        "results are stored as they came",
+        "runtime/executor.py",
+        "None if ended.output is None else self._redactor.raw(ended.output)",
+        "ended.output",
+        (f"{RUNTIME}/test_redaction.py",),
+        quick=True,
+    ),
+    Build(
+        "an error is cut before it is redacted",
+        "runtime/executor.py",
+        "self._redactor.text(_text_of(ended.error))",
+        "self._redactor.text(_text_of(ended.error)[:MAX_ERROR_TEXT])",
+        (f"{RUNTIME}/test_redaction.py",),
+    ),
+    Build(
+        "arguments with a secret run redacted",
+        "kernel/gate.py",
+        "    if clean != final:\n        raise",
+        "    final, clean = clean, clean\n    if clean != final:\n        raise",
+        (f"{KERNEL}/test_gate.py",),
+    ),
+    Build(
+        "a refused action is stored as it was asked",
+        "kernel/gate.py",
+        "action=redacted(self.action, clean),",
+        "action=self.action,",
+        (f"{KERNEL}/test_gate.py",),
+    ),
+    # What an end means.
+    Build(
+        "a doubtful at_most_once attempt has failed",
+        "runtime/outcomes.py",
+        'if doubtful and effect == "at_most_once":',
+        "if False:",
+        (f"{RUNTIME}/test_outcomes.py",),
+        quick=True,
+    ),
+    Build(
+        "a broken connection has failed",
+        "runtime/executor.py",
+        'kind="transient"), doubtful=True)',
+        'kind="transient"))',
+        (f"{RUNTIME}/test_outcomes.py",),
+    ),
+    Build(
+        "a timeout has failed",
+        "runtime/executor.py",
+        "return Ended(error=Transient(str(error), code=error.code), doubtful=True)",
+        "return Ended(error=Transient(str(error), code=error.code))",
+        (f"{RUNTIME}/test_outcomes.py",),
+    ),
+    Build(
+        "on_error is not asked",
+        "runtime/executor.py",
+        'doubtful = tool.spec.on_error == "unknown" or _transport(exc)',
+        "doubtful = _transport(exc)",
+        (f"{RUNTIME}/test_outcomes.py",),
+    ),
+    Build(
+        "transport errors are ordinary ones",
+        "runtime/executor.py",
+        'doubtful = tool.spec.on_error == "unknown" or _transport(exc)',
+        'doubtful = tool.spec.on_error == "unknown"',
+        (f"{RUNTIME}/test_outcomes.py",),
+    ),
+    Build(
+        "doubt ends with the next attempt",
+        "runtime/outcomes.py",
+        'if effect == "idempotent" and (doubtful or doubted):',
+        'if effect == "idempotent" and doubtful:',
+        (f"{RUNTIME}/test_outcomes.py",),
+    ),
+    Build(
+        "a retry after output was shown",
+        "runtime/outcomes.py",
+        " or (isinstance(error, ProviderError) and not retryable(error)):",
+        ":",
+        (f"{RUNTIME}/test_streams.py",),
+    ),
+    # Permits and leases.
+    Build(
+        "a permit is good twice",
+        "runtime/executor.py",
+        "        self._used = True\n",
+        "",
+        (f"{RUNTIME}/test_leases.py",),
+    ),
+    Build(
+        "a permit outlives its lease",
+        "runtime/executor.py",
+        "elif not self._fresh():",
+        "elif False:",
+        (f"{RUNTIME}/test_leases.py",),
+    ),
+    Build(
+        "a lease is trusted for its whole life",
+        "runtime/leases.py",
+        "< self._ttl_s / 2",
+        "< self._ttl_s",
+        (f"{RUNTIME}/test_leases.py",),
+        quick=True,
+    ),
+    Build(
+        "a lost lease is not asked about",
+        "runtime/services.py",
+        "return self.leases.fresh(lease) or await self.leases.renew_now(lease)",
+        "return True",
+        (f"{RUNTIME}/test_leases.py",),
+    ),
+    Build(
+        "late outcomes are dropped",
+        "runtime/driver.py",
+        "        except Fenced:\n            await self._note_late_outcomes()\n",
+        "        except Fenced:\n",
+        (f"{RUNTIME}/test_leases.py",),
+    ),
+    # Recovery.
+    Build(
+        "a lost at_most_once action is sent again",
+        "runtime/planner.py",
+        'if request.effect == "at_most_once":',
+        "if False:",
+        (f"{RUNTIME}/test_recovery.py",),
+    ),
+    Build(
+        "a poison action goes on killing",
+        "runtime/planner.py",
+        "elif entry.lost >= MAX_LOST:",
+        "elif False:",
+        (f"{RUNTIME}/test_recovery.py",),
+    ),
+    Build(
+        "a lost attempt is free",
+        "kernel/state.py",
+        "        self._settle(entry, None)  # a lost attempt is charged at its reservation\n",
+        "        self._settle(entry, NOTHING)\n",
+        (f"{RUNTIME}/test_recovery.py",),
+    ),
+    Build(
+        "a recovery does not count as one",
+        "kernel/state.py",
+        'lost = entry.lost + (event.cause == "recovery")',
+        "lost = entry.lost",
+        (f"{RUNTIME}/test_recovery.py",),
+    ),
+    Build(
+        "the key changes with the worker",
+        "runtime/executor.py",
+        "idempotency_key=idempotency_key(run.tenant, run.id, nonce, request.address),",
+        "idempotency_key=idempotency_key(run.tenant, run.id, nonce, str(permit.lease.epoch)),",
+        (f"{RUNTIME}/test_recovery.py",),
+    ),
+    # Parking.
+    Build(
+        "a parked run forgets its time",
+        "runtime/driver.py",
+        "return await self._park(planner, wake_at=due)",
+        "return await self._park(planner, wake_at=None)",
+        (f"{RUNTIME}/test_driver.py",),
+    ),
+    Build(
+        "a run parks over news",
+        "runtime/driver.py",
+        "        except Conflict:\n            self._touched = True\n            return None\n",
+        "        except Conflict:\n            pass\n",
+        (f"{RUNTIME}/test_driver.py",),
+    ),
+    # Decisions, budgets, cancels, programs.
+    Build(
+        "whatever is true is an allow",
+        "kernel/gate.py",
+        "    if type(decision) is not Decision:\n",
+        "    if decision is True:\n        decision = Decision.allow()\n"
+        "    if type(decision) is not Decision:\n",
+        (f"{KERNEL}/test_gate.py",),
+    ),
+    Build(
+        "siblings reserve apart",
+        "kernel/gate.py",
+        "    grounds.used += want\n",
+        "",
+        (f"{KERNEL}/test_gate.py",),
+    ),
+    Build(
+        "modified arguments are not decided again",
+        "kernel/gate.py",
+        'record = DecisionRecord("modify", decision.rule, reason)\n',
+        'record = DecisionRecord("modify", decision.rule, reason)\n        break\n',
+        (f"{KERNEL}/test_gate.py",),
+    ),
+    Build(
+        "a cancel does not reach what runs",
+        "runtime/driver.py",
+        "        if planner.abandon:\n            self._attempts.cancel()\n",
+        "",
+        (f"{RUNTIME}/test_cancel.py",),
+    ),
+    Build(
+        "a fan-out that fills several appends",
+        "runtime/planner.py",
+        "                self._crowd.update(want.address for want in wants[MAX_FANOUT:])\n",
+        "                self._crowd = {want.address for want in wants[MAX_FANOUT:]}\n",
+        (f"{RUNTIME}/test_planner.py",),
+    ),
+    Build(
+        "a workflow sees the loop",
+        "runtime/planner.py",
+        "    _set_running_loop(None)\n",
+        "",
+        (f"{RUNTIME}/test_driver.py",),
+    ),
+    Build(
+        "a start is registered before policy is asked",
+        "runtime/client.py",
+        "        self._authorize_start(policy, program, value, started, key)\n",
+        "",
+        (f"{RUNTIME}/test_start.py",),
+    ),
+)
