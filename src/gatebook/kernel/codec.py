@@ -130,12 +130,12 @@ def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(items):
         names = [key for key, _ in items]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidInput("E_JSON_DUPLICATE_KEY", value=twice)
+        raise InvalidInput("E_JSON_DUPLICATE_KEY", path="$", value=twice)
     return found
 
 
 def _number(_: str) -> Any:
-    raise InvalidInput("E_JSON_NUMBER")
+    raise InvalidInput("E_JSON_NUMBER", path="$")
 
 
 _strict = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_number)
