@@ -13,7 +13,9 @@ from gatebook import (
     Budget,
     Finished,
     InvalidInput,
+    OpenAICompatible,
     Policy,
+    ProviderError,
     RateLimited,
     Retry,
     RetryWithBackoffPolicy,
@@ -33,7 +35,9 @@ from gatebook.kernel.events import (
     Note,
 )
 from gatebook.kernel.messages import Usage
+from gatebook.testing.fault_server import FaultServer, answer
 from tests.catalogue.kit import Desk, failure, legible, refused, told
+from tests.providers.calls import CALL, asking
 from tests.runtime.kit import Model, flow, run, said
 
 CALLED: list[Any] = []
@@ -104,7 +108,7 @@ def test_a_run_of_seventy_tries_ends_well() -> None:
         return await ctx.call_tool(flaky)
 
     async def scenario() -> None:
-        desk = Desk(retrying(99, 1_000, cap_ms=60_000))
+        desk = Desk(retrying(99, 1_000, cap_ms=4_000))
         program = flow(body, flaky)
         async with desk.open(program) as runtime:
             handle = await runtime.start(program, None, run_id="r")
@@ -113,7 +117,7 @@ def test_a_run_of_seventy_tries_ends_well() -> None:
 
         assert result.output == 71
         assert len(delays) == 70 < MAX_ATTEMPTS
-        assert max(delays) == 60_000
+        assert max(delays) == 4_000
 
     run(scenario())
 
@@ -187,6 +191,25 @@ def test_a_providers_hint_that_is_no_hint_is_absent(header: str) -> None:
 
     assert error.kind == "rate_limited"
     assert error.retry_after_ms is None
+
+
+def test_a_servers_hint_that_is_no_hint_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """E69: an operator should learn that a server's hints are not followed, and why."""
+
+    async def scenario() -> None:
+        refusal = answer(429, {"error": {"message": "slow"}}, retry_after="-5")
+        async with FaultServer(refusal) as server:
+            provider = OpenAICompatible(server.url, "key-for-tests")
+            with pytest.raises(ProviderError) as caught:
+                await provider.complete(asking(), CALL)
+            await provider.aclose()
+        assert caught.value.retry_after_ms is None
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario())
+
+    (warned,) = [r.getMessage() for r in caplog.records if r.name.startswith("gatebook")]
+    legible(warned, "W_RETRY_AFTER_INVALID", "'-5'", "'HTTP 429'", "it was ignored")
 
 
 @pytest.mark.parametrize("value", [1.01, -0.1, float("nan"), True, "half", None])
