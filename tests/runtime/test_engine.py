@@ -12,6 +12,7 @@ from gatebook.kernel.policy import AllowDeclared
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client
 from gatebook.runtime.states import Finished
+from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
 
 @tool(effect="read")
@@ -178,5 +179,19 @@ def test_runs_are_driven_side_by_side_up_to_the_limit() -> None:
             go.set()
 
             assert [await desk.settled(each) for each in handles] == [Finished(None)] * 20
+
+    run(scenario())
+
+
+def test_a_claim_whose_answer_was_lost_is_tried_again() -> None:
+    """The store may have given us the run: until the lease lapses nobody else would look."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        journal = FailpointJournal(desk.journal, [Failpoint("after", "claim", 1, "error")])
+        async with desk.open(journal=journal) as runtime:
+            handle = await runtime.start(flow(looking, look), None, run_id="r")
+
+            assert await desk.settled(handle) == Finished(1)
 
     run(scenario())

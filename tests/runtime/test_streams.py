@@ -22,7 +22,7 @@ from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import RunKey
 from gatebook.runtime.states import Finished
-from gatebook.runtime.subscriptions import Delta, Hub, Lagged, Progress, Reset
+from gatebook.runtime.subscriptions import BACKLOG, Delta, Hub, Lagged, Progress, Reset
 
 QUICK = RetryWithBackoffPolicy(AllowDeclared(), 3, 0)
 RUN = RunKey("default", "r")
@@ -212,6 +212,35 @@ def test_a_late_reader_gets_the_text_from_the_journal() -> None:
     run(scenario())
 
 
+async def read_all(handle: Any) -> str:
+    """The text a reader ends up with, who drops what it is told to drop."""
+    text = ""
+    async for part in handle.text():
+        text = "" if isinstance(part, Reset) else text + part
+    return text
+
+
+def test_a_reader_that_was_too_slow_still_gets_the_whole_answer() -> None:
+    """A gap in the middle of a sentence is worse than a late sentence."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        go = asyncio.Event()
+        many = [TextDelta(0, f"{n} ") for n in range(BACKLOG + 50)]
+        whole = "first " + "".join(piece.text for piece in many)
+        said_all: list[Any] = [MessageStart("m"), TextDelta(0, "first "), go.wait, *many]
+        model = Model([*said_all, MessageEnd("stop", "stop", None)])
+        async with desk.open(providers={"fake": model}) as runtime:
+            handle = await runtime.start(flow(asking, models=["fake:m"]), None)
+            reading = asyncio.create_task(read_all(handle))
+            await desk.clock.settle()
+            go.set()
+
+            assert await desk.clock.until(reading) == whole
+
+    run(scenario())
+
+
 def delta(index: int, *, attempt: int = 0, text: str = "x") -> Delta:
     return Delta("0", attempt, index, TextDelta(0, text))
 
@@ -255,13 +284,13 @@ def test_a_slow_reader_is_told_and_blocks_nobody() -> None:
     """Bounded memory, no silence: it lost so many, and the journal has the answer."""
     hub = Hub()
     with hub.subscribe(RUN) as reader:
-        for index in range(10_005):
+        for index in range(BACKLOG + 5):
             hub.publish(RUN, delta(index))
 
         got = reader.drain()
 
     assert got[0] == Lagged(5)
-    assert (len(got), got[1]) == (10_001, delta(5))
+    assert (len(got), got[1]) == (BACKLOG + 1, delta(5))
 
 
 def test_readers_of_other_runs_hear_nothing() -> None:

@@ -8,8 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from gatebook.errors import GatebookError
-from gatebook.ports import Clock, Drive, Engine, Journal, Parked, RunKey
+from gatebook.errors import GatebookError, StoreError
+from gatebook.ports import Clock, Drive, Engine, Journal, RunKey
 
 POLL_S = 1.0  # how late a lost wake-up can be
 CONCURRENCY = 256  # runs driven at once by one worker
@@ -71,17 +71,20 @@ class LocalEngine(Engine):
                 self._active.discard(run)
         except GatebookError as exc:
             _log.warning("run %s is not driven: %s", run.id, exc, extra={"run": run.id})
+            if isinstance(exc, StoreError):
+                # A claim whose answer was lost is ours until it lapses, so no one finds it due.
+                self._drive_at(run, self._journal.now() + round(POLL_S * 1e6))
             return
         except Exception:  # noqa: BLE001 - one run's bug must not end the others
             _log.exception("run %s is not driven", run.id, extra={"run": run.id})
             return
         if parked.state == "waiting" and parked.wake_at is not None:
-            self._wake_at(run, parked)
+            self._drive_at(run, parked.wake_at)
 
-    def _wake_at(self, run: RunKey, parked: Parked) -> None:
-        if self._group is None or parked.wake_at is None:
+    def _drive_at(self, run: RunKey, at: int) -> None:
+        if self._group is None:
             return
-        delay_s = (parked.wake_at - self._journal.now()) / 1e6
+        delay_s = (at - self._journal.now()) / 1e6
         self._cancel_timer(run)
         self._timers[run] = self._group.create_task(self._later(run, delay_s))
 

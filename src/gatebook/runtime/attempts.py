@@ -58,6 +58,7 @@ class Attempts:
         self._lease = lease
         self._services = services
         self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
         self._flights: dict[str, _Flight] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._landed = asyncio.Event()
@@ -78,13 +79,13 @@ class Attempts:
         self.launched.add((address, attempt))
         services = self._services
         permit = Permit(request, attempt, self._lease, lambda: services.fresh(self._lease))
-        loop, until = asyncio.get_running_loop(), None
+        until: float | None = None
         if request.timeout_ms is not None:
             services.expect_silence(request.timeout_ms / 1000)
-            until = loop.time() + request.timeout_ms / 1000
+            until = self._loop.time() + request.timeout_ms / 1000
             self._set_alarm(until)
         flight = self._flights[address] = _Flight(permit, until)
-        flight.task = loop.create_task(
+        flight.task = self._loop.create_task(
             self._perform(flight, want, planner), name=f"{self._lease.run.id}/{address}"
         )
 
@@ -143,11 +144,11 @@ class Attempts:
         if self._alarm is None or at < self._alarm.when():
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._alarm = asyncio.get_running_loop().call_at(at, self._check_deadlines)
+            self._alarm = self._loop.call_at(at, self._check_deadlines)
 
     def _check_deadlines(self) -> None:
         self._alarm = None
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         for flight in list(self._flights.values()):
             if flight.until is None:
                 continue
@@ -164,7 +165,7 @@ class Attempts:
             flight.task.add_done_callback(lambda _: self._stopped(flight))
             flight.task.cancel()
         flight.told = True
-        flight.until = asyncio.get_running_loop().time() + GRACE_S
+        flight.until = self._loop.time() + GRACE_S
         self._set_alarm(flight.until)
 
     def _stopped(self, flight: _Flight) -> None:

@@ -51,6 +51,33 @@ _log = logging.getLogger(__name__)
 _OUTCOMES = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
 
 
+class _News:
+    """An event for the one who waits for it; half as dear as asyncio's."""
+
+    __slots__ = ("_came", "_loop", "_waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._came = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def come(self) -> None:
+        """Wake the waiter, now or when it begins to wait."""
+        self._came = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def forget(self) -> None:
+        """Wait for later news only."""
+        self._came = False
+
+    async def wait(self) -> None:
+        """Wait until news come, unless they came since the last `forget`."""
+        if not self._came:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+
+
 class Driver:
     """Drives one run under one lease."""
 
@@ -58,17 +85,18 @@ class Driver:
         self._lease = lease
         self._services = services
         self._journal = services.journal
-        self._woken = asyncio.Event()
+        self._event_loop = asyncio.get_running_loop()
+        self._news = _News(self._event_loop)
         self._touched = False
         self._stopping = False
-        self._attempts = Attempts(lease, services, on_end=self._woken.set)
+        self._attempts = Attempts(lease, services, on_end=self._news.come)
         self._planner: Planner | None = None
         self._append = int.from_bytes(os.urandom(8), "big")
 
     def poke(self) -> None:
         """Tell the driver that somebody appended to its run."""
         self._touched = True
-        self._woken.set()
+        self._news.come()
 
     @property
     def touched(self) -> bool:
@@ -78,7 +106,7 @@ class Driver:
     def stop(self) -> None:
         """Make the driver record what has happened, start nothing more, and let the run go."""
         self._stopping = True
-        self._woken.set()
+        self._news.come()
 
     async def drive(self) -> Parked:
         """Advance the run; return what it is blocked on.
@@ -88,7 +116,7 @@ class Driver:
             SystemExit, KeyboardInterrupt: a tool raised it; its end is recorded.
         """
         try:
-            return await self._loop()
+            return await self._rounds()
         except Fenced:
             await self._note_late_outcomes()
             return Parked("busy")
@@ -100,10 +128,10 @@ class Driver:
 
     def _let_go(self) -> None:
         if self._planner is not None:
-            with off_the_loop():
+            with off_the_loop(self._event_loop):
                 self._planner.redrive.close()
 
-    async def _loop(self) -> Parked:
+    async def _rounds(self) -> Parked:
         planner = await self._load()
         if planner is None:
             return Parked("waiting")
@@ -114,7 +142,7 @@ class Driver:
             if self._touched:
                 self._touched = False
                 await self._catch_up(planner)
-            self._woken.clear()
+            self._news.forget()
             if not await self._advance(planner):
                 fresh = await self._load()
                 if fresh is None:
@@ -145,7 +173,7 @@ class Driver:
             )
             return None
         self._let_go()
-        with off_the_loop():
+        with off_the_loop(self._event_loop):
             redrive = Redrive(program.begin(started), final_args(program.tools))
         planner = self._planner = Planner(
             RunState(),
@@ -297,12 +325,12 @@ class Driver:
 
     async def _sleep(self, seconds: float | None) -> None:
         if seconds is None:
-            await self._woken.wait()
+            await self._news.wait()
             return
         timer = asyncio.ensure_future(self._services.clock.sleep(seconds))
-        timer.add_done_callback(lambda done: None if done.cancelled() else self._woken.set())
+        timer.add_done_callback(lambda done: None if done.cancelled() else self._news.come())
         try:
-            await self._woken.wait()
+            await self._news.wait()
         finally:
             timer.cancel()
 

@@ -116,6 +116,7 @@ class Executor:
         self._hub = hub
         self._redactor = redactor
         self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.deps: Any = None
 
     async def perform(
@@ -215,7 +216,7 @@ class Executor:
         return Ended(error=Permanent(text, code="E_UNKNOWN_CANCELLED"), doubtful=True)
 
     def _progress(self, run: RunKey, address: str) -> Callable[..., None]:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._loop or asyncio.get_running_loop()
 
         def report(done: float | None, total: float | None, detail: str) -> None:
             item = Progress(address, done, total, detail)

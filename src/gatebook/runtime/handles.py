@@ -44,7 +44,7 @@ from gatebook.runtime.states import (
     blocked,
     stopped,
 )
-from gatebook.runtime.subscriptions import Delta, Hub, Live, Reset, either, texts
+from gatebook.runtime.subscriptions import Delta, Hub, Lagged, Live, Reset, either, texts
 
 Out = TypeVar("Out")
 
@@ -184,26 +184,35 @@ class RunHandle(Generic[Out]):
                 await either(news.wait(), self._pause())
 
     async def text(self) -> AsyncIterator[str | Reset]:
-        """Yield the model's text as it is written; Reset when an attempt is superseded.
+        """Yield the model's text as it is written; Reset when what was shown is superseded.
 
-        What was said before you came, or in another process, comes whole from the journal.
+        What was said before you came, in another process, or faster than you read, comes whole
+        from the journal.
         """
         asked: set[str] = set()
-        seen: set[str] = set()
+        shown: dict[str, int] = {}  # address -> attempt, of answers that are not recorded yet
+        whole: set[str] = set()  # answers of which something was lost on the way
         cursor = 0
         with self._door.hub.subscribe(self._key) as news:
             while True:
                 row = await self.row()
                 live = news.drain()
-                async for part in texts(_each(live)):
+                said = {item.address: item.attempt for item in live if isinstance(item, Delta)}
+                if any(isinstance(item, Lagged) for item in live):
+                    for address, attempt in shown.items():
+                        yield Reset(address, attempt)
+                    whole |= shown.keys() | said.keys()
+                    shown.clear()
+                async for part in texts(_each(live), without=whole):
                     yield part
-                seen.update(item.address for item in live if isinstance(item, Delta))
+                shown.update((a, n) for a, n in said.items() if a not in whole)
                 for each in await self._door.journal.read(self._key, after=cursor):
                     cursor, event = each.seq, each.event
                     if isinstance(event, ActionRequested) and isinstance(event.action, CallLLM):
                         asked.add(event.address)
-                    if isinstance(event, ActionSucceeded) and event.address in asked - seen:
-                        yield answer_text(event)
+                    if isinstance(event, ActionSucceeded) and event.address in asked:
+                        if shown.pop(event.address, None) is None:
+                            yield answer_text(event)
                 if row.head.terminal and cursor >= row.head.seq:
                     return
                 await either(news.wait(), self._pause())

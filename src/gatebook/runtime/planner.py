@@ -5,7 +5,7 @@ action and the requests that follow from it are one append. When that append is 
 and program are thrown away and rebuilt from the journal.
 """
 
-from asyncio import _get_running_loop, _set_running_loop
+from asyncio import AbstractEventLoop, _get_running_loop, _set_running_loop
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -50,12 +50,17 @@ MAX_BATCH = 500  # events of one append; more go into the next
 
 
 class off_the_loop:  # noqa: N801 - read as `with off_the_loop():`
-    """Hides the event loop: a workflow that calls asyncio raises instead of escaping."""
+    """Hides the event loop, which is given: a workflow that calls asyncio raises, not escapes.
+
+    The loop is given because asking for it costs a system call before Python 3.12.
+    """
 
     __slots__ = ("_loop",)
 
+    def __init__(self, loop: AbstractEventLoop | None) -> None:
+        self._loop = loop
+
     def __enter__(self) -> None:
-        self._loop = _get_running_loop()
         _set_running_loop(None)
 
     def __exit__(self, *_: object) -> None:
@@ -91,6 +96,7 @@ class Planner:
         self.program = program
         self._lease = lease
         self._now = 0
+        self._loop = _get_running_loop()
         self.started = started
         self._crowd: set[str] = set()  # wants beyond the fan-out, refused one batch after another
         self._base = PolicyContext(
@@ -122,7 +128,7 @@ class Planner:
             quiet: record what has happened and start nothing.
         """
         self.events, self.more, self._now = [], False, now
-        with off_the_loop():
+        with off_the_loop(self._loop):
             self._plan(results, running, launched, quiet=quiet)
         return self.events
 
@@ -150,7 +156,7 @@ class Planner:
 
     def fold(self, *recorded: Recorded) -> None:
         """Follow events that are in the journal already."""
-        with off_the_loop():
+        with off_the_loop(self._loop):
             for each in recorded:
                 self.state.apply(each.event)
                 self.redrive.feed(each)

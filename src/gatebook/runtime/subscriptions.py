@@ -6,7 +6,7 @@ finds every fact in the journal. A slow reader never blocks a run.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -155,9 +155,13 @@ class Hub:
                 subscriber.wake()
 
 
-async def texts(items: AsyncIterator[Live]) -> AsyncIterator[str | Reset]:
-    """Return only what a person reads: text, and when to drop it."""
+async def texts(
+    items: AsyncIterator[Live], *, without: Set[str] = frozenset()
+) -> AsyncIterator[str | Reset]:
+    """Return only what a person reads: text, and when to drop it; nothing of some addresses."""
     async for item in items:
+        if isinstance(item, Delta | Reset) and item.address in without:
+            continue
         if isinstance(item, Delta) and isinstance(item.event, TextDelta):
             yield item.event.text
         elif isinstance(item, Reset):
