@@ -210,9 +210,10 @@ class RunHandle(Generic[Out]):
                     cursor, event = each.seq, each.event
                     if isinstance(event, ActionRequested) and isinstance(event.action, CallLLM):
                         asked.add(event.address)
-                    if isinstance(event, ActionSucceeded) and event.address in asked:
-                        if shown.pop(event.address, None) is None:
-                            yield answer_text(event)
+                    if not isinstance(event, ActionSucceeded) or event.address not in asked:
+                        continue
+                    if shown.pop(event.address, None) is None:
+                        yield answer_text(event)
                 if row.head.terminal and cursor >= row.head.seq:
                     return
                 await either(news.wait(), self._pause())
