@@ -205,7 +205,12 @@ class Store:
         return connection
 
     def explain(self, exc: Exception) -> Exception:
-        """Return our error for one of SQLite's; its text says what is known about the write."""
+        """Return our error for one of SQLite's or the system's; it says what is known."""
+        if isinstance(exc, PermissionError):
+            return ConfigError("E_STORE_READONLY", store=str(self.path))
+        if isinstance(exc, OSError):
+            detail = exc.strerror or type(exc).__name__
+            return StoreError("E_STORE_IO", store=str(self.path), detail=detail)
         if not isinstance(exc, apsw.Error):
             return exc
         error = self._translate(exc)

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import apsw
 
-from gatebook.errors import CommitUnknown, GatebookError, StoreError
+from gatebook.errors import CommitUnknown, StoreError
 from gatebook.journals import sqlite_reads as reads
 from gatebook.journals.sqlite_desk import Desk
 from gatebook.journals.sqlite_files import Store
@@ -65,7 +65,7 @@ class Writer(threading.Thread):
         try:
             self._connection = self._store.open()
             self._sit_down()
-        except (apsw.Error, GatebookError) as exc:
+        except Exception as exc:  # noqa: BLE001 - else whoever opens would wait for ever
             with self._gate:
                 self._ended = True
             fail([opening], self._store.explain(exc))
