@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import apsw
@@ -235,20 +236,26 @@ except GatebookError as exc:
 """
 
 
-def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("locked", ["file", "folder", "closed folder"])
+def test_a_store_that_cannot_be_written_is_named(tmp_path: Path, locked: str) -> None:
     """C39: found out at the first append it would be too late."""
     folder = tmp_path / "folder"
     folder.mkdir()
     store = folder / "journal.db"
     asyncio.run(opened(store))
-    store.chmod(0o400)
-    for place in (tmp_path, *list(tmp_path.parents)[:2]):
-        place.chmod(place.stat().st_mode | stat.S_IXOTH | stat.S_IXGRP)
+    if locked == "file":
+        store.chmod(0o400)
+    else:
+        folder.chmod(0o500 if locked == "folder" else 0o000)
+    for place in (tmp_path, *tmp_path.parents):
+        if place.is_relative_to(gettempdir()) and place != Path(gettempdir()):
+            place.chmod(place.stat().st_mode | stat.S_IXOTH | stat.S_IXGRP)
 
     done = subprocess.run(
         [sys.executable, "-c", READ_ONLY, store, folder], capture_output=True, text=True, check=True
     )
 
+    folder.chmod(0o700)
     code, _, text = done.stdout.strip().partition(" ")
     assert code == "E_STORE_READONLY"
     assert "cannot be written; check its permissions" in text
