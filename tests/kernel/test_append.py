@@ -114,6 +114,17 @@ def test_an_outcome_needs_no_expected_seq() -> None:
     assert head.open == {}
 
 
+@pytest.mark.parametrize("event", [CancelRequested(), SignalReceived(name="go")])
+def test_no_guard_refuses_an_outcome(event: AnyEvent) -> None:
+    """What has happened has happened, also after a cancel and over any budget."""
+    head = begun(asked())
+    added(head, event)
+
+    added(head, ActionSucceeded(address="0", spent=Amount(tool_calls=99)), epoch=1)
+
+    assert head.spent.tool_calls == 99
+
+
 @pytest.mark.parametrize(
     "event",
     [asked(), ActionSucceeded(address="0"), RunCompleted(), Interrupted(error=ERROR), again()],

@@ -65,7 +65,7 @@ BUILDS = (
         "kernel/append.py",
         'if entry is None or entry.phase == "unknown":\n                raise InvalidInput(',
         "if head.cancel_seq or not entry:\n                raise InvalidInput(",
-        (f"{RUNTIME}/test_cancel.py",),
+        (f"{KERNEL}/test_append.py",),
     ),
     Build(
         "a request is not guarded by its budget inside the append",
@@ -115,7 +115,7 @@ BUILDS = (
     Build(
         "no fence",
         "kernel/append.py",
-        "if batch.epoch is not None and batch.epoch != head.epoch:",
+        "if batch.epoch is not None and (batch.epoch != head.epoch or batch.epoch == 0):",
         "if False:",
         (f"{KERNEL}/test_append.py",),
     ),
@@ -328,8 +328,8 @@ BUILDS = (
     Build(
         "a workflow sees the loop",
         "runtime/planner.py",
-        "    _set_running_loop(None)\n",
-        "",
+        "        _set_running_loop(None)\n",
+        "        pass\n",
         (f"{RUNTIME}/test_driver.py",),
     ),
     Build(
