@@ -1,0 +1,55 @@
+"""The hub: who is woken by what."""
+
+import asyncio
+
+from gatebook.ports import RunKey
+from gatebook.runtime.subscriptions import Hub, Subscriber
+
+RUN = RunKey("default", "r")
+
+
+def woken(reader: Subscriber) -> bool:
+    """Whether a reader would look at the journal now."""
+    waiting = reader.wait()
+    try:
+        waiting.send(None)
+    except StopIteration:
+        return True
+    waiting.close()
+    return False
+
+
+def test_a_new_event_wakes_those_who_follow_every_event() -> None:
+    """They read the journal as it grows."""
+
+    async def scenario() -> bool:
+        hub = Hub()
+        with hub.subscribe(RUN) as reader:
+            hub.grew(RUN)
+            return woken(reader)
+
+    assert asyncio.run(scenario())
+
+
+def test_a_new_event_does_not_wake_who_waits_for_the_end() -> None:
+    """To look at the run's row with each step would cost more than the step."""
+
+    async def scenario() -> bool:
+        hub = Hub()
+        with hub.subscribe(RUN, follows=False) as reader:
+            hub.grew(RUN)
+            return woken(reader)
+
+    assert not asyncio.run(scenario())
+
+
+def test_a_change_of_state_wakes_everybody() -> None:
+    """The end of a run is what most readers wait for."""
+
+    async def scenario() -> bool:
+        hub = Hub()
+        with hub.subscribe(RUN, follows=False) as reader:
+            hub.changed(RUN)
+            return woken(reader)
+
+    assert asyncio.run(scenario())
