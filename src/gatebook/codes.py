@@ -156,6 +156,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "nothing to do: gatebook show says what it waits for",
     ),
     "E_ACTION_CANCELLED": ("{tool} was cancelled before it started", "nothing happened outside"),
+    "E_UNKNOWN_TIMEOUT": (
+        "{tool} ran longer than {limit} ms; whether it took effect is not known",
+        "look at the service, then gatebook resolve",
+    ),
     "E_UNKNOWN_LOST": (
         "the worker died while {tool} was running; whether it took effect is not known",
         "look at the service, then gatebook resolve",

@@ -82,7 +82,7 @@ def test_an_at_most_once_action_that_outlives_its_deadline_is_unknown() -> None:
     event = run(ending(None, timeout=0.01))
 
     assert isinstance(event, ActionUnknown)
-    assert event.error.code == "E_ACTION_TIMEOUT"
+    assert event.error.code == "E_UNKNOWN_TIMEOUT"
 
 
 @pytest.mark.parametrize("error", [Permanent("no"), Transient("busy"), RateLimited("later")])

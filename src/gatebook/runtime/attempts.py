@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
-from gatebook.errors import GatebookError, Permanent, Transient
+from gatebook.errors import GatebookError, Permanent
 from gatebook.kernel.actions import CallTool, describe
 from gatebook.kernel.budget import Amount
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
-from gatebook.runtime.executor import Ended, Permit
+from gatebook.runtime.executor import Ended, Permit, outlived
 from gatebook.runtime.services import Services
 
 if TYPE_CHECKING:
@@ -181,8 +181,7 @@ class Attempts:
         request = flight.permit.request
         name = describe(request.action)
         _log.warning("%s does not stop; it is given up", name, extra={"run": self._lease.run.id})
-        error = GatebookError("E_ACTION_TIMEOUT", tool=name, limit=request.timeout_ms)
-        self._end(flight, Ended(error=Transient(str(error), code=error.code), doubtful=True))
+        self._end(flight, outlived(request))
 
     def cancel(self) -> None:
         """Tell every attempt in flight to stop; each ends within the grace."""

@@ -108,6 +108,14 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+def outlived(request: ActionRequested) -> Ended:
+    """Return the end of an attempt that ran past its deadline: nobody knows what it did."""
+    once = request.effect == "at_most_once"
+    code = "E_UNKNOWN_TIMEOUT" if once else "E_ACTION_TIMEOUT"
+    error = GatebookError(code, tool=describe(request.action), limit=request.timeout_ms)
+    return Ended(error=Transient(str(error), code=code), doubtful=True)
+
+
 class Executor:
     """Performs attempts for one worker."""
 
@@ -116,7 +124,6 @@ class Executor:
         self._hub = hub
         self._redactor = redactor
         self._clock = clock
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.deps: Any = None
 
     async def perform(
@@ -208,15 +215,13 @@ class Executor:
         return context
 
     def _stopped(self, permit: Permit, tool: Tool) -> Ended:
-        name, limit = tool.spec.name, permit.request.timeout_ms
         if permit.timed_out:
-            error = GatebookError("E_ACTION_TIMEOUT", tool=name, limit=limit)
-            return Ended(error=Transient(str(error), code=error.code), doubtful=True)
-        text = f"{name} was cancelled while it ran"
+            return outlived(permit.request)
+        text = f"{tool.spec.name} was cancelled while it ran"
         return Ended(error=Permanent(text, code="E_UNKNOWN_CANCELLED"), doubtful=True)
 
     def _progress(self, run: RunKey, address: str) -> Callable[..., None]:
-        loop = self._loop = self._loop or asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
 
         def report(done: float | None, total: float | None, detail: str) -> None:
             item = Progress(address, done, total, detail)
