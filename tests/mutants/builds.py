@@ -168,8 +168,8 @@ BUILDS = (
     Build(
         "a timeout has failed",
         "runtime/executor.py",
-        "return Ended(error=Transient(str(error), code=error.code), doubtful=True)",
-        "return Ended(error=Transient(str(error), code=error.code))",
+        "return outlived(permit.request)",
+        "return msgspec.structs.replace(outlived(permit.request), doubtful=False)",
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
