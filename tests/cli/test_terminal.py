@@ -18,7 +18,7 @@ def on_a_terminal(folder: Folder, *args: str, **env: str) -> str:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [COMMAND, *args],
-        cwd=folder.path, env=folder.env | {"COLUMNS": "120", "LINES": "40"} | env,
+        cwd=folder.path, env=folder.env | {"COLUMNS": "120", "LINES": "40", "CI": ""} | env,
         stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)
