@@ -93,3 +93,11 @@ def test_a_dumb_terminal_gets_lines_and_nothing_else(gatebook: Folder) -> None:
 
     assert "\x1b" not in screen
     assert re.search(r"^\S+  completed  \"refunded 20\"$", screen, re.MULTILINE)
+
+
+def test_the_command_alone_shows_its_verbs_and_no_error(gatebook: Folder) -> None:
+    """The first thing a newcomer types is not a mistake."""
+    screen = on_a_terminal(gatebook)
+
+    assert screen.startswith("Usage: gatebook")
+    assert "error" not in screen

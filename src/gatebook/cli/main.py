@@ -100,6 +100,9 @@ def run(args: list[str]) -> int:
     as_json = "--json" in args
     try:
         result: Any = gatebook.main(args, prog_name="gatebook", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as exc:
+        click.echo(exc.format_message(), err=True)
+        return USAGE
     except click.UsageError as exc:
         report_usage(exc, as_json=as_json)
         return USAGE
