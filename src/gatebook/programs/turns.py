@@ -206,7 +206,7 @@ class AgentStepper(Stepper):
         return not calls and answer.state != "suspended"
 
     def _conclude(self, answer: ChatResponse) -> None:
-        """End with the answer. An output that does not fit ends the run, for now unrepaired."""
+        """End with the answer. An output that does not fit its declared type ends the run."""
         try:
             self._end = Complete(Raw(self._agent.conclude(answer.text)))
         except InvalidInput as exc:
