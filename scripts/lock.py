@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "requirements"
 OLDEST = "3.11"
+TESTED_EXTRAS = ("openai", "anthropic", "google", "prices")
 
 
 def compile_lock(name: str, requirements: list[str], *options: str) -> None:
@@ -25,20 +26,20 @@ def compile_lock(name: str, requirements: list[str], *options: str) -> None:
 
 
 def main() -> None:
-    """Write the four locks; the development lock agrees with the two it contains."""
+    """Write the four locks; the development lock holds the tested extras too and agrees with the two it contains."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     runtime = project["project"]["dependencies"]
-    local = project["project"]["optional-dependencies"]["local"]
+    extras = project["project"]["optional-dependencies"]
     build = project["build-system"]["requires"]
     dev = project["dependency-groups"]["dev"]
 
     LOCKS.mkdir(exist_ok=True)
     compile_lock("runtime.lock", runtime)
     compile_lock("build.lock", build, "--constraints", str(LOCKS / "runtime.lock"))
-    compile_lock("local.lock", local, "--no-deps")
+    compile_lock("local.lock", extras["local"], "--no-deps")
     compile_lock(
         "dev.lock",
-        [*runtime, *build, *dev],
+        [*runtime, *build, *dev, *(each for name in TESTED_EXTRAS for each in extras[name])],
         *("--constraints", str(LOCKS / "runtime.lock")),
         *("--constraints", str(LOCKS / "build.lock")),
     )
