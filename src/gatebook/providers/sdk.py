@@ -1,0 +1,381 @@
+"""What adapters over vendor SDKs share: lazy imports, clients, and one attempt, streamed or whole.
+
+An attempt reads under deadlines, raises ProviderErrors only and always closes what it opened. It
+knows no vendor: an adapter says how to send, and a converter what the answer means.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from gatebook.errors import ConfigError, GatebookError, ProviderError
+from gatebook.kernel.classify import (
+    BY_EXCEPTION,
+    CAUSES,
+    classify_event,
+    classify_exception,
+    classify_response,
+    malformed,
+    request_id,
+)
+from gatebook.kernel.messages import ChatRequest, ChatResponse, MessageStart, StreamEvent, Timeouts
+from gatebook.kernel.stream import StreamMachine
+from gatebook.providers.chat_stream import DRAIN_S, GRACE_S
+from gatebook.providers.transport import ReadTimer, close_within, timed_out, without_key
+
+if TYPE_CHECKING:
+    import httpx2
+
+ApiKey = str | Callable[[], str] | None
+Client = TypeVar("Client")
+
+# What SDKs raise for an answer they cannot read, by class name.
+UNREADABLE = frozenset(
+    {"APIResponseValidationError", "JSONDecodeError", "UnknownApiResponseError", "ValidationError"}
+)
+MAX_ERROR_BODY = 64 * 1024
+_log = logging.getLogger(__name__)
+_modules: dict[str, ModuleType] = {}
+
+
+class Converter(Protocol):
+    """Turns what an SDK gives of one answer into neutral events; pure, one for each stream."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the terminal marker has come: only usage may still be missing."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of interest can follow, so that reading may stop."""
+
+    def feed(self, raw: Any) -> Iterable[StreamEvent]:
+        """Return the events of one thing read; none for pings. Raises ProviderError."""
+
+    def end(self) -> Iterable[StreamEvent]:
+        """Return the events that close the answer; called once, when no more is read.
+
+        Raises:
+            ProviderError: the terminal marker never came: see `truncated`.
+        """
+
+
+class Opened(NamedTuple):
+    """A stream that the server has begun to answer: what to read, and how to end it."""
+
+    raws: AsyncIterator[Any]
+    converter: Converter
+    close: Callable[[], Awaitable[Any]]
+
+
+class SdkStream:
+    """One streamed attempt: `async with stream as events`, then `async for event in events`.
+
+    Entering calls `send` with the key of this moment; leaving closes what it opened, also after
+    `break`, an error or a cancellation, within a second. All errors are ProviderErrors.
+    """
+
+    def __init__(
+        self, send: Callable[[str], Awaitable[Opened]], timeouts: Timeouts, api_key: ApiKey
+    ) -> None:
+        """Take how to send the request. `send` sees to the connect timeout itself."""
+        self._send = send
+        self._timeouts = timeouts
+        self._api_key = api_key
+        self._opened: Opened | None = None
+        self._events: AsyncGenerator[StreamEvent, None] | None = None
+
+    async def __aenter__(self) -> AsyncGenerator[StreamEvent, None]:
+        """Send the request and return its events."""
+        started = asyncio.get_running_loop().time()
+        total = started + self._timeouts.total_ms / 1000
+        first = min(started + self._timeouts.first_event_ms / 1000, total)
+        key = current_key(self._api_key)
+        opened = self._opened = await before(first, self._send(key), key)
+        self._events = self._read(opened, key, first, total)
+        return self._events
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        if self._opened is not None:
+            await close_within(self._close(self._opened))
+
+    async def _close(self, opened: Opened) -> None:
+        try:
+            if self._events is not None:
+                await self._events.aclose()
+            if opened.converter.done:
+                async with asyncio.timeout(DRAIN_S):  # then the connection is used again
+                    async for _ in opened.raws:
+                        pass
+            if isinstance(opened.raws, AsyncGenerator):
+                await opened.raws.aclose()
+        finally:
+            await opened.close()
+
+    async def _read(
+        self, opened: Opened, key: str, first: float, total: float
+    ) -> AsyncGenerator[StreamEvent, None]:
+        raws, converter, clock = opened.raws, opened.converter, asyncio.get_running_loop().time
+        idle_s, timer, graced = self._timeouts.idle_ms / 1000, ReadTimer(first), False
+        try:
+            while not converter.done:
+                try:
+                    raw = await timer.next(raws)
+                except Exception:
+                    if converter.finished:
+                        break  # the answer is whole; only its usage may be missing
+                    raise
+                if raw is None:
+                    break
+                meaningful = False
+                for event in converter.feed(raw):
+                    meaningful = meaningful or event.__class__ is not MessageStart
+                    yield event
+                if converter.finished and not graced:
+                    graced = True
+                    timer.until(min(clock() + GRACE_S, total))
+                elif meaningful and not graced:
+                    timer.until(min(clock() + idle_s, total))
+            for event in converter.end():
+                yield event
+        except TimeoutError as exc:
+            raise timed_out("the stream fell silent", in_stream=True) from exc
+        except Exception as exc:  # noqa: BLE001 - an SDK may raise anything
+            raise _shown(exc, key, in_stream=True) from _cause(exc, key)
+        finally:
+            timer.stop()
+
+
+async def completed(
+    ask: Callable[[str], Awaitable[Iterable[StreamEvent]]], request: ChatRequest, api_key: ApiKey
+) -> ChatResponse:
+    """Make one blocking attempt; `ask` sends the request and returns the whole answer's events.
+
+    Raises:
+        ProviderError: nothing else.
+    """
+    deadline = asyncio.get_running_loop().time() + request.timeouts.total_ms / 1000
+    key = current_key(api_key)
+    events = await before(deadline, ask(key), key)
+    machine = StreamMachine(must_call=request.must_call)
+    machine.open()
+    try:
+        for event in events:
+            machine.feed(event)
+    except ProviderError as error:
+        raise without_key(error, key) from error.__cause__
+    if not machine.complete:
+        raise malformed("the answer has no end")
+    return machine.response
+
+
+async def before(deadline: float, work: Awaitable[Client], key: str) -> Client:
+    """Return what `work` gives if it comes before a deadline in loop time.
+
+    Raises:
+        ProviderError: it came too late, or failed in any way; the key is not in its text.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await work
+    except TimeoutError as exc:
+        raise timed_out("no answer came in time") from exc
+    except Exception as exc:  # noqa: BLE001 - an SDK may raise anything
+        raise _shown(exc, key, in_stream=False) from _cause(exc, key)
+
+
+class Clients(Generic[Client]):
+    """The SDK's clients, one for each event loop: a connection belongs to the loop it began in."""
+
+    def __init__(
+        self,
+        module: str,
+        make: Callable[[Any], Client],
+        close: Callable[[Client], Awaitable[Any]],
+    ) -> None:
+        """Take which module to import at first use, and how to make a client from it."""
+        self._module = module
+        self._make = make
+        self._close = close
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
+
+    async def get(self) -> Client:
+        """Return the client of the running loop."""
+        loop = asyncio.get_running_loop()
+        client = self._by_loop.get(loop)
+        if client is None:
+            module = await imported(self._module)
+            client = self._by_loop.get(loop)  # somebody else may have made it meanwhile
+            if client is None:
+                client = self._by_loop[loop] = self._make(module)
+        return client
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; the next call makes a new client."""
+        client = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await self._close(client)
+
+
+async def imported(name: str) -> ModuleType:
+    """Return a module; the first import, which takes seconds, does not hold up the loop."""
+    module = _modules.get(name)
+    if module is None:
+        module = _modules[name] = await asyncio.to_thread(import_module, name)
+    return module
+
+
+def require_extra(module: str, extra: str, *, instead: str = "") -> None:
+    """Check that an extra is installed, without importing it.
+
+    Args:
+        module: what the extra brings, "google.genai".
+        extra: its name; pip knows it as gatebook[extra].
+        instead: what does without, for the error: "or use openai-chat:".
+
+    Raises:
+        ConfigError: E_EXTRA_MISSING, saying what to install.
+    """
+    try:
+        found = find_spec(module)
+    except ModuleNotFoundError:  # the package above it is missing
+        found = None
+    if found is None:
+        command = f'pip install "gatebook[{extra}]"'
+        raise ConfigError(
+            "E_EXTRA_MISSING",
+            what=f"the adapter {extra}",
+            command=f"{command} ({instead})" if instead else command,
+        )
+
+
+def current_key(api_key: ApiKey) -> str:
+    """Return the key of this moment, "" for none.
+
+    Raises:
+        ProviderError: permanent: the key function failed, or no header can hold the key.
+    """
+    try:
+        key = (api_key() if callable(api_key) else api_key or "").strip()
+    except Exception as exc:  # noqa: BLE001 - a user's function may raise anything
+        raise _no_key(f"the key function raised {type(exc).__name__}") from None
+    if not (key.isascii() and key.isprintable()):
+        raise _no_key("the key has a character that no HTTP header may hold")
+    return key
+
+
+def http_client(max_connections: int) -> "httpx2.AsyncClient":
+    """Return an HTTP client for an SDK: a pool of this size, and no redirects followed."""
+    import httpx2
+
+    limits = httpx2.Limits(
+        max_connections=max_connections, max_keepalive_connections=max_connections
+    )
+    return httpx2.AsyncClient(limits=limits, follow_redirects=False)
+
+
+def connect_limit(timeouts: Timeouts) -> "httpx2.Timeout":
+    """Return the timeout an SDK's HTTP client enforces; reading is bounded here."""
+    import httpx2
+
+    connect_s = timeouts.connect_ms / 1000
+    return httpx2.Timeout(None, connect=connect_s, pool=connect_s)
+
+
+def truncated(request_id: str | None = None) -> ProviderError:
+    """Return the error for a stream that ended without its terminal marker."""
+    return ProviderError(
+        "the stream ended without its terminal marker",
+        kind="transient",
+        category="truncated",
+        status=200,
+        phase="response",
+        in_stream=True,
+        request_id=request_id,
+    )
+
+
+def sdk_error(exc: BaseException, *, in_stream: bool = False) -> ProviderError:
+    """Return the error that an SDK's exception stands for.
+
+    Inside a stream the headers are those of the 200, so only the body of the error counts.
+    """
+    if isinstance(exc, ProviderError):
+        return exc
+    response = getattr(exc, "response", None)
+    headers: Any = getattr(response, "headers", None) or {}
+    status = _status(exc, response)
+    if status >= 300 and not in_stream:
+        error = classify_response(status, headers, _body(exc, response), now=time.time())
+        _note_bad_hint(error, headers.get("retry-after"))
+        return error
+    if any(cls.__name__ in UNREADABLE for cls in type(exc).__mro__):
+        told = f"the answer cannot be read ({type(exc).__name__})"
+        return malformed(told, in_stream=in_stream, request_id=request_id(headers))
+    fault = _fault(exc)
+    if isinstance(fault, dict | list) and fault:
+        return classify_event(fault, request_id=request_id(headers))
+    link: BaseException | None = exc
+    for _ in range(CAUSES):
+        if link is None or any(cls.__name__ in BY_EXCEPTION for cls in type(link).__mro__):
+            break
+        link = link.__cause__ or link.__context__
+    return classify_exception(link or exc, in_stream=in_stream)
+
+
+def _status(exc: BaseException, response: Any) -> int:
+    for value in (getattr(response, "status_code", None), getattr(exc, "code", None)):
+        if type(value) is int:
+            return value
+    return 0
+
+
+def _fault(exc: BaseException) -> Any:
+    """Return the decoded error an SDK keeps: OpenAI and Anthropic in `body`, Google `details`."""
+    return getattr(exc, "body", None) or getattr(exc, "details", None)
+
+
+def _body(exc: BaseException, response: Any) -> bytes | str | None:
+    try:
+        content = response.content
+    except Exception:  # noqa: BLE001 - unread, closed or not that kind of response
+        content = None
+    if isinstance(content, bytes):
+        return content[:MAX_ERROR_BODY]
+    fault = _fault(exc)
+    return fault if fault is None or isinstance(fault, str) else msgspec.json.encode(fault)
+
+
+def _note_bad_hint(error: ProviderError, hint: str | None) -> None:
+    if hint and error.kind != "permanent" and error.retry_after_ms is None:
+        what = f"HTTP {error.fields.get('status')}"
+        _log.warning("%s", GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint))
+
+
+def _shown(exc: Exception, key: str, *, in_stream: bool) -> ProviderError:
+    return without_key(sdk_error(exc, in_stream=in_stream), key)
+
+
+def _cause(exc: BaseException, key: str) -> BaseException | None:
+    """Return what a traceback may show as the cause: nothing that repeats the key."""
+    if isinstance(exc, ProviderError):
+        return exc.__cause__
+    return None if key and key in str(exc) else exc
+
+
+def _no_key(what: str) -> ProviderError:
+    return ProviderError(what, kind="permanent", category="auth", phase="pool")
