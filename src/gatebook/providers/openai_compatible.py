@@ -7,20 +7,27 @@ keys; the wire format is `chat_wire` and `chat_answer`, what an error means is `
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import msgspec
 
-from gatebook.errors import ConfigError, GatebookError, ProviderError
+from gatebook.errors import GatebookError, ProviderError
 from gatebook.kernel.classify import classify_exception, classify_response, malformed, request_id
 from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse
 from gatebook.kernel.stream import StreamMachine
 from gatebook.providers.chat_answer import AnswerReader
 from gatebook.providers.chat_stream import ChatStream, Sent
 from gatebook.providers.chat_wire import request_body, tool_names
-from gatebook.providers.transport import close_within, read_body, timed_out, without_key
+from gatebook.providers.transport import (
+    ApiKey,
+    checked_url,
+    close_within,
+    current_key,
+    read_body,
+    timed_out,
+    without_key,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -58,7 +65,7 @@ class OpenAICompatible:
     def __init__(
         self,
         base_url: str,
-        api_key: str | Callable[[], str] | None = None,
+        api_key: ApiKey = None,
         *,
         name: str = "openai",
         capabilities: Capabilities | None = None,
@@ -70,7 +77,7 @@ class OpenAICompatible:
         Raises:
             ConfigError: E_CONFIG, the base URL is not http or https, or holds a password.
         """
-        self.base_url = _checked_url(base_url)
+        self.base_url = checked_url(base_url)
         self.name = name
         self.capabilities = capabilities or Capabilities()
         self.dialect = dialect or (OPENAI if "//api.openai.com" in base_url else Dialect())
@@ -110,22 +117,11 @@ class OpenAICompatible:
         if client is not None:
             await client.aclose()
 
-    def _key(self) -> str:
-        """Return the key of this moment, "" for none."""
-        try:
-            key = self._api_key() if callable(self._api_key) else self._api_key or ""
-        except Exception as exc:  # noqa: BLE001 - a user's function may raise anything
-            raise _no_key(f"the key function raised {type(exc).__name__}") from None
-        key = key.strip()
-        if not (key.isascii() and key.isprintable()):
-            raise _no_key("the key has a character that no HTTP header may hold")
-        return key
-
     async def _send(
         self, request: ChatRequest, call: Call, *, deadline: float, stream: bool
     ) -> Sent:
         """Send the request; return when its 200 has come. Anything else is closed and raised."""
-        names, key = tool_names(request), self._key()
+        names, key = tool_names(request), current_key(self._api_key)
         content = request_body(
             request,
             names,
@@ -214,25 +210,3 @@ async def _refusal(response: "httpx2.Response", deadline: float) -> ProviderErro
         what = f"HTTP {response.status_code}"
         _log.warning("%s", GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint))
     return error
-
-
-def _no_key(what: str) -> ProviderError:
-    return ProviderError(what, kind="permanent", category="auth", phase="pool")
-
-
-def _checked_url(base_url: str) -> str:
-    scheme, separator, rest = base_url.partition("://")
-    detail = ""
-    if not separator or scheme.lower() not in ("http", "https") or not rest:
-        detail = "it does not begin with http:// or https://"
-    elif "@" in rest.partition("/")[0]:
-        detail = "it holds a user name or password"
-    if detail:
-        raise ConfigError(
-            "E_CONFIG",
-            name="base_url",
-            path="the provider",
-            detail=detail,
-            fix="write for example https://api.openai.com/v1, and pass the key as api_key=",
-        )
-    return base_url.rstrip("/")

@@ -6,6 +6,7 @@ knows no vendor: an adapter says how to send, and a converter what the answer me
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from importlib import import_module
@@ -29,12 +30,18 @@ from gatebook.kernel.classify import (
 from gatebook.kernel.messages import ChatRequest, ChatResponse, MessageStart, StreamEvent, Timeouts
 from gatebook.kernel.stream import StreamMachine
 from gatebook.providers.chat_stream import DRAIN_S, GRACE_S
-from gatebook.providers.transport import ReadTimer, close_within, timed_out, without_key
+from gatebook.providers.transport import (
+    ApiKey,
+    ReadTimer,
+    close_within,
+    current_key,
+    timed_out,
+    without_key,
+)
 
 if TYPE_CHECKING:
     import httpx2
 
-ApiKey = str | Callable[[], str] | None
 Client = TypeVar("Client")
 
 # What SDKs raise for an answer they cannot read, by class name.
@@ -263,19 +270,25 @@ def require_extra(module: str, extra: str, *, instead: str = "") -> None:
         )
 
 
-def current_key(api_key: ApiKey) -> str:
-    """Return the key of this moment, "" for none.
+def vendor_key(
+    api_key: ApiKey, *variables: str, base_url: str | None, provider: str
+) -> str | Callable[[], str]:
+    """Return the key given, else the first of these variables that is set.
+
+    A variable holds the vendor's key, so it is never sent to another address: with a `base_url`,
+    no key means none, "".
 
     Raises:
-        ProviderError: permanent: the key function failed, or no header can hold the key.
+        ConfigError: E_KEY_MISSING naming the variables.
     """
-    try:
-        key = (api_key() if callable(api_key) else api_key or "").strip()
-    except Exception as exc:  # noqa: BLE001 - a user's function may raise anything
-        raise _no_key(f"the key function raised {type(exc).__name__}") from None
-    if not (key.isascii() and key.isprintable()):
-        raise _no_key("the key has a character that no HTTP header may hold")
-    return key
+    if api_key or base_url is not None:
+        return api_key or ""
+    for variable in variables:
+        if key := os.environ.get(variable, "").strip():
+            return key
+    told = " or ".join(variables)
+    fix = f"the environment variable {told}, or pass api_key="
+    raise ConfigError("E_KEY_MISSING", provider=provider, fix=fix)
 
 
 def http_client(max_connections: int) -> "httpx2.AsyncClient":
@@ -375,7 +388,3 @@ def _cause(exc: BaseException, key: str) -> BaseException | None:
     if isinstance(exc, ProviderError):
         return exc.__cause__
     return None if key and key in str(exc) else exc
-
-
-def _no_key(what: str) -> ProviderError:
-    return ProviderError(what, kind="permanent", category="auth", phase="pool")

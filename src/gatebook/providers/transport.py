@@ -1,15 +1,17 @@
-"""What raw-HTTP adapters share: bounded closing, bounded bodies, deadlines, no keys in errors."""
+"""What adapters share: bounded closing and bodies, deadlines, addresses, keys and their hiding."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from gatebook.errors import ProviderError
+from gatebook.errors import ConfigError, ProviderError
 from gatebook.kernel.classify import classify_exception, malformed
 
 if TYPE_CHECKING:
     import httpx2
+
+ApiKey = str | Callable[[], str] | None  # a function is asked before every request
 
 CLOSE_S = 1.0
 KEY_SHOWN = "[key]"
@@ -42,6 +44,48 @@ def without_key(error: ProviderError, key: str) -> ProviderError:
     if key and key in error.message:
         error.message = error.message.replace(key, KEY_SHOWN)
     return error
+
+
+def current_key(api_key: ApiKey) -> str:
+    """Return the key of this moment, "" for none.
+
+    Raises:
+        ProviderError: permanent: the key function failed, or no header can hold the key.
+    """
+    try:
+        key = (api_key() if callable(api_key) else api_key or "").strip()
+    except Exception as exc:  # noqa: BLE001 - a user's function may raise anything
+        raise _no_key(f"the key function raised {type(exc).__name__}") from None
+    if not (key.isascii() and key.isprintable()):
+        raise _no_key("the key has a character that no HTTP header may hold")
+    return key
+
+
+def _no_key(what: str) -> ProviderError:
+    return ProviderError(what, kind="permanent", category="auth", phase="pool")
+
+
+def checked_url(base_url: str) -> str:
+    """Return an address without its last slash.
+
+    Raises:
+        ConfigError: E_CONFIG, it is not http or https, or holds a password.
+    """
+    scheme, separator, rest = base_url.partition("://")
+    detail = ""
+    if not separator or scheme.lower() not in ("http", "https") or not rest:
+        detail = "it does not begin with http:// or https://"
+    elif "@" in rest.partition("/")[0]:
+        detail = "it holds a user name or password"
+    if detail:
+        raise ConfigError(
+            "E_CONFIG",
+            name="base_url",
+            path="the provider",
+            detail=detail,
+            fix="write for example https://api.openai.com/v1, and pass the key as api_key=",
+        )
+    return base_url.rstrip("/")
 
 
 async def read_body(response: "httpx2.Response", limit: int, deadline: float) -> bytes:
