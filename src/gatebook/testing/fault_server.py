@@ -2,7 +2,7 @@
 
 Each request gets the next play; the last play repeats. A play is a list of steps, so a test says
 what the wire does: `Play(*stream_head(), Chunk(event), Reset())`. It knows HTTP/1.1 as far as
-a client under test needs it, and the shape of chat completions, nothing of Gatebook's own.
+a client under test needs it, nothing of Gatebook's own; what providers say stands in `dialects`.
 """
 
 import asyncio
@@ -14,6 +14,39 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+
+from gatebook.testing.dialects import Dialect, Story, Trouble
+from gatebook.testing.dialects.chat import DONE, delta, text_events, usage_chunk
+from gatebook.testing.dialects.story import event
+
+__all__ = [
+    "DONE",
+    "Chooser",
+    "Chunk",
+    "Cut",
+    "EndOfBody",
+    "FaultServer",
+    "Hold",
+    "Play",
+    "Received",
+    "Repeat",
+    "Reset",
+    "Send",
+    "Stall",
+    "Step",
+    "answer",
+    "delta",
+    "event",
+    "fails",
+    "head",
+    "stream_head",
+    "streamed",
+    "tells",
+    "text_answer",
+    "text_events",
+    "text_stream",
+    "usage_chunk",
+]
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 429: "Too Many Requests"}
 MAX_HEAD = 256 * 1024
@@ -95,6 +128,9 @@ class Received:
         return json.loads(self.body)
 
 
+Chooser = Callable[[Received], Play]
+
+
 def answer(
     status: int, body: bytes | str | dict[str, Any] | list[Any], **headers: str | int
 ) -> Play:
@@ -121,43 +157,6 @@ def head(status: int, fields: dict[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def event(data: dict[str, Any] | str) -> bytes:
-    """Return one server-sent event."""
-    return f"data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode()
-
-
-DONE = event("[DONE]")
-
-
-def delta(
-    *, finish_reason: str | None = None, id: str = "chatcmpl-1", **fields: Any
-) -> dict[str, Any]:
-    """Return one chat-completion chunk whose delta has these fields."""
-    choice = {"index": 0, "delta": fields, "finish_reason": finish_reason}
-    return {"id": id, "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
-
-
-def usage_chunk(prompt: int = 3, completion: int = 2) -> dict[str, Any]:
-    """Return the chunk that says what the answer cost."""
-    usage = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
-    return {"id": "chatcmpl-1", "model": "m", "choices": [], "usage": usage}
-
-
-def text_events(*pieces: str) -> list[bytes]:
-    """Return the events of a complete streamed text answer."""
-    return [
-        event(delta(role="assistant", content="")),
-        *(event(delta(content=piece)) for piece in pieces),
-        event(delta(finish_reason="stop")),
-        event(usage_chunk()),
-        DONE,
-    ]
-
-
 def streamed(events: Iterable[bytes], *end: Step) -> Play:
     """Return a play that streams these events, then ends as told (properly unless said)."""
     return Play(*stream_head(), *(Chunk(data) for data in events), *(end or (EndOfBody(),)))
@@ -182,6 +181,24 @@ def text_answer(text: str, *, finish_reason: str = "stop") -> Play:
     )
 
 
+def tells(dialect: Dialect, story: Story, **headers: str) -> Chooser:
+    """Return the play of a story, streamed or whole as each request asks for it."""
+
+    def play(received: Received) -> Play:
+        if not dialect.streams(received.path, received.body):
+            return answer(200, dialect.whole(story), **headers)
+        parts = (Chunk(data) for data in dialect.events(story))
+        return Play(*stream_head(**headers), *parts, EndOfBody())
+
+    return play
+
+
+def fails(dialect: Dialect, trouble: Trouble, **headers: str | int) -> Play:
+    """Return a play that answers with an error status, in the words of a provider."""
+    status, body = dialect.failure(trouble)
+    return answer(status, body, **headers)
+
+
 class _ClientLeft(Exception):
     """The client closed its side while a play was on."""
 
@@ -196,8 +213,11 @@ class FaultServer:
         hangups: how many requests the client left before their play had ended.
     """
 
-    def __init__(self, *plays: Play, choose: Callable[[Received], Play] | None = None) -> None:
-        """Take one play for each request in turn (the last for all others), or a chooser."""
+    def __init__(self, *plays: Play | Chooser, choose: Chooser | None = None) -> None:
+        """Take one play for each request in turn (the last for all others), or a chooser.
+
+        A play may be a function of the request, as `tells` makes it.
+        """
         self.requests: list[Received] = []
         self.connections = self.open_connections = self.hangups = 0
         self._plays = plays
@@ -267,7 +287,8 @@ class FaultServer:
     def _next(self, received: Received) -> Play:
         if self._choose is not None:
             return self._choose(received)
-        return self._plays[min(self.count, len(self._plays)) - 1]
+        play = self._plays[min(self.count, len(self._plays)) - 1]
+        return play if isinstance(play, Play) else play(received)
 
     async def _count(self, *, open_connections: int = 0, hangups: int = 0) -> None:
         async with self._changed:
