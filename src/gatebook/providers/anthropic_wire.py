@@ -1,0 +1,237 @@
+"""The request of Anthropic's Messages API, made from the neutral one. Does no I/O.
+
+Thinking goes back word for word with its signature: the model refuses a changed or missing one
+after a tool call.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from gatebook.kernel.messages import (
+    ChatRequest,
+    JsonSchemaFormat,
+    Message,
+    NamedTool,
+    Part,
+    RefusalPart,
+    Role,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolDefinition,
+    ToolResultPart,
+)
+from gatebook.providers.chat_wire import ToolNames, refused
+
+MAX_TOKENS = 4_096  # the API wants a limit: the one that is reserved when a program says none
+
+# What may be set beside the neutral request. Nothing here makes the provider act on its own:
+# hosted tools, containers and remote tool servers act outside the gate.
+OPTIONS = frozenset(
+    {
+        "cache_control",
+        "inference_geo",
+        "metadata",
+        "service_tier",
+        "speed",
+        "thinking",
+        "top_k",
+    }
+)
+SAMPLING = ("temperature", "top_p", "top_k")  # removed from API version 2026-10-21
+HOLDERS = ("items", "prefixItems", "anyOf", "oneOf", "allOf")  # what holds schemas in a schema
+EFFORTS = {"minimal": "low"}  # what other vendors call it
+
+FitSchema = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def request_fields(
+    request: ChatRequest, names: ToolNames, *, fit_schema: FitSchema
+) -> dict[str, Any]:
+    """Return the fields of a request's JSON body; `seed` has no field and is left out.
+
+    Args:
+        request: the request.
+        names: the wire names of its tools.
+        fit_schema: returns a schema in the words the API allows; raises when it has none.
+
+    Raises:
+        ProviderError: permanent: a provider option that is not on the allow-list, a tool choice
+            that is not among the tools, a call whose arguments are no JSON object.
+    """
+    native, told = answer_format(request.response_format, fit_schema)
+    fields: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": request.max_output_tokens or MAX_TOKENS,
+        "messages": _conversation(request.messages, names),
+    }
+    if system := [*_system(request.messages), *told]:
+        fields["system"] = system
+    fields.update(_options(request.provider_options))
+    if request.tools:
+        fields["tools"] = [_tool(tool, names) for tool in request.tools]
+        fields["tool_choice"] = _tool_choice(request, names)
+    if output := {**_effort(request, fields), **native}:
+        fields["output_config"] = output
+    if request.stop:
+        fields["stop_sequences"] = list(request.stop)
+    sampling = {"temperature": request.temperature, "top_p": request.top_p}
+    fields.update({name: value for name, value in sampling.items() if value is not None})
+    return fields
+
+
+def answer_format(
+    form: JsonSchemaFormat | None, fit_schema: FitSchema
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return how an answer's schema is said: natively, or in words where the API has none.
+
+    The API closes every object, so one with keys of any name would always come back empty.
+    """
+    if form is None:
+        return {}, []
+    schema = msgspec.json.decode(form.schema)
+    if not _has_free_keys(schema):
+        try:
+            return {"format": {"type": "json_schema", "schema": fit_schema(schema)}}, []
+        except Exception:  # noqa: BLE001 - asserts and raises for the schemas it does not know
+            pass
+    told = "Answer with one JSON value and nothing else. It must fit this JSON Schema:\n"
+    return {}, [_text(told + bytes(form.schema).decode())]
+
+
+def _has_free_keys(schema: Any) -> bool:
+    """Whether some object in a schema has keys that the schema does not name."""
+    if isinstance(schema, list):
+        return any(map(_has_free_keys, schema))
+    if not isinstance(schema, dict):
+        return False
+    named, extra = schema.get("properties") or {}, schema.get("additionalProperties")
+    unnamed = isinstance(extra, dict) or (not named and extra is not False)
+    if "patternProperties" in schema or (schema.get("type") == "object" and unnamed):
+        return True
+    inner = [schema[holder] for holder in HOLDERS if holder in schema]
+    return _has_free_keys([*named.values(), *schema.get("$defs", {}).values(), *inner])
+
+
+def _system(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    return [
+        _text(part.text)
+        for message in messages
+        if message.role == "system"
+        for part in message.content
+        if isinstance(part, TextPart) and part.text
+    ]
+
+
+def _conversation(messages: Iterable[Message], names: ToolNames) -> list[dict[str, Any]]:
+    """Return the turns: all results of one turn of calls must stand in one user message."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "system":
+            continue
+        blocks = [
+            block
+            for part in message.content
+            if (block := _block(part, message.role, names)) is not None
+        ]
+        role = "assistant" if message.role == "assistant" else "user"
+        if not blocks:
+            continue  # an empty turn is refused, and says nothing
+        if turns and role == "user" and turns[-1]["role"] == "user":
+            turns[-1]["content"] += blocks
+        else:
+            turns.append({"role": role, "content": blocks})
+    return turns
+
+
+def _block(part: Part, role: Role, names: ToolNames) -> dict[str, Any] | None:
+    """Return a part's block, or None for what the API would refuse."""
+    match part:
+        case TextPart(text) | RefusalPart(text):
+            said = text.strip() if role == "assistant" else text  # models do send lone line ends
+            return _text(text) if said else None
+        case ThinkingPart():
+            return _thinking(part)
+        case ToolCallPart():
+            return {
+                "type": "tool_use",
+                "id": part.id,
+                "name": names.wire(part.name),
+                "input": _arguments(part),
+            }
+        case ToolResultPart():
+            block = {"type": "tool_result", "tool_use_id": part.tool_call_id}
+            if part.content:
+                block["content"] = part.content
+            return {**block, "is_error": True} if part.is_error else block
+
+
+def _thinking(part: ThinkingPart) -> dict[str, Any] | None:
+    """Return thinking as it came; another vendor's is left out, as its signature would not fit."""
+    if part.provider_data is not None:
+        try:
+            block = msgspec.json.decode(part.provider_data)
+        except msgspec.DecodeError:
+            return None
+        ours = isinstance(block, dict) and block.get("type") == "redacted_thinking"
+        return block if ours else None
+    if part.signature is None:
+        return None
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+
+
+def _arguments(call: ToolCallPart) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(call.arguments)
+    except msgspec.DecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise refused(f"the arguments of call {call.id!r} to {call.name!r} are no JSON object")
+    return value
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    strange = sorted(set(options) - OPTIONS)
+    if strange:
+        raise refused(
+            f"provider option {strange[0]!r} is not on the allow-list: "
+            f"use one of {', '.join(sorted(OPTIONS))}"
+        )
+    return options
+
+
+def _effort(request: ChatRequest, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the effort; "none" switches thinking off. Whether to think is the model's default
+    or the option `thinking`.
+    """
+    effort = request.reasoning_effort
+    if effort == "none":
+        fields.setdefault("thinking", {"type": "disabled"})
+        return {}
+    return {} if effort is None else {"effort": EFFORTS.get(effort, effort)}
+
+
+def _tool(tool: ToolDefinition, names: ToolNames) -> dict[str, Any]:
+    wire = {"name": names.wire(tool.name), "input_schema": msgspec.json.decode(tool.schema)}
+    if tool.description:
+        wire["description"] = tool.description
+    return wire
+
+
+def _tool_choice(request: ChatRequest, names: ToolNames) -> dict[str, Any]:
+    choice = request.tool_choice
+    if isinstance(choice, NamedTool):
+        if all(tool.name != choice.name for tool in request.tools):
+            raise refused(f"tool_choice names {choice.name!r}, which is not among the tools")
+        said: dict[str, Any] = {"type": "tool", "name": names.wire(choice.name)}
+    else:
+        said = {"type": "any" if choice == "required" else choice}
+    if request.parallel_tool_calls is False and choice != "none":
+        said["disable_parallel_tool_use"] = True
+    return said
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
