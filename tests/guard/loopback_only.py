@@ -8,6 +8,12 @@ import sys
 REFUSED: list[str] = []  # every refused contact of this process, for the plugin that fails the test
 WATCHING: list[bool] = []
 LOCAL_NAMES = {"", "localhost"}
+CONNECTING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
+ASKING = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
+REMEDY = (
+    "tests reach the loopback address only: call a model through a cassette "
+    "(gatebook.testing.cassette), a fault server or the local model"
+)
 
 
 class OutsideContact(RuntimeError):
@@ -31,16 +37,16 @@ def is_local(host: object) -> bool:
 
 def watch(event: str, args: tuple[object, ...]) -> None:
     """Raise OutsideContact before a connection, a datagram or a look-up leaves this machine."""
-    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-        address = args[1]
+    if event in CONNECTING or event == "socket.getnameinfo":
+        address = args[-1]
         host = address[0] if isinstance(address, tuple) and address else None  # else a Unix socket
-    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+    elif event in ASKING:
         host = args[0]
     else:
         return
     if not is_local(host):
         REFUSED.append(f"{event} {host!r}")
-        raise OutsideContact(f"{event} to {host!r} refused; tests reach the loopback address only")
+        raise OutsideContact(f"{event} to {host!r} refused; {REMEDY}")
 
 
 def install() -> None:
