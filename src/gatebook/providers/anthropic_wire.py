@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gatebook.kernel.budget import OUTPUT_TOKENS
 from gatebook.kernel.messages import (
     ChatRequest,
     JsonSchemaFormat,
@@ -24,8 +25,6 @@ from gatebook.kernel.messages import (
     ToolResultPart,
 )
 from gatebook.providers.chat_wire import ToolNames, refused
-
-MAX_TOKENS = 4_096  # the API wants a limit: the one that is reserved when a program says none
 
 # What may be set beside the neutral request. Nothing here makes the provider act on its own:
 # hosted tools, containers and remote tool servers act outside the gate.
@@ -64,7 +63,7 @@ def request_fields(
     native, told = answer_format(request.response_format, fit_schema)
     fields: dict[str, Any] = {
         "model": request.model,
-        "max_tokens": request.max_output_tokens or MAX_TOKENS,
+        "max_tokens": request.max_output_tokens or OUTPUT_TOKENS,
         "messages": _conversation(request.messages, names),
     }
     if system := [*_system(request.messages), *told]:
