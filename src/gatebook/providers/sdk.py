@@ -8,7 +8,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType, TracebackType
@@ -333,9 +340,7 @@ def sdk_error(exc: BaseException, *, in_stream: bool = False) -> ProviderError:
     headers: Any = getattr(response, "headers", None) or {}
     status = _status(exc, response)
     if status >= 300 and not in_stream:
-        error = classify_response(status, headers, _body(exc, response), now=time.time())
-        _note_bad_hint(error, headers.get("retry-after"))
-        return error
+        return refusal(status, headers, _body(exc, response))
     if any(cls.__name__ in UNREADABLE for cls in type(exc).__mro__):
         told = f"the answer cannot be read ({type(exc).__name__})"
         return malformed(told, in_stream=in_stream, request_id=request_id(headers))
@@ -348,6 +353,16 @@ def sdk_error(exc: BaseException, *, in_stream: bool = False) -> ProviderError:
             break
         link = link.__cause__ or link.__context__
     return classify_exception(link or exc, in_stream=in_stream)
+
+
+def refusal(status: int, headers: Mapping[str, str], body: bytes | str | None) -> ProviderError:
+    """Return the error that a response with this status stands for; a bad hint is warned about."""
+    error = classify_response(status, headers, body, now=time.time())
+    hint = headers.get("retry-after")
+    if hint and error.kind != "permanent" and error.retry_after_ms is None:
+        what = f"HTTP {status}"
+        _log.warning("%s", GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint))
+    return error
 
 
 def _status(exc: BaseException, response: Any) -> int:
@@ -371,12 +386,6 @@ def _body(exc: BaseException, response: Any) -> bytes | str | None:
         return content[:MAX_ERROR_BODY]
     fault = _fault(exc)
     return fault if fault is None or isinstance(fault, str) else msgspec.json.encode(fault)
-
-
-def _note_bad_hint(error: ProviderError, hint: str | None) -> None:
-    if hint and error.kind != "permanent" and error.retry_after_ms is None:
-        what = f"HTTP {error.fields.get('status')}"
-        _log.warning("%s", GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint))
 
 
 def _shown(exc: Exception, key: str, *, in_stream: bool) -> ProviderError:
