@@ -194,16 +194,15 @@ def _is_encrypted(thought: Thought) -> bool:
 
 
 def _said(text: str, sent: SentItem | None) -> dict[str, Any]:
-    if sent is None or not sent.id:
-        return {"role": "assistant", "content": text}
+    """Return what the model said, in the one form that llama.cpp's server reads too."""
     wire = {
         "type": "message",
-        "id": sent.id,
         "role": "assistant",
-        "status": "completed",
-        "content": [{"type": "output_text", "text": text, "annotations": []}],
+        "content": [{"type": "output_text", "text": text}],
     }
-    return {**wire, "phase": sent.phase} if sent.phase is not None else wire
+    if sent is not None and sent.id:
+        wire.update(id=sent.id, status="completed")
+    return {**wire, "phase": sent.phase} if sent and sent.phase else wire
 
 
 def _call(part: ToolCallPart, names: ToolNames, *, named: bool) -> dict[str, Any]:
