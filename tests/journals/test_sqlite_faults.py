@@ -196,23 +196,19 @@ def connections_get(statement: str) -> Iterator[None]:
 def test_a_commit_that_raised_and_holds_is_success(store: Path) -> None:
     """An error at commit says nothing: the store looks before it answers."""
     raised: list[int] = []
+    connections: list[apsw.Connection] = []
 
-    def hook(connection: apsw.Connection) -> None:
-        def after_commit(connection: apsw.Connection, name: str, pages: int) -> int:
-            if not raised and armed:
-                raised.append(pages)
-                return apsw.SQLITE_IOERR
+    def after_commit(connection: apsw.Connection, name: str, pages: int) -> int:
+        if raised:
             return apsw.SQLITE_OK
-
-        connection.set_wal_hook(after_commit)
-
-    armed: list[bool] = []
+        raised.append(pages)
+        return apsw.SQLITE_IOERR
 
     async def scenario() -> None:
         journal = SqliteJournal(store)
         await journal.open()
         lease = await working(journal)
-        armed.append(True)
+        connections[0].set_wal_hook(after_commit)
 
         done = await journal.append(lease.run, inside(lease, 1, requested("1")))
         again = await journal.append(lease.run, inside(lease, 2, succeeded("1")))
@@ -224,11 +220,11 @@ def test_a_commit_that_raised_and_holds_is_success(store: Path) -> None:
         ]  # fmt: skip
         await journal.close()
 
-    apsw.connection_hooks.append(hook)
+    apsw.connection_hooks.append(connections.append)
     try:
         asyncio.run(scenario())
     finally:
-        apsw.connection_hooks.remove(hook)
+        apsw.connection_hooks.remove(connections.append)
 
 
 def test_a_store_whose_log_cannot_be_synced_stops(store: Path, disk: Disk) -> None:

@@ -1,7 +1,6 @@
 """A journal in one SQLite file, for any number of processes on one machine.
 
-Nothing here touches the database: changes go to the writer thread, questions to reading threads,
-so the event loop never waits for a disk.
+Nothing here touches the database: changes go to the writer, questions to reading threads.
 """
 
 import asyncio
@@ -31,8 +30,10 @@ from gatebook.journals.sqlite_members import (
     Renew,
     Touched,
     Wait,
+    fail,
 )
 from gatebook.journals.sqlite_reader import Readers
+from gatebook.journals.sqlite_scribe import Scribe
 from gatebook.journals.sqlite_writer import Writer
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
@@ -80,7 +81,8 @@ class SqliteJournal(Journal):
         async with self._door:
             if self._writer is not None:
                 return
-            writer = Writer(self._store, self._locks, self._watch, self.now)
+            scribe = Scribe(self._store, self._locks, self._watch, self.now)
+            writer = Writer(self._store, scribe, self._locks)
             opening = Open()
             writer.submit([opening])
             writer.start()
@@ -151,12 +153,16 @@ class SqliteJournal(Journal):
         writer = self._opened()
         if writer.last > after:
             return writer.last
-        last: int = await self._write(Wait(after))
+        waiting = Wait(after)
+        writer.submit([waiting])
+        last: int = await waiting.future
         return last
 
     async def touched(self) -> frozenset[RunKey]:
         """Wait for work that came from outside a claim; see `ports.Journal.touched`."""
-        runs: frozenset[RunKey] = await self._write(Touched())
+        waiting = Touched()
+        self._opened().submit([waiting])
+        runs: frozenset[RunKey] = await waiting.future
         return runs
 
     async def claim(self, run: RunKey, *, owner: str, ttl_ms: int) -> Lease | None:
@@ -215,12 +221,9 @@ class SqliteJournal(Journal):
         return writer
 
     async def _write(self, member: Member) -> Any:
-        """Hand a member to the writer: alone at once, or in company at the end of this loop turn.
-
-        While calls come in numbers, one hand-over per turn spares the threads a switch for each.
-        """
+        """Hand a member to the writer, with all that come in this turn of the loop."""
         writer = self._opened()
-        if member.loop is not self._loop or not (writer.crowded or self._outbox):
+        if member.loop is not self._loop:
             writer.submit([member])
         else:
             self._outbox.append(member)
@@ -230,8 +233,12 @@ class SqliteJournal(Journal):
 
     def _send(self) -> None:
         members, self._outbox = self._outbox, []
-        if members and self._writer is not None:
-            self._writer.submit(members)
+        if not members:
+            return
+        try:
+            self._opened().write(members)
+        except StoreError as exc:  # closed since they were handed in
+            fail(members, exc)
 
     async def _ask(self, question: Callable[[apsw.Connection], Any]) -> Any:
         self._opened()

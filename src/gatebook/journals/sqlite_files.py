@@ -198,11 +198,15 @@ class Store:
         """Open one more connection."""
         flags = apsw.SQLITE_OPEN_READWRITE | (0 if reading else apsw.SQLITE_OPEN_CREATE)
         connection = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs or None)
-        connection.set_busy_timeout(int(self._busy_s * 1000))
+        self.be_patient(connection)
         connection.execute("PRAGMA synchronous=FULL")
         if reading:
             connection.execute("PRAGMA query_only=1")
         return connection
+
+    def be_patient(self, connection: apsw.Connection) -> None:
+        """Make a connection wait for other processes' locks."""
+        connection.set_busy_timeout(int(self._busy_s * 1000))
 
     def explain(self, exc: Exception) -> Exception:
         """Return our error for one of SQLite's or the system's; it says what is known."""

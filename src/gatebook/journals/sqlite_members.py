@@ -217,7 +217,7 @@ def answer(members: Sequence[Member]) -> None:
         loops.setdefault(member.loop, []).append(member)
     for loop, waiting in loops.items():
         with suppress(RuntimeError):  # the loop is closed: whoever waited there is gone
-            loop.call_soon_threadsafe(_resolve, waiting)
+            loop.call_soon_threadsafe(resolve, waiting)
 
 
 def fail(members: Sequence[Member], error: BaseException) -> None:
@@ -228,7 +228,8 @@ def fail(members: Sequence[Member], error: BaseException) -> None:
     answer(members)
 
 
-def _resolve(members: list[Member]) -> None:
+def resolve(members: Sequence[Member]) -> None:
+    """Wake callers of the running loop."""
     for member in members:
         if member.future.done():
             continue

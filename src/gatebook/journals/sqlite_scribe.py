@@ -1,0 +1,313 @@
+"""The writing connection of a SQLite store: members become transactions here, one at a time.
+
+Whoever holds `turn` may call it: the writer's thread, or for a moment the event loop. A commit
+that fails is unknown until it has been looked up; nothing else is written before that.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import apsw
+
+from gatebook.errors import CommitUnknown, StoreError
+from gatebook.journals import sqlite_reads as reads
+from gatebook.journals.sqlite_desk import Desk
+from gatebook.journals.sqlite_files import Store
+from gatebook.journals.sqlite_locks import OwnerLocks, Watch
+from gatebook.journals.sqlite_members import Member, Renew, Touched, Wait, answer, fail
+
+Now = Callable[[], int]
+
+CLOSE_BUSY_MS = 200  # for readers in the way of a short log; one that hangs must not hold up an end
+TRIES = 2  # of one member alone, each looked up when its commit fails
+LOG_PAGES = 1_000  # of the log before it is copied into the database; SQLite's own default
+RECENT = 0.9  # how much of the slowest commit is remembered at the next one
+
+
+class Scribe:
+    """Serves members on the one connection that writes.
+
+    Attributes:
+        turn: held by whoever works here.
+        last: the last position known to be committed, by any process.
+        pace_s: how long a transaction takes, seconds: the slowest of late.
+        waits, touched: who waits for news.
+    """
+
+    def __init__(self, store: Store, locks: OwnerLocks, watch: Watch, now: Now) -> None:
+        self._store, self._locks, self._watch, self._now = store, locks, watch, now
+        self.turn = threading.Lock()
+        self.last = 0
+        self.pace_s = 0.0
+        self.waits: list[Wait] = []
+        self.touched: list[Touched] = []
+        self._doubt: tuple[list[Member], apsw.Error] | None = None
+        self._stopped = ""
+        self._seen = 0
+        self._pages = 0
+        self._full = LOG_PAGES
+
+    def open(self) -> None:
+        """Open the store, or make it. Raises what `Store.open` raises."""
+        self._connection = self._store.open()
+        self._sit_down()
+        self._seen, self._unseen = self.last, False
+
+    def _sit_down(self) -> None:
+        self._connection.wal_autocheckpoint(0)
+        self._connection.set_wal_hook(self._grown)
+        self._desk = Desk(self._connection.cursor(), self._locks, self._watch)
+        self._desk.look()
+        self.last = max(self.last, self._desk.last)
+        self._unseen = True
+
+    def _grown(self, _: apsw.Connection, __: str, pages: int) -> int:
+        self._pages = pages
+        return 0
+
+    # ---- transactions ----
+
+    def serve(self, members: list[Member]) -> None:
+        """Commit members, as one transaction if it can be; every one gets its answer."""
+        try:
+            self._settle_doubt()
+            if self._stopped:
+                fail(members, self._stop())
+            elif members:
+                members.sort(key=_renewals_first)
+                self._commit(members, tries=TRIES)
+        except Exception as exc:  # noqa: BLE001 - a thread that dies would leave callers waiting
+            self._stopped = f"{type(exc).__name__}: {exc}"
+            fail(members, CommitUnknown("E_COMMIT_UNKNOWN", detail=self._stopped))
+
+    def serve_at_once(self, members: list[Member]) -> bool:
+        """Commit members without waiting for anybody; False: nothing was written, `serve` them.
+
+        They are not answered here. A commit of theirs that fails is left in doubt: the next
+        `serve` settles it.
+        """
+        if self._stopped or self._doubt is not None:
+            return False
+        desk, began = self._desk, time.monotonic()
+        try:
+            self._connection.set_busy_timeout(0)
+            desk.cursor.execute("BEGIN IMMEDIATE")
+            self._write(members)
+        except Exception:  # noqa: BLE001 - the thread meets it again and says what it is
+            self._abandon()
+            return False
+        finally:
+            self._store.be_patient(self._connection)
+        try:
+            desk.cursor.execute("COMMIT")
+        except apsw.Error as exc:
+            self._doubt = (members, exc)
+            return False
+        self._committed(began)
+        return True
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a commit that failed is still to be looked up."""
+        return self._doubt is not None
+
+    def _settle_doubt(self) -> None:
+        if self._doubt is not None:
+            (members, exc), self._doubt = self._doubt, None
+            self._settle_unknown(members, exc, tries=TRIES)
+
+    def _commit(self, members: list[Member], *, tries: int) -> None:
+        """Run members as one transaction; when it fails, each alone."""
+        cursor, began = self._desk.cursor, time.monotonic()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+        except apsw.Error as exc:
+            fail(members, self._store.explain(exc))
+            return
+        try:
+            self._write(members)
+        except Exception as exc:  # noqa: BLE001 - whatever a member's values do to the engine
+            self._abandon()
+            self._again(members, exc, tries=tries)
+            return
+        try:
+            cursor.execute("COMMIT")
+        except apsw.Error as exc:
+            self._settle_unknown(members, exc, tries=tries)
+            return
+        self._committed(began)
+        answer(members)
+
+    def _write(self, members: list[Member]) -> None:
+        desk = self._desk
+        desk.begin(self._now())
+        for member in members:
+            _act(member, desk)
+        desk.write()
+
+    def _committed(self, began: float) -> None:
+        desk = self._desk
+        self.last = desk.last
+        self._unseen = self._unseen or desk.came
+        if not self._unseen:
+            self._seen = self.last
+        desk.settle()
+        self.pace_s = max(self.pace_s * RECENT, time.monotonic() - began)
+
+    def _abandon(self) -> None:
+        """Roll the whole transaction back, and make sure that it is: some errors do it already."""
+        try:
+            if not self._connection.get_autocommit():
+                self._desk.cursor.execute("ROLLBACK")
+        except apsw.Error as exc:
+            self._reopen_or_stop(exc)
+        self._desk.reread()
+
+    def _again(self, members: list[Member], exc: Exception, *, tries: int) -> None:
+        """Nothing was kept of a transaction: try each member alone, or give up on the only one."""
+        if len(members) == 1 and (tries <= 1 or not isinstance(exc, apsw.Error)):
+            fail(members, self._store.explain(exc))
+            return
+        alone = tries if len(members) > 1 else tries - 1
+        for member in members:
+            if self._stopped:
+                fail([member], self._stop())
+            else:
+                self._commit([member], tries=alone)
+
+    # ---- commits that failed ----
+
+    def _settle_unknown(self, members: list[Member], exc: apsw.Error, *, tries: int) -> None:
+        """Find out whether a commit that raised is there; answer its members or try them again.
+
+        After anything but a full disk the log is first copied and cut on a fresh connection: a
+        sync that failed proves nothing about what a crash would leave, in either direction.
+        """
+        mark = self._desk.mark
+        try:
+            self._reopen()
+            if not isinstance(exc, apsw.FullError):
+                self._cut_log()
+            cursor = self._desk.cursor
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                present = mark is not None and reads.is_there(self._connection, *mark)
+            finally:
+                cursor.execute("ROLLBACK")
+        except (apsw.Error, StoreError) as failure:
+            self._stopped = f"{exc}; then {failure}"
+            fail(members, CommitUnknown("E_COMMIT_UNKNOWN", detail=self._stopped))
+            return
+        if present:
+            answer(members)
+        else:
+            self._again(members, exc, tries=tries)
+
+    def _reopen(self) -> None:
+        with suppress(apsw.Error):  # the last connection copies the log when it closes
+            self._connection.close(force=True)
+        self._connection = self._store.connect()
+        self._sit_down()
+
+    def _reopen_or_stop(self, exc: apsw.Error) -> None:
+        try:
+            self._reopen()
+        except apsw.Error as failure:
+            self._stopped = f"{exc}; then {failure}"
+
+    def _stop(self) -> StoreError:
+        return StoreError("E_STORE_STOPPED", store=str(self._store.path), detail=self._stopped)
+
+    # ---- the log ----
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether the log should be copied into the database."""
+        return self._pages >= self._full
+
+    def shorten_log(self) -> None:
+        """Copy as much of the log as readers allow, after its commits were answered."""
+        with suppress(apsw.Error):  # what is not copied stays in the log and is tried again
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._full, self._pages = self._pages + LOG_PAGES, 0
+
+    def _cut_log(self) -> None:
+        """Copy the log into the database, sync it, and cut the log to nothing."""
+        busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0]
+        if busy:
+            raise StoreError("E_STORE_IO", store=str(self._store.path), detail="a reader is stuck")
+
+    # ---- those who wait ----
+
+    def notice(self) -> None:
+        """Look for what other processes have committed, and wake whom it concerns."""
+        if not (self.waits or self.touched):
+            return
+        try:
+            if not self._stopped and self._desk.look():
+                self.last = max(self.last, self._desk.last)
+                self._unseen = True
+            woken = self._woken()
+        except apsw.Error as exc:
+            woken = [*self.waits, *self.touched]
+            fail(woken, self._store.explain(exc))
+        else:
+            answer(woken)
+        gone = {id(member) for member in woken}
+        self.waits = [w for w in self.waits if id(w) not in gone and not w.future.done()]
+        self.touched = [t for t in self.touched if id(t) not in gone and not t.future.done()]
+
+    @property
+    def news(self) -> bool:
+        """Whether somebody waits for what was committed here."""
+        return bool(self.waits or (self.touched and self._unseen))
+
+    def _woken(self) -> list[Member]:
+        woken: list[Member] = []
+        for wait in self.waits:
+            if self.last > wait.after:
+                wait.answer = self.last
+                woken.append(wait)
+        if self.touched and self._unseen:
+            found = reads.touched(self._connection, self._seen, self.last)
+            self._seen, self._unseen = self.last, False
+            if found:
+                for touched in self.touched:
+                    touched.answer = found
+                woken += self.touched
+        return woken
+
+    def end(self, ends: list[Member]) -> None:
+        """Release what this process holds, leave a short log, and close."""
+        self._settle_doubt()
+        with suppress(apsw.Error):  # what is not released lapses; the log is read at the next start
+            if self._locks.owners and not self._stopped:
+                self._desk.cursor.execute("BEGIN IMMEDIATE")
+                self._desk.begin(self._now())
+                self._desk.release_all()
+                self._desk.cursor.execute("COMMIT")
+            self._connection.set_busy_timeout(CLOSE_BUSY_MS)
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with suppress(apsw.Error):
+            self._connection.close(force=True)
+        self._locks.release()
+        closed = StoreError("E_STORE_CLOSED", store=str(self._store.path))
+        fail([*self.waits, *self.touched], closed)
+        answer(ends)
+
+
+def _renewals_first(member: Member) -> bool:
+    return type(member) is not Renew
+
+
+def _act(member: Member, desk: Desk) -> None:
+    """Let a member act; a refusal is its own answer, a failing engine everybody's."""
+    member.answer = member.error = None
+    try:
+        member.act(desk)
+    except apsw.Error:
+        raise
+    except Exception as exc:  # noqa: BLE001 - handed to the caller, who raises it
+        member.error = exc
