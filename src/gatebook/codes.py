@@ -319,6 +319,41 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the outcome of {address} is not a model's answer: {detail}",
         "resolve model calls with the JSON of an answer",
     ),
+    "E_ANSWER_UNFIT": (
+        "the model's answer does not fit what was declared, after {count} repairs: {detail}",
+        "say in the instructions what is wanted, allow more in output=, or use another model",
+    ),
+    # schemas of typed answers
+    "E_OUTPUT_SCHEMA": (
+        "the output schema of program {program} is refused at {path}: {detail}",
+        "correct it: output= takes a type or a JSON Schema",
+    ),
+    "E_OUTPUT_SCHEMA_SIZE": (
+        "the output schema of program {program} has {size} bytes",
+        "stay under {limit} bytes: ask for less at once",
+    ),
+    "E_OUTPUT_SCHEMA_DEPTH": (
+        "the output schema of program {program} is nested deeper than {limit}",
+        "flatten it, or give its parts names under $defs",
+    ),
+    "E_OUTPUT_SCHEMA_PROPERTIES": (
+        "the output schema of program {program} has {size} properties",
+        "stay within {limit}: ask for less at once",
+    ),
+    "E_OUTPUT_SCHEMA_REF": (
+        "the output schema of program {program} has a reference at {path} that cannot be used "
+        "({detail}): {value}",
+        "refer to a schema under $defs; a circle must lead down into the value",
+    ),
+    "E_OUTPUT_SCHEMA_WORD": (
+        "the output schema of program {program} cannot be checked at {path}: {detail}",
+        "drop the word: what an answer is promised to be must have been checked",
+    ),
+    "E_OUTPUT_SCHEMA_PATTERN": (
+        "the output schema of program {program} has a pattern at {path} that is not matched in "
+        "linear time, {value}: {detail}",
+        "write it as text, without look-around and back-references",
+    ),
     # journal and store
     "E_CONFLICT": (
         "run {run} is at seq {seq}, the append expected {expected}",

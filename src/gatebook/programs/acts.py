@@ -1,16 +1,19 @@
 """What `ctx` methods return: actions that happen when they are awaited, and how each is read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import msgspec
 
+from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal
 from gatebook.kernel.messages import Message, ToolDefinition
 from gatebook.ports import Outcome, Want
-from gatebook.programs.answers import unusable
+from gatebook.programs.answers import MAX_REPAIRS, repair, unfit, unusable
 from gatebook.programs.contracts import Contract
 from gatebook.programs.conversation import Threads, answer_of
+from gatebook.programs.failures import failure_of
+from gatebook.programs.outputs import Output
 from gatebook.programs.scheduler import Act, Scheduler
 
 T = TypeVar("T")
@@ -40,9 +43,12 @@ class ToolAct(Act[T]):
 
 
 class LLMAct(Act[Any]):
-    """A model call; its value is the answer, or what its text stands for."""
+    """A model call; its value is the answer, or what its text stands for.
 
-    __slots__ = ("_action", "_contract", "_messages", "_offered", "_threads")
+    An answer that does not fit is asked for again, twice at most: at `{address}.r1`, `.r2`.
+    """
+
+    __slots__ = ("_action", "_address", "_messages", "_offered", "_output", "_repairs", "_threads")
 
     def __init__(
         self,
@@ -50,32 +56,61 @@ class LLMAct(Act[Any]):
         threads: Threads,
         action: CallLLM,
         said: tuple[tuple[Message, ...], tuple[ToolDefinition, ...]],
-        contract: Contract[Any] | None,
+        output: Output[Any] | None,
     ) -> None:
         self._threads = threads
         self._action = action
         self._messages, self._offered = said
-        self._contract = contract
+        self._output = output
+        self._address = ""
+        self._repairs = 0
         super().__init__(scheduler)
 
     @property
     def label(self) -> str:
         return f"ctx.call_llm({self._action.route}, ...)"
 
+    @property
+    def again(self) -> str:
+        return f"{self._address}.r{self._repairs}" if self._repairs else ""
+
     def want(self, address: str) -> Want:
+        self._address = self._address or address
         prompt = self._threads.prompt(self._messages)
         action = msgspec.structs.replace(self._action, prompt=prompt)
         return Want(address, action, self._messages, self._offered)
 
+    def __await__(self) -> Generator[Any, Any, Any]:
+        self.scheduler.starting(self)
+        while True:
+            outcome = yield self
+            if outcome.status != "succeeded":
+                raise failure_of(outcome)
+            try:
+                return self.read(outcome)
+            except InvalidInput as exc:
+                self._repair(exc)
+
+    def _repair(self, refused: InvalidInput) -> None:
+        """Say what is wrong, to ask again; or raise when that would not help."""
+        problems = refused.fields.get("problems")
+        if problems is None or self._output is None:
+            raise refused
+        if self._repairs >= MAX_REPAIRS:
+            raise unfit(problems, self._repairs) from refused
+        self._repairs += 1
+        told = Message.user(repair(problems, self._repairs, self._output))
+        self._messages = (*self._messages, told)
+
     def read(self, outcome: Outcome) -> Any:
         answer = answer_of(outcome)
         self._threads.heard(outcome.address, answer.message)
-        problem = unusable(answer)
+        problem = unusable(answer, whole=self._output is not None)
         if problem is not None:
             raise problem
-        if self._contract is None:
+        if self._output is None:
             return answer
-        return self._contract.decode(self._contract.read(answer.text))
+        return self._output.decode(self._output.read(answer.text))
 
 
 class SleepAct(Act[None]):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
 
 from gatebook.errors import InvalidInput, shown
 from gatebook.kernel.actions import CallLLM, Prompt, split_route
@@ -15,14 +15,13 @@ from gatebook.kernel.codec import Raw, canonical, digest, plain
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.messages import ToolDefinition
 from gatebook.ports import Tool
-from gatebook.programs.contracts import Contract
 from gatebook.programs.conversation import definitions, tools_digest
 from gatebook.programs.declared import program_name, tool_map, undeclarable
+from gatebook.programs.outputs import Output, output_of
 from gatebook.programs.settings import (
     ModelLimits,
     ModelSettings,
     model_limits,
-    response_format,
     settings_bytes,
     whole_number,
 )
@@ -53,7 +52,11 @@ class AgentOptions(TypedDict, total=False):
 
 
 class Agent(Generic[Out]):
-    """A model that calls tools until it has an answer: text, or JSON of type `output`.
+    """A model that calls tools until it has an answer: text, or JSON that `output` declares.
+
+    `output` is a type (a pydantic model, dataclass, TypedDict, list[...], ...) or a JSON Schema as
+    a dict. The provider is asked for it; that the answer fits is checked here, and an answer that
+    does not is asked for again, in a turn of its own, twice at most.
 
     Immutable. The tool calls of one turn: reads overlap, a write keeps its place among them,
     results go back in the model's order. A call that is denied, fails or has bad arguments is a
@@ -61,7 +64,8 @@ class Agent(Generic[Out]):
 
     Raises:
         InvalidInput: E_PROGRAM_NAME, E_NAME_*, E_ROUTE.
-        ConfigError: E_TOOL_DECLARATION, E_TOOL_DUPLICATE, E_PROGRAM_DECLARATION, E_CONFIG.
+        ConfigError: E_TOOL_DECLARATION, E_TOOL_DUPLICATE, E_PROGRAM_DECLARATION, E_CONFIG,
+            E_OUTPUT_SCHEMA*.
     """
 
     kind: Literal["agent"] = "agent"
@@ -76,6 +80,11 @@ class Agent(Generic[Out]):
         self, *, name: str, model: str, instructions: str = "",
         tools: Sequence[Any] = (), output: type[Out], **options: Unpack[AgentOptions],
     ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: "Agent[Any]", *, name: str, model: str, instructions: str = "",
+        tools: Sequence[Any] = (), output: Any, **options: Unpack[AgentOptions],
+    ) -> None: ...  # fmt: skip
     def __init__(
         self, *, name: str, model: str, instructions: str = "",
         tools: Sequence[Any] = (), output: Any = None, **options: Unpack[AgentOptions],
@@ -88,16 +97,14 @@ class Agent(Generic[Out]):
         if unknown:
             fix = "give " + ", ".join(AgentOptions.__annotations__)
             raise undeclarable(program, f"there is no option {unknown[0]}", fix)
-        text = output is None or output is str
-        self._output: Contract[Any] = Contract(
-            str if text else output, code="E_OUTPUT", program=program
-        )
+        asked = output_of(output, program=program)
         self._facts = _Facts(
             name=program,
             model=model,
             instructions=instructions,
             tools=MappingProxyType(tool_map(tools, program=program)),
-            settings=_settings(options, None if text else output, self._output, program),
+            output=asked,
+            settings=_settings(options, asked, program),
             limits=_model_limits(options, program),
             turns=_turn_limits(options, program),
         )
@@ -134,6 +141,11 @@ class Agent(Generic[Out]):
     def tools(self) -> Mapping[str, Tool]:
         """Its tools by name, in the order they are offered."""
         return self._facts.tools
+
+    @property
+    def output(self) -> Output[Out]:
+        """What its final answer must be."""
+        return self._facts.output
 
     @property
     def limits(self) -> TurnLimits:
@@ -173,7 +185,7 @@ class Agent(Generic[Out]):
                     "model": facts.model,
                     "instructions": facts.instructions,
                     "tools": [[name, tool.spec.digest] for name, tool in facts.tools.items()],
-                    "output": self._output.schema(),
+                    "output": facts.output.schema,
                     "settings": plain(facts.settings),
                     "limits": list(facts.limits),
                     "turns": list(facts.turns),
@@ -197,15 +209,7 @@ class Agent(Generic[Out]):
 
     def decode(self, output: bytes) -> Out:
         """Return a run's output as the declared type. Raises InvalidInput (E_OUTPUT)."""
-        return cast(Out, self._output.decode(output))
-
-    def conclude(self, text: str) -> bytes:
-        """Return the canonical output that a final answer stands for.
-
-        Raises:
-            InvalidInput: E_OUTPUT when the answer is not JSON of the declared type.
-        """
-        return self._output.read(text)
+        return self.output.decode(output)
 
     def begin(self, started: RunStarted) -> AgentStepper:
         """Return a stepper for one run, at its first turn."""
@@ -217,18 +221,18 @@ class _Facts(NamedTuple):
     model: str
     instructions: str
     tools: Mapping[str, Tool]
+    output: Output[Any]
     settings: Raw
     limits: ModelLimits
     turns: TurnLimits
 
 
-def _settings(options: AgentOptions, output: Any, contract: Contract[Any], program: str) -> Raw:
+def _settings(options: AgentOptions, output: Output[Any], program: str) -> Raw:
     given = options.get("settings", {})
     if not isinstance(given, Mapping):
         raise undeclarable(program, f"settings= is {shown(given)}", "pass a dict")
     settings = dict(given)
-    if output is not None:
-        settings["response_format"] = response_format(output, contract.schema())
+    settings["response_format"] = output.format
     return settings_bytes(settings, program=program)
 
 

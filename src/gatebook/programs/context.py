@@ -32,11 +32,11 @@ from gatebook.programs.conversation import (
     definitions,
     tools_digest,
 )
+from gatebook.programs.outputs import Output, output_of
 from gatebook.programs.scheduler import Gather, Scheduler, Steps, steps_of
 from gatebook.programs.settings import (
     ModelSettings,
     model_limits,
-    response_format,
     settings_bytes,
 )
 
@@ -162,20 +162,30 @@ class WorkflowContext:
         self, route: str, messages: Any, *, tools: Sequence[Tool] = (), output: type[T],
         **options: Unpack[LLMOptions],
     ) -> Awaitable[T]: ...  # fmt: skip
+    @overload
+    def call_llm(
+        self, route: str, messages: Any, *, tools: Sequence[Tool] = (), output: Any,
+        **options: Unpack[LLMOptions],
+    ) -> Awaitable[Any]: ...  # fmt: skip
     def call_llm(
         self, route: str, messages: Any, *, tools: Sequence[Tool] = (), output: Any = None,
         **options: Unpack[LLMOptions],
     ) -> Awaitable[Any]:  # fmt: skip
-        """Ask a declared model; return its answer, or the value of type `output` it wrote.
+        """Ask a declared model; return its answer, or the value it wrote of what `output` declares.
+
+        `output` is a type, or a JSON Schema as a dict. An answer that does not fit is asked for
+        again, twice at most; each time is a model call of its own.
 
         `messages` is the user's text, or a list of `Message` objects and
         {"role": ..., "content": text} dicts. To go on with a conversation, pass the earlier
         messages, `answer.message` and the new ones: only what is new is stored.
 
         Raises:
-            InvalidInput: E_ROUTE, E_CONTENT, E_JSON_TYPE. When awaited with `output`: E_OUTPUT.
+            InvalidInput: E_ROUTE, E_CONTENT, E_JSON_TYPE.
+            ConfigError: E_OUTPUT_SCHEMA*, E_PROGRAM_DECLARATION: `output` cannot be asked for.
             ActionError: when awaited: the call failed, was denied (ActionDenied), or the answer
-                is cut, filtered or refused (E_ANSWER_*; `fields["partial"]` has its text).
+                is cut, filtered or refused (E_ANSWER_*; `fields["partial"]` has its text), or
+                does not fit `output` (E_ANSWER_UNFIT; `fields["problems"]` says where).
         """
         program = self._scheduler.program
         provider, model = split_route(route)
@@ -183,11 +193,10 @@ class WorkflowContext:
         limits = model_limits(
             rest.pop("max_output_tokens", None), rest.pop("timeout", None), program=program
         )
-        contract: Contract[Any] | None = None
+        asked: Output[Any] | None = None
         if output is not None:
-            contract = Contract(output, code="E_OUTPUT", program=program)
-            if output is not str:
-                rest["response_format"] = response_format(output, contract.schema())
+            asked = output_of(output, program=program)
+            rest["response_format"] = asked.format
         offered = definitions(tool.spec for tool in tools)
         action = CallLLM(
             provider,
@@ -200,7 +209,7 @@ class WorkflowContext:
             timeout_ms=limits.timeout_ms,
         )
         said = (as_messages(messages), offered)
-        return LLMAct(self._scheduler, self._threads, action, said, contract)
+        return LLMAct(self._scheduler, self._threads, action, said, asked)
 
     @overload
     def gather(self, a: Awaitable[T1], b: Awaitable[T2], /) -> Awaitable[tuple[T1, T2]]: ...

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from gatebook.errors import ConfigError, InvalidInput
-from gatebook.kernel.codec import MAX_DEPTH, canonical, parse, plain
+from gatebook.kernel.codec import MAX_DEPTH, canonical, plain
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -33,7 +33,8 @@ class Contract(Generic[T]):
         self._untyped = any(annotation is nothing for nothing in UNTYPED)
 
     @cached_property
-    def _adapter(self) -> "TypeAdapter[T]":
+    def adapter(self) -> "TypeAdapter[T]":
+        """Pydantic's adapter of the type. Raises ConfigError (E_PROGRAM_DECLARATION)."""
         from pydantic import PydanticUserError
 
         try:
@@ -54,7 +55,7 @@ class Contract(Generic[T]):
         from pydantic import PydanticUserError
 
         try:
-            return _schema_of(self._adapter, mode)
+            return _schema_of(self.adapter, mode)
         except PydanticUserError as exc:
             raise self._undeclarable(exc) from exc
 
@@ -71,12 +72,12 @@ class Contract(Generic[T]):
         except InvalidInput as exc:
             if self._untyped or exc.code not in ("E_JSON_TYPE", "E_JSON_KEY"):
                 raise
-            data = self._dump(value)
+            data = self.dump(value)
         if self._untyped:
             return data
         if self._annotation is str:
             return self._text(data)
-        return self._dump(self._validate(data, strict=True))
+        return self.dump(self._validate(data, strict=True))
 
     def encode(self, value: T) -> bytes:
         """Return canonical JSON of a value of this type, which `decode` reads."""
@@ -84,7 +85,7 @@ class Contract(Generic[T]):
             return self._canonical(value)
         if self._annotation is str:
             return self._text(self._canonical(value))
-        data = self._dump(value)
+        data = self.dump(value)
         self._validate(data, strict=True)
         return data
 
@@ -96,27 +97,18 @@ class Contract(Generic[T]):
             return cast(T, plain(self._text(data)))
         return self._validate(data, strict=False)
 
-    def read(self, text: str) -> bytes:
-        """Return canonical JSON of what a model wrote: text as it is, or JSON of this type."""
-        if self._annotation is str:
-            return self._canonical(text)
-        try:
-            parse(text, what="answer")
-        except InvalidInput as exc:
-            raise self._refused(str(exc)) from exc
-        return self._dump(self.decode(text.encode()))
-
     def _canonical(self, value: Any) -> bytes:
         try:
             return canonical(value)
         except InvalidInput as exc:
             raise self._refused(str(exc)) from exc
 
-    def _dump(self, value: Any) -> bytes:
+    def dump(self, value: Any) -> bytes:
+        """Return canonical JSON of a value as its type writes it, not read back."""
         from pydantic_core import PydanticSerializationError
 
         try:
-            written = self._adapter.dump_python(value, mode="json", warnings=False)
+            written = self.adapter.dump_python(value, mode="json", warnings=False)
         except (PydanticSerializationError, AttributeError, TypeError, ValueError) as exc:
             raise self._refused(str(exc).partition("\n")[0]) from exc
         return self._canonical(written)
@@ -125,9 +117,11 @@ class Contract(Generic[T]):
         from pydantic import ValidationError
 
         try:
-            return self._adapter.validate_json(data, strict=strict, by_alias=True, by_name=True)
+            return self.adapter.validate_json(data, strict=strict, by_alias=True, by_name=True)
         except ValidationError as exc:
             raise self._unfit(exc) from exc
+        except Exception as exc:  # a validator of the user may raise anything
+            raise self._refused(f"a check of its type raised {type(exc).__name__}") from exc
 
     def _text(self, data: bytes) -> bytes:
         if data[:1] != b'"':

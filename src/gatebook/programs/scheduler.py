@@ -45,6 +45,11 @@ class Act(Awaited[T]):
 
     __slots__ = ()
 
+    @property
+    def again(self) -> str:
+        """Where it asks once more within the same step; "" the first time."""
+        return ""
+
     @abstractmethod
     def want(self, address: str) -> Want:
         """Return the action, at the address it was awaited at."""
@@ -195,18 +200,20 @@ class Scheduler:
                 error = self.foreign(_kind(asked))
             elif isinstance(asked, Act):
                 try:
-                    self.wants.append(asked.want(address))
+                    self._want(branch, asked, asked.again or address)
+                    return
                 except GatebookError as exc:
                     error = exc
-                else:
-                    branch.count += 1
-                    self._waiting[address] = branch
-                    return
             elif isinstance(asked, Gather):
                 branch.count += 1
                 self._fork(branch, asked, address)
                 return
             asked = branch.steps.throw(error)
+
+    def _want(self, branch: Branch, act: Act[Any], address: str) -> None:
+        self.wants.append(act.want(address))
+        branch.count += not act.again  # a step counts once, however often it asks
+        self._waiting[address] = branch
 
     def _fork(self, branch: Branch, gather: Gather, address: str) -> None:
         gather.parent = branch

@@ -14,8 +14,6 @@ from gatebook.kernel.actions import sleep_ms
 from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.messages import JsonSchemaFormat, ToolChoice
 
-FORMAT_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
-
 
 class ModelSettings(TypedDict, total=False):
     """What may be set of a model call; unset is left to the provider.
@@ -110,13 +108,3 @@ def _unfit(name: str, detail: str, program: str) -> ConfigError:
     if name != "settings":
         fix = f"give another {name}=, or leave it out"
     return ConfigError("E_CONFIG", name=name, path=f"program {program}", detail=detail, fix=fix)
-
-
-def response_format(output: Any, schema: Any) -> dict[str, Any]:
-    """Return the response format that asks a model for JSON of a type.
-
-    Not strict: vendors' strict modes refuse schemas that pydantic makes; the answer is
-    validated here in any case.
-    """
-    name = "".join(char for char in getattr(output, "__name__", "") if char in FORMAT_NAME)[:64]
-    return {"name": name or "answer", "schema": schema, "strict": False}

@@ -4,7 +4,7 @@ Knows turns, calls and the conversation. What an agent declares comes from its `
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -21,9 +21,10 @@ from gatebook.kernel.messages import (
     ToolResultPart,
 )
 from gatebook.ports import Complete, Fail, Outcome, Step, Stepper, Tool, Want
-from gatebook.programs.answers import unusable
+from gatebook.programs.answers import MAX_REPAIRS, repair, unfit, unusable
 from gatebook.programs.conversation import Conversation, answer_of, tool_message
 from gatebook.programs.failures import STOPS, record_of
+from gatebook.programs.outputs import Output
 
 MAX_FANOUT = 100  # tool calls of one turn that may run; the rest the model reads about
 WARN_AT = 3  # identical calls in a row: the third is told, later ones do not run
@@ -68,8 +69,9 @@ class Declared(Protocol):
     def limits(self) -> TurnLimits:
         """How far a run may go."""
 
-    def conclude(self, text: str) -> bytes:
-        """Return the canonical output that a final answer stands for, or raise InvalidInput."""
+    @property
+    def output(self) -> Output[Any]:
+        """What its final answer must be."""
 
 
 class Call:
@@ -120,7 +122,8 @@ class AgentStepper(Stepper):
     """One run of an agent. The same outcomes give the same steps, however they are batched.
 
     Turn t asks the model at `t{t}` and calls its tools at `t{t}.{i}`, i from 0 in the model's
-    order. A run ends only when no call of it is in flight.
+    order. A run ends only when no call of it is in flight. A final answer that does not fit is
+    asked for again in the next turn, twice in a run at most.
     """
 
     def __init__(self, agent: Declared, started: RunStarted) -> None:
@@ -131,6 +134,7 @@ class AgentStepper(Stepper):
         self._talk.say(Message.user(str(plain(started.input))))
         self._repeats = Repeats()
         self._turn = 0
+        self._repairs = 0
         self._calls: list[Call] = []
         self._told: list[Message] = []
         self._wants: list[Want] = []
@@ -206,11 +210,19 @@ class AgentStepper(Stepper):
         return not calls and answer.state != "suspended"
 
     def _conclude(self, answer: ChatResponse) -> None:
-        """End with the answer. An output that does not fit its declared type ends the run."""
+        """End with the answer, or ask for it again: a repair is a turn like any other."""
         try:
-            self._end = Complete(Raw(self._agent.conclude(answer.text)))
+            self._end = Complete(Raw(self._agent.output.read(answer.text)))
         except InvalidInput as exc:
-            self._end = Fail(record_of(exc))
+            problems = exc.fields.get("problems")
+            if problems is None:
+                self._end = Fail(record_of(exc))
+            elif self._repairs >= MAX_REPAIRS or self._turn >= self._agent.limits.max_turns:
+                self._end = Fail(record_of(unfit(problems, self._repairs)))
+            else:
+                self._repairs += 1
+                self._talk.say(Message.user(repair(problems, self._repairs, self._agent.output)))
+                self._ask()
 
     def _heed(self, answer: ChatResponse, address: str) -> None:
         """Start what the model asks for; an answer with nothing in it leaves no message."""
