@@ -7,10 +7,12 @@ undecoded, because the SDK passes over events it cannot read and ends a cut stre
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from gatebook.kernel.classify import request_id
 from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse, StreamEvent
 from gatebook.providers.anthropic_stream import MessageReader
-from gatebook.providers.anthropic_wire import SAMPLING, request_fields
+from gatebook.providers.anthropic_wire import SAMPLING, request_body
 from gatebook.providers.chat_wire import ToolNames, tool_names
 from gatebook.providers.sdk import (
     Clients,
@@ -28,6 +30,7 @@ from gatebook.providers.transport import ApiKey, checked_url, close_within, read
 if TYPE_CHECKING:
     import httpx2
 
+BASE_URL = "https://api.anthropic.com"
 MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
 LAST_VERSION_WITH_SAMPLING = "2023-06-01"  # 2026-10-21 refuses temperature, top_p and top_k
@@ -52,8 +55,8 @@ class Anthropic:
         """Describe an endpoint; nothing is imported or opened before the first call.
 
         Args:
-            api_key: None for the one in ANTHROPIC_API_KEY, or for none with a `base_url`.
-            base_url: without "/v1"; None for the vendor's (or the SDK's ANTHROPIC_BASE_URL).
+            api_key: None for the one in ANTHROPIC_API_KEY, or, with a `base_url`, for none.
+            base_url: without "/v1"; None for Anthropic's own.
             name: for errors and events.
             max_connections: how many calls may be under way at once.
 
@@ -62,16 +65,16 @@ class Anthropic:
                 https, or holds a password.
         """
         require_extra("anthropic", "anthropic")
-        self.base_url = None if base_url is None else checked_url(base_url)
+        self.base_url = BASE_URL if base_url is None else checked_url(base_url)
         self.name = name
         self.capabilities = CAPABILITIES
         self.max_connections = max_connections
         self._api_key = vendor_key(api_key, KEY_VARIABLE, base_url=base_url, provider=name)
-        self._clients = Clients("anthropic", self._make, lambda client: client.close())
+        self._clients: Clients[Any] = Clients("anthropic", self._make, lambda made: made.close())
 
     def __repr__(self) -> str:
         """Show the endpoint, never the key."""
-        return f"Anthropic(base_url={self.base_url!r}, name={self.name!r})"
+        return f"Anthropic({self.base_url!r}, name={self.name!r})"
 
     def stream(self, request: ChatRequest, call: Call) -> SdkStream:
         """Return one streamed attempt: `async with` it, then iterate. Raises ProviderError only."""
@@ -118,27 +121,28 @@ class Anthropic:
     async def _send(
         self, request: ChatRequest, call: Call, names: ToolNames, key: str, *, stream: bool
     ) -> "httpx2.Response":
-        """Send the request; return the response when its 200 has come, the body unread."""
+        """Send the request; return the SDK's response when its 200 has come, the body unread."""
+        import httpx2
+
         client = await self._clients.get()
         import anthropic
 
-        fields = request_fields(request, names, fit_schema=anthropic.transform_schema)
-        beside = {name: fields.pop(name) for name in SAMPLING if name in fields}
+        body = request_body(request, names, fit_schema=anthropic.transform_schema, stream=stream)
         headers: dict[str, Any] = {
-            "idempotency-key": call.idempotency_key,
+            "accept": "text/event-stream" if stream else "application/json",
             "authorization": f"Bearer {key}" if key else anthropic.Omit(),
+            "idempotency-key": call.idempotency_key,
         }
         if stream:
             headers["accept-encoding"] = "identity"  # a compressor would hold deltas back
-        if beside:
+        if any(name in body for name in SAMPLING):
             headers["anthropic-version"] = LAST_VERSION_WITH_SAMPLING
-        opening = client.messages.with_streaming_response.create(
-            **fields,
-            stream=stream,
-            extra_body=beside or None,
-            extra_headers=headers,
-            timeout=connect_limit(request.timeouts),
+        response: httpx2.Response = await client.post(
+            "/v1/messages",
+            cast_to=httpx2.Response,
+            content=msgspec.json.encode(body),
+            options={"headers": headers, "timeout": connect_limit(request.timeouts)},
+            stream=True,
+            stream_cls=anthropic.AsyncStream[Any],
         )
-        answered = await opening.__aenter__()
-        response: httpx2.Response = answered.http_response
         return response

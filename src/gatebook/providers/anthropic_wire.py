@@ -24,6 +24,7 @@ from gatebook.kernel.messages import (
     ToolDefinition,
     ToolResultPart,
 )
+from gatebook.kernel.stream import arguments_fault
 from gatebook.providers.chat_wire import ToolNames, refused
 
 # What may be set beside the neutral request. Nothing here makes the provider act on its own:
@@ -46,14 +47,15 @@ EFFORTS = {"minimal": "low"}  # what other vendors call it
 FitSchema = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def request_fields(
-    request: ChatRequest, names: ToolNames, *, fit_schema: FitSchema
+def request_body(
+    request: ChatRequest, names: ToolNames, *, fit_schema: FitSchema, stream: bool
 ) -> dict[str, Any]:
-    """Return the fields of a request's JSON body; `seed` has no field and is left out.
+    """Return the body of a request, for `msgspec.json`; `seed` has no field and is left out.
 
     Args:
         request: the request.
         names: the wire names of its tools.
+        stream: whether the answer is to come in events.
         fit_schema: returns a schema in the words the API allows; raises when it has none.
 
     Raises:
@@ -61,24 +63,26 @@ def request_fields(
             that is not among the tools, a call whose arguments are no JSON object.
     """
     native, told = answer_format(request.response_format, fit_schema)
-    fields: dict[str, Any] = {
+    body: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_output_tokens or OUTPUT_TOKENS,
         "messages": _conversation(request.messages, names),
     }
     if system := [*_system(request.messages), *told]:
-        fields["system"] = system
-    fields.update(_options(request.provider_options))
+        body["system"] = system
+    body.update(_options(request.provider_options))
     if request.tools:
-        fields["tools"] = [_tool(tool, names) for tool in request.tools]
-        fields["tool_choice"] = _tool_choice(request, names)
-    if output := {**_effort(request, fields), **native}:
-        fields["output_config"] = output
+        body["tools"] = [_tool(tool, names) for tool in request.tools]
+        body["tool_choice"] = _tool_choice(request, names)
+    if output := {**_effort(request, body), **native}:
+        body["output_config"] = output
     if request.stop:
-        fields["stop_sequences"] = list(request.stop)
+        body["stop_sequences"] = list(request.stop)
     sampling = {"temperature": request.temperature, "top_p": request.top_p}
-    fields.update({name: value for name, value in sampling.items() if value is not None})
-    return fields
+    body.update({name: value for name, value in sampling.items() if value is not None})
+    if stream:
+        body["stream"] = True
+    return body
 
 
 def answer_format(
@@ -181,14 +185,10 @@ def _thinking(part: ThinkingPart) -> dict[str, Any] | None:
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
-def _arguments(call: ToolCallPart) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(call.arguments)
-    except msgspec.DecodeError:
-        value = None
-    if not isinstance(value, dict):
+def _arguments(call: ToolCallPart) -> msgspec.Raw:
+    if arguments_fault(call.arguments) is not None:
         raise refused(f"the arguments of call {call.id!r} to {call.name!r} are no JSON object")
-    return value
+    return msgspec.Raw(call.arguments.encode())
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:
@@ -201,19 +201,19 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _effort(request: ChatRequest, fields: dict[str, Any]) -> dict[str, Any]:
+def _effort(request: ChatRequest, body: dict[str, Any]) -> dict[str, Any]:
     """Return the effort; "none" switches thinking off. Whether to think is the model's default
     or the option `thinking`.
     """
     effort = request.reasoning_effort
     if effort == "none":
-        fields.setdefault("thinking", {"type": "disabled"})
+        body.setdefault("thinking", {"type": "disabled"})
         return {}
     return {} if effort is None else {"effort": EFFORTS.get(effort, effort)}
 
 
 def _tool(tool: ToolDefinition, names: ToolNames) -> dict[str, Any]:
-    wire = {"name": names.wire(tool.name), "input_schema": msgspec.json.decode(tool.schema)}
+    wire: dict[str, Any] = {"name": names.wire(tool.name), "input_schema": tool.schema}
     if tool.description:
         wire["description"] = tool.description
     return wire
