@@ -42,6 +42,7 @@ from gatebook.providers.transport import (
     ReadTimer,
     close_within,
     current_key,
+    read_body,
     timed_out,
     without_key,
 )
@@ -56,6 +57,7 @@ UNREADABLE = frozenset(
     {"APIResponseValidationError", "JSONDecodeError", "UnknownApiResponseError", "ValidationError"}
 )
 MAX_ERROR_BODY = 64 * 1024
+ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
 _log = logging.getLogger(__name__)
 _modules: dict[str, ModuleType] = {}
 
@@ -299,13 +301,28 @@ def vendor_key(
 
 
 def http_client(max_connections: int) -> "httpx2.AsyncClient":
-    """Return an HTTP client for an SDK: a pool of this size, and no redirects followed."""
+    """Return an HTTP client for an SDK: a pool of this size, and no redirects followed.
+
+    It raises the error of a response that is no success itself: SDKs wait for all of its body.
+    """
     import httpx2
 
     limits = httpx2.Limits(
         max_connections=max_connections, max_keepalive_connections=max_connections
     )
-    return httpx2.AsyncClient(limits=limits, follow_redirects=False)
+    hooks = {"response": [_refuse]}
+    return httpx2.AsyncClient(limits=limits, follow_redirects=False, event_hooks=hooks)
+
+
+async def _refuse(response: "httpx2.Response") -> None:
+    if response.is_success:
+        return
+    deadline = asyncio.get_running_loop().time() + ERROR_BODY_S
+    try:
+        body = await read_body(response, MAX_ERROR_BODY, deadline)
+    except ProviderError:
+        body = b""  # the status says enough
+    raise refusal(response.status_code, response.headers, body)
 
 
 def connect_limit(timeouts: Timeouts) -> "httpx2.Timeout":
@@ -334,8 +351,8 @@ def sdk_error(exc: BaseException, *, in_stream: bool = False) -> ProviderError:
 
     Inside a stream the headers are those of the 200, so only the body of the error counts.
     """
-    if isinstance(exc, ProviderError):
-        return exc
+    if (ours := _ours(exc)) is not None:
+        return ours
     response = getattr(exc, "response", None)
     headers: Any = getattr(response, "headers", None) or {}
     status = _status(exc, response)
@@ -353,6 +370,16 @@ def sdk_error(exc: BaseException, *, in_stream: bool = False) -> ProviderError:
             break
         link = link.__cause__ or link.__context__
     return classify_exception(link or exc, in_stream=in_stream)
+
+
+def _ours(exc: BaseException) -> ProviderError | None:
+    """Return the error of ours that an SDK wrapped in its own, if any."""
+    link: BaseException | None = exc
+    for _ in range(CAUSES):
+        if link is None or isinstance(link, ProviderError):
+            return link
+        link = link.__cause__
+    return None
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes | str | None) -> ProviderError:
@@ -394,6 +421,6 @@ def _shown(exc: Exception, key: str, *, in_stream: bool) -> ProviderError:
 
 def _cause(exc: BaseException, key: str) -> BaseException | None:
     """Return what a traceback may show as the cause: nothing that repeats the key."""
-    if isinstance(exc, ProviderError):
-        return exc.__cause__
+    if (ours := _ours(exc)) is not None:
+        return ours.__cause__
     return None if key and key in str(exc) else exc
