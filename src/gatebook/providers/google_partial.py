@@ -26,7 +26,7 @@ class PartialArg(msgspec.Struct):
     numberValue: int | float | msgspec.UnsetType = msgspec.UNSET  # noqa: N815
     boolValue: bool | msgspec.UnsetType = msgspec.UNSET  # noqa: N815
     nullValue: Any = msgspec.UNSET  # noqa: N815
-    willContinue: bool = False  # noqa: N815
+    willContinue: bool | None = None  # noqa: N815
 
 
 class PathError(ValueError):

@@ -58,14 +58,14 @@ Count = int | float | None
 class _FunctionCall(msgspec.Struct):
     id: str | None = None
     name: str | None = None
-    args: msgspec.Raw | None = None
+    args: msgspec.Raw = msgspec.Raw()
     partialArgs: list[PartialArg] | None = None  # noqa: N815 - the names Google gives them
-    willContinue: bool = False  # noqa: N815
+    willContinue: bool | None = None  # noqa: N815
 
 
 class _Part(msgspec.Struct):
     text: str | None = None
-    thought: bool = False
+    thought: bool | None = None
     thoughtSignature: str | None = None  # noqa: N815
     functionCall: _FunctionCall | None = None  # noqa: N815
 
@@ -216,7 +216,7 @@ class GoogleConverter:
             yield from self._cut_off()
         if not goes_on:
             yield self._start(call.id or "", self._names.ours(call.name or ""), signature)
-        given = bytes(call.args).decode() if call.args is not None else ""
+        given = bytes(call.args).decode()
         if not (goes_on or call.willContinue or call.partialArgs):
             yield ToolCallDelta(len(self._ids) - 1, "{}" if given in ("", "null") else given)
             return
