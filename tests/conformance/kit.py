@@ -5,9 +5,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from tests.conformance.adapters import Adapter
-from tests.runtime.kit import Desk, flow
-
 from gatebook.errors import ActionError
 from gatebook.kernel.events import ActionFailed, AttemptFailed, AttemptStarted
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
@@ -17,6 +14,8 @@ from gatebook.runtime.runtime import Runtime
 from gatebook.runtime.states import Settled
 from gatebook.testing.dialects import Story
 from gatebook.testing.fault_server import Chooser, FaultServer, Play, fails, tells
+from tests.conformance.adapters import Adapter
+from tests.runtime.kit import Desk, flow
 
 T = TypeVar("T")
 PATIENCE_S = 50.0  # after this a scenario has failed; none depends on how fast it is
@@ -105,7 +104,7 @@ class Driven(Served):
 
     async def back_off(self) -> AttemptFailed:
         """Wait until an attempt has failed and return that; the clock stands."""
-        while not (found := await self.failures()):
+        while not (found := await self.failures()):  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.001)
         await self.clock.settle()
         return found[-1]

@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+
+from gatebook.kernel.classify import classify_exception
+from gatebook.runtime.states import Finished
+from gatebook.testing.fault_server import Play, answer
 from tests.conformance.adapters import (
     ANTHROPIC_ADAPTER,
     CHAT_ADAPTER,
@@ -15,10 +19,6 @@ from tests.conformance.adapters import (
 from tests.conformance.cases import case
 from tests.conformance.kit import answering, driven, failing_with, refuses, run, served
 from tests.providers.calls import asking, failing, failing_whole
-
-from gatebook.kernel.classify import classify_exception
-from gatebook.runtime.states import Finished
-from gatebook.testing.fault_server import Play, answer
 
 PERMANENT_QUOTA = ("permanent", "quota")
 OPENAI_QUOTAS = [

@@ -4,6 +4,11 @@ import email.utils
 import time
 
 import pytest
+
+from gatebook.kernel.events import AttemptFailed, AttemptStarted
+from gatebook.runtime.states import Failed, Finished
+from gatebook.testing.dialects.gemini import DAILY, exhausted, retry_info
+from gatebook.testing.fault_server import Chunk, EndOfBody, Play, answer, stream_head
 from tests.conformance.adapters import GOOGLE_ADAPTER, Adapter, every_adapter, on
 from tests.conformance.cases import case
 from tests.conformance.kit import (
@@ -18,11 +23,6 @@ from tests.conformance.kit import (
     served,
 )
 from tests.providers.calls import CALL, asking, attempt, failing, failing_whole
-
-from gatebook.kernel.events import AttemptFailed, AttemptStarted
-from gatebook.runtime.states import Failed, Finished
-from gatebook.testing.dialects.gemini import DAILY, exhausted, retry_info
-from gatebook.testing.fault_server import Chunk, EndOfBody, Play, answer, stream_head
 
 
 def date_in(seconds: float) -> str:

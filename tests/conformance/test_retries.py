@@ -1,18 +1,6 @@
 """One owner of retries: requests are counted at the server, for every adapter."""
 
 import pytest
-from tests.conformance.adapters import Adapter, every_adapter
-from tests.conformance.cases import case
-from tests.conformance.kit import (
-    POLICY,
-    RETRIES,
-    answering,
-    driven,
-    failing_with,
-    run,
-    served,
-)
-from tests.providers.calls import asking, failing, failing_whole
 
 from gatebook import Budget
 from gatebook.errors import Transient
@@ -25,6 +13,18 @@ from gatebook.runtime.executor import Ended
 from gatebook.runtime.outcomes import outcome_event
 from gatebook.runtime.states import Failed, Finished
 from gatebook.testing.fault_server import Cut, EndOfBody, Play, Reset, stream_head
+from tests.conformance.adapters import Adapter, every_adapter
+from tests.conformance.cases import case
+from tests.conformance.kit import (
+    POLICY,
+    RETRIES,
+    answering,
+    driven,
+    failing_with,
+    run,
+    served,
+)
+from tests.providers.calls import asking, failing, failing_whole
 
 NONE = RetryWithBackoffPolicy(AllowDeclared(), 0, 100)
 
