@@ -169,12 +169,32 @@ def test_a_key_file_is_found_from_the_settings_file(home: Path) -> None:
         ("[providers]\na = 5", "it is not a table"),
         ("[providers.a]\n", "it is missing"),
         ('[providers.a]\nbase_url = "ftp://a"', "not an http URL"),
+        ('[providers.a]\nkind = "openai-compatible"', "it is missing"),
+        ('[providers.a]\nkind = "open-ai"', "there is no 'open-ai'; use openai-compatible or"),
+        ("[providers.a]\nkind = 1", "it is not text"),
         ("store = ", "Invalid value"),
     ],
 )
 def test_a_wrong_value_is_refused(text: str, why: str, home: Path) -> None:
     """A guess about what was meant would be used without anybody noticing."""
     assert why in refusal(text, home)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "url"),
+    [
+        ('base_url = "http://a"', "openai-compatible", "http://a"),
+        ('base_url = "http://a"\nkind = "anthropic"', "anthropic", "http://a"),
+        ('kind = "google"\napi_key = "env:TEAM_KEY"', "google", ""),
+    ],
+)
+def test_a_provider_says_what_it_speaks(text: str, kind: str, url: str, home: Path) -> None:
+    """A proxy may speak any vendor's language; a vendor's own address need not be written."""
+    write(home / "gatebook.toml", f"[providers.a]\n{text}")
+
+    table = load_settings().providers["a"]
+
+    assert (table.kind, table.base_url) == (kind, url)
 
 
 def test_a_file_that_others_may_write_is_refused(home: Path) -> None:

@@ -5,8 +5,8 @@ closed with the runtime.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,12 +14,26 @@ from gatebook.errors import ConfigError
 from gatebook.kernel.actions import split_route
 from gatebook.ports import Provider
 
+if TYPE_CHECKING:
+    from gatebook.providers import Preset
+
+
+COMPATIBLE = "openai-compatible"
+KINDS = (COMPATIBLE, "openai", "anthropic", "google")
+
 
 class ProviderSettings(msgspec.Struct, frozen=True):
-    """One `[providers.x]` table: where it is and where its key comes from ("env:NAME", ...)."""
+    """One `[providers.x]` table.
 
-    base_url: str
+    Attributes:
+        base_url: where it is; "" for the vendor's own address.
+        api_key: where its key comes from: "env:NAME", "file:/path", "" for none.
+        kind: what it speaks, one of KINDS.
+    """
+
+    base_url: str = ""
     api_key: str = ""
+    kind: str = COMPATIBLE
 
 
 class Providers:
@@ -59,29 +73,56 @@ class Providers:
                 await provider.aclose()
 
     def _make(self, name: str, model: str) -> Provider:
-        from gatebook.providers import PRESETS, LocalModel, OpenAICompatible, Preset, Scripted
+        from gatebook.providers import PRESETS, LocalModel, Preset, Scripted
 
-        settings, known = self._configured.get(name), PRESETS.get(name)
+        settings = self._configured.get(name)
         if settings is None and name == "scripted":
             return Scripted.load(model)
         if settings is None and name == "local":
             return LocalModel()
+        known = PRESETS.get(name)
         if settings is None and known is None:
             names = ", ".join(sorted({*self._made, *self._configured, *PRESETS, "local"}))
             raise ConfigError("E_PROVIDER_UNKNOWN", provider=name, provider_name=name, names=names)
         known = known or Preset("")
-        reference = f"env:{known.key_variable}" if known.key_variable else ""
-        settings = settings or ProviderSettings(known.base_url, reference)
-        secret = read_key(settings.api_key, provider=name) if settings.api_key else None
+        settings = settings or ProviderSettings(kind=known.kind)
+        vendor = PRESETS.get(settings.kind, known)
+        variables = () if settings.base_url else vendor.key_variables
+        secret = _secret(settings.api_key, variables, provider=name)
         if secret:
             self.secrets.add(secret)
-        return OpenAICompatible(
-            settings.base_url,
+        return _provider(name, settings, known, secret)
+
+
+def _provider(name: str, settings: ProviderSettings, known: "Preset", secret: str) -> Provider:
+    from gatebook import providers
+
+    if settings.kind == COMPATIBLE:
+        return providers.OpenAICompatible(
+            settings.base_url or known.base_url,
             secret,
             name=name,
             dialect=known.dialect,
             capabilities=known.capabilities,
         )
+    vendor: Callable[..., Provider] = getattr(providers, providers.VENDORS[settings.kind][0])
+    return vendor(secret, base_url=settings.base_url or None, name=name)
+
+
+def _secret(reference: str, variables: Sequence[str], *, provider: str) -> str:
+    """Return the key that is referred to, else that of the vendor's variable; "" for none.
+
+    A vendor's key is for the vendor: where a table says another address, no variable is looked at.
+    """
+    if reference:
+        return read_key(reference, provider=provider)
+    for variable in variables:
+        if key := os.environ.get(variable, "").strip():
+            return key
+    if variables:
+        fix = f"the environment variable {' or '.join(variables)}"
+        raise ConfigError("E_KEY_MISSING", provider=provider, fix=fix)
+    return ""
 
 
 def read_key(reference: str, *, provider: str) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import ConfigError
-from gatebook.runtime.routes import ProviderSettings
+from gatebook.runtime.routes import COMPATIBLE, KINDS, ProviderSettings
 
 KEYS = ("store", "app", "policy")
-PROVIDER_KEYS = ("base_url", "api_key")
+PROVIDER_KEYS = ("base_url", "api_key", "kind")
 REFERENCES = ("env:", "file:")
 LOCAL_STORE = Path(".gatebook") / "journal.db"
 
@@ -197,11 +197,10 @@ class _File:
         for key in table:
             if key not in PROVIDER_KEYS:
                 self._unknown(key, where, PROVIDER_KEYS)
-        if "base_url" not in table:
-            raise self._wrong("base_url", where, "it is missing", 'add base_url = "https://..."')
-        url = self._text("base_url", table["base_url"], where)
-        if not url.startswith(("https://", "http://")):
-            raise self._wrong("base_url", where, "it is not an http URL", 'write "https://..."')
+        said = self._text("kind", table.get("kind", COMPATIBLE), where)
+        if said not in KINDS:
+            raise self._wrong("kind", where, f"there is no {said!r}", f"use {' or '.join(KINDS)}")
+        url = self._address(table, said, where)
         key = self._text("api_key", table.get("api_key", "env:"), where)
         if not key.startswith(REFERENCES):
             raise self._wrong(
@@ -211,7 +210,18 @@ class _File:
         kind, _, at = key.partition(":")
         if kind == "file" and at:
             key = f"file:{self.path.parent / Path(at).expanduser()}"
-        return ProviderSettings(url, key if at else "")
+        return ProviderSettings(url, key if at else "", said)
+
+    def _address(self, table: dict[str, Any], kind: str, where: tuple[str, ...]) -> str:
+        """Return a table's base URL; only a vendor's own address may be left out."""
+        if "base_url" not in table and kind != COMPATIBLE:
+            return ""
+        if "base_url" not in table:
+            raise self._wrong("base_url", where, "it is missing", 'add base_url = "https://..."')
+        url = self._text("base_url", table["base_url"], where)
+        if not url.startswith(("https://", "http://")):
+            raise self._wrong("base_url", where, "it is not an http URL", 'write "https://..."')
+        return url
 
     def _text(self, key: str, value: Any, where: tuple[str, ...]) -> str:
         if not isinstance(value, str) or not value:
