@@ -74,9 +74,10 @@ class SseConverter:
     def end(self) -> Iterator[StreamEvent]:
         """Yield the events that close the answer; an event may lack its empty line."""
         rest = None if self.done else self._reader.rest()
-        if rest is not None and isinstance(parse_body(rest[1]), dict):
-            self._seen = True
-            yield from self._inner.feed(rest)
+        if rest is not None:
+            self._seen = True  # half an event is a stream that was cut, not a strange body
+            if isinstance(parse_body(rest[1]), dict):
+                yield from self._inner.feed(rest)
         if not self._seen:
             self._refuse_head()
         yield from self._inner.end()
