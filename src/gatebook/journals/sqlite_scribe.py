@@ -32,7 +32,7 @@ class Scribe:
     Attributes:
         turn: held by whoever works here.
         last: the last position known to be committed, by any process.
-        pace_s: how long a transaction takes, seconds: the slowest of late.
+        pace_s: how long the disk takes for a commit, seconds: the slowest of late.
         waits, touched: who waits for news.
     """
 
@@ -90,7 +90,7 @@ class Scribe:
         """
         if self._stopped or self._doubt is not None:
             return False
-        desk, began = self._desk, time.monotonic()
+        desk = self._desk
         try:
             self._connection.set_busy_timeout(0)
             desk.cursor.execute("BEGIN IMMEDIATE")
@@ -101,11 +101,11 @@ class Scribe:
         finally:
             self._store.be_patient(self._connection)
         try:
-            desk.cursor.execute("COMMIT")
+            self._end_transaction()
         except apsw.Error as exc:
             self._doubt = (members, exc)
             return False
-        self._committed(began)
+        self._committed()
         return True
 
     @property
@@ -120,9 +120,8 @@ class Scribe:
 
     def _commit(self, members: list[Member], *, tries: int) -> None:
         """Run members as one transaction; when it fails, each alone."""
-        cursor, began = self._desk.cursor, time.monotonic()
         try:
-            cursor.execute("BEGIN IMMEDIATE")
+            self._desk.cursor.execute("BEGIN IMMEDIATE")
         except apsw.Error as exc:
             fail(members, self._store.explain(exc))
             return
@@ -133,11 +132,11 @@ class Scribe:
             self._again(members, exc, tries=tries)
             return
         try:
-            cursor.execute("COMMIT")
+            self._end_transaction()
         except apsw.Error as exc:
             self._settle_unknown(members, exc, tries=tries)
             return
-        self._committed(began)
+        self._committed()
         answer(members)
 
     def _write(self, members: list[Member]) -> None:
@@ -147,14 +146,18 @@ class Scribe:
             _act(member, desk)
         desk.write()
 
-    def _committed(self, began: float) -> None:
+    def _end_transaction(self) -> None:
+        began = time.monotonic()
+        self._desk.cursor.execute("COMMIT")
+        self.pace_s = max(self.pace_s * RECENT, time.monotonic() - began)
+
+    def _committed(self) -> None:
         desk = self._desk
         self.last = desk.last
         self._unseen = self._unseen or desk.came
         if not self._unseen:
             self._seen = self.last
         desk.settle()
-        self.pace_s = max(self.pace_s * RECENT, time.monotonic() - began)
 
     def _abandon(self) -> None:
         """Roll the whole transaction back, and make sure that it is: some errors do it already."""

@@ -29,7 +29,7 @@ from gatebook.journals.sqlite_scribe import Scribe
 GROUP = 512  # members of one transaction
 POLL_S = 0.025  # how often other processes' commits are looked for while somebody waits
 IDLE_POLL_S = 0.25  # ... while only the worker's own wake-up waits
-QUICK_S = 0.005  # a transaction no longer than one thread may keep the interpreter from another
+QUICK_S = 0.005  # a commit no longer than one thread may keep the interpreter from another
 
 
 class Writer(threading.Thread):
