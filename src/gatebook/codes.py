@@ -235,9 +235,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "budget {meter} = {value} is not allowed",
         "give a whole number from 0 to {limit}",
     ),
+    "E_BUDGET_USD": (
+        "budget usd = {value} is not an amount of dollars",
+        "give 0 or more with at most 6 decimals, as text or Decimal: usd='2.50'",
+    ),
     "E_BUDGET_TYPE": (
         "{what} is {value}, not a Budget",
-        "pass Budget(tool_calls=..., llm_tokens=..., wall_clock=...)",
+        "pass Budget(tool_calls=..., llm_tokens=..., wall_clock=..., usd=...)",
+    ),
+    "E_PRICE_UNKNOWN": (
+        "the price of {tool} is not known, and the budget is in dollars",
+        "write [prices.{tool}] in gatebook.toml, in dollars per million input and output tokens, "
+        "pass Runtime(prices=...), or install gatebook[prices]",
     ),
     "E_RETRY_CONFIG": ("retry setting {name} = {value} is not allowed", "give {want}"),
     "E_RETRY_AFTER_EXCEEDS": (

@@ -85,7 +85,7 @@ class _Shown(dict[str, Any]):
     """Field values as they appear in a message: `{x}` quoted and cut, `{x!s}` is not needed."""
 
     PLAIN = frozenset({
-        "fix", "detail", "path", "store", "code_name", "command", "limit", "want", "names",
+        "fix", "detail", "path", "store", "code_name", "command", "limit", "used", "want", "names",
         "provider_name",
     })  # fmt: skip
 

@@ -179,7 +179,4 @@ def _guard_request(
             raise StoreError("E_INVARIANT", run=run, detail=f"{event.address} cannot start again")
     short = shortfall(head.limits, head.used, event.reserve)
     if short is not None:
-        raise BudgetShort(
-            "E_BUDGET", meter=short.meter, tool=event.address, limit=short.limit,
-            used=short.used, want=short.want,
-        )  # fmt: skip
+        raise BudgetShort("E_BUDGET", tool=event.address, **short.told())

@@ -5,14 +5,17 @@ it. Unmeasured use is charged at the reservation (docs/design.md, "Budgets").
 """
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from gatebook.errors import InvalidInput
+from gatebook.kernel.actions import CallLLM
 from gatebook.kernel.messages import Usage
+from gatebook.kernel.prices import Price, cost, dollars, dollars_text, micro_usd
 
-METERS = ("tool_calls", "llm_tokens", "wall_ms")
+METERS = ("tool_calls", "llm_tokens", "wall_ms", "usd_micros")
 OUTPUT_TOKENS = (
     4_096  # reserved for an answer when the caller names no maximum; docs/design.md, "Budgets"
 )
@@ -22,17 +25,31 @@ BYTES_PER_TOKEN = 4  # the estimate before a call; docs/design.md, "Budgets"
 
 
 class Amount(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """How much of each meter: tool calls, tokens in and out, milliseconds of action time."""
+    """How much of each meter: tool calls, tokens in and out, milliseconds of action time, money.
+
+    Attributes:
+        usd_micros: what the tokens with a known price cost, in millionths of a dollar.
+        priced_tokens: how many of the tokens those are; the others' cost is unknown, not zero.
+    """
 
     tool_calls: int = 0
     llm_tokens: int = 0
     wall_ms: int = 0
+    usd_micros: int = 0
+    priced_tokens: int = 0
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What the tokens cost in dollars; None when the price of some of them is unknown."""
+        return dollars(self.usd_micros) if self.priced_tokens == self.llm_tokens else None
 
     def __add__(self, other: "Amount") -> "Amount":
         return Amount(
             self.tool_calls + other.tool_calls,
             self.llm_tokens + other.llm_tokens,
             self.wall_ms + other.wall_ms,
+            self.usd_micros + other.usd_micros,
+            self.priced_tokens + other.priced_tokens,
         )
 
     def __sub__(self, other: "Amount") -> "Amount":
@@ -40,6 +57,8 @@ class Amount(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             self.tool_calls - other.tool_calls,
             self.llm_tokens - other.llm_tokens,
             self.wall_ms - other.wall_ms,
+            self.usd_micros - other.usd_micros,
+            self.priced_tokens - other.priced_tokens,
         )
 
 
@@ -52,6 +71,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     tool_calls: int | None = None
     llm_tokens: int | None = None
     wall_ms: int | None = None
+    usd_micros: int | None = None
 
     def smallest(self, other: "Limits") -> "Limits":
         """Return the stricter limit of each meter."""
@@ -81,6 +101,13 @@ class Shortfall(msgspec.Struct, frozen=True):
     limit: int
     used: int
     want: int
+
+    def told(self) -> dict[str, Any]:
+        """Return the fields of an E_BUDGET, money in dollars."""
+        numbers = {"limit": self.limit, "used": self.used, "want": self.want}
+        if self.meter != "usd_micros":
+            return {"meter": self.meter, **numbers}
+        return {"meter": "usd", **{name: dollars_text(n) for name, n in numbers.items()}}
 
 
 def shortfall(limits: Limits, used: Amount, want: Amount) -> Shortfall | None:
@@ -115,6 +142,24 @@ def tokens_used(usage: Usage | None) -> int | None:
     return total
 
 
+def estimated(action: CallLLM) -> Usage:
+    """Return what a model call is reserved for: bytes/4 of its prompt, and its largest answer."""
+    return Usage(
+        input_tokens=action.prompt.size // BYTES_PER_TOKEN,
+        output_tokens=action.max_output_tokens or OUTPUT_TOKENS,
+        measured=False,
+    )
+
+
+def charged(action: CallLLM, price: Price, usage: Usage | None) -> int:
+    """Return what a model call is charged in micro-USD: its usage, unmeasured its estimate."""
+    found = cost(price, usage) if usage is not None and tokens_used(usage) is not None else None
+    if found is None:
+        found = cost(price, estimated(action))
+    assert found is not None  # an estimate has both its counts
+    return found
+
+
 def impossible(usage: Usage | None) -> str:
     """Return the counts of a usage that no call can have, as people read them; "" for none."""
     if usage is None:
@@ -135,9 +180,12 @@ class Budget:
         tool_calls: attempts of tools.
         llm_tokens: tokens in plus tokens out, over all model calls.
         wall_clock: time spent inside actions; sleeps and waits are free. A timedelta or seconds.
+        usd: dollars for model calls, as text, Decimal or number: "2.50". A model whose price is
+            unknown is refused then, before it is called.
 
     Raises:
-        InvalidInput: E_BUDGET_CONFIG for a negative, fractional or absurd limit.
+        InvalidInput: E_BUDGET_CONFIG for a negative, fractional or absurd limit, E_BUDGET_USD for
+            what is no amount of money.
     """
 
     __slots__ = ("limits",)
@@ -148,16 +196,21 @@ class Budget:
         tool_calls: int | None = None,
         llm_tokens: int | None = None,
         wall_clock: timedelta | float | None = None,
+        usd: Decimal | str | float | None = None,
     ) -> None:
         seconds = wall_clock.total_seconds() if isinstance(wall_clock, timedelta) else wall_clock
         self.limits = Limits(
             tool_calls=_whole("tool_calls", tool_calls),
             llm_tokens=_whole("llm_tokens", llm_tokens),
             wall_ms=None if seconds is None else _whole("wall_clock", _milliseconds(seconds)),
+            usd_micros=_money(usd),
         )
 
     def __repr__(self) -> str:
-        return f"Budget({', '.join(f'{m}={v}' for m, v in self.as_dict().items())})"
+        given: dict[str, Any] = dict(self.as_dict())
+        if "usd_micros" in given:
+            given["usd"] = str(dollars(given.pop("usd_micros")))
+        return f"Budget({', '.join(f'{m}={v!r}' for m, v in given.items())})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Budget) and other.limits == self.limits
@@ -183,6 +236,15 @@ def _whole(meter: str, value: Any) -> int | None:
     if type(value) is not int or not 0 <= value <= MAX_LIMIT:
         raise InvalidInput("E_BUDGET_CONFIG", meter=meter, value=value, limit=MAX_LIMIT)
     return value
+
+
+def _money(value: Any) -> int | None:
+    if value is None:
+        return None
+    micros = micro_usd(value)
+    if micros is None:
+        raise InvalidInput("E_BUDGET_USD", value=value)
+    return micros
 
 
 def _milliseconds(seconds: Any) -> Any:

@@ -15,6 +15,7 @@ from gatebook.kernel.actions import Action
 from gatebook.kernel.budget import NOTHING, Amount, Limits
 from gatebook.kernel.codec import NULL, Raw, digest
 from gatebook.kernel.messages import Usage
+from gatebook.kernel.prices import Price
 from gatebook.kernel.tools import Effect
 
 Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
@@ -102,6 +103,7 @@ class AttemptFailed(Event, frozen=True, tag="attempt_failed"):
     error: ErrorRecord
     delay_ms: int
     spent: Amount | None = None
+    price: Price | None = None
 
 
 class AttemptStarted(Event, frozen=True, tag="attempt_started"):
@@ -114,7 +116,9 @@ class AttemptStarted(Event, frozen=True, tag="attempt_started"):
 
 
 class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):
-    """An action ended well. `consumed` is the seq of the signal a wait took."""
+    """An action ended well. `consumed` is the seq of the signal a wait took, `price` what the
+    tokens in `spent` were charged at (None: unknown, or no model call).
+    """
 
     address: str
     attempt: int = 0
@@ -122,6 +126,7 @@ class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):
     usage: Usage | None = None
     spent: Amount | None = None
     consumed: int | None = None
+    price: Price | None = None
 
 
 class ActionFailed(Event, frozen=True, tag="action_failed"):
@@ -131,6 +136,7 @@ class ActionFailed(Event, frozen=True, tag="action_failed"):
     error: ErrorRecord
     attempt: int = 0
     spent: Amount | None = None
+    price: Price | None = None
 
 
 class ActionUnknown(Event, frozen=True, tag="action_unknown"):

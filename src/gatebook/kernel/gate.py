@@ -6,7 +6,7 @@ the permit an executor needs.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -14,12 +14,12 @@ import msgspec
 from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.budget import (
-    BYTES_PER_TOKEN,
     NOTHING,
-    OUTPUT_TOKENS,
     Amount,
     Limits,
     Shortfall,
+    charged,
+    estimated,
     shortfall,
 )
 from gatebook.kernel.codec import Raw
@@ -30,6 +30,7 @@ from gatebook.kernel.events import (
     ErrorRecord,
 )
 from gatebook.kernel.policy import Decision, Policy, PolicyContext
+from gatebook.kernel.prices import Price
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.tools import Effect, ToolSpec
 
@@ -53,6 +54,7 @@ class Grounds(msgspec.Struct, kw_only=True):
         base: the context of this run; address, effect and attempt are filled in per action.
         policy_digest: of the policy in force; recorded when it is not `recorded_policy`.
         share: among how many new actions the remaining wall clock is divided.
+        price: what a model call would cost; asked only under a limit in dollars.
     """
 
     policy: Policy
@@ -64,6 +66,7 @@ class Grounds(msgspec.Struct, kw_only=True):
     limits: Limits
     used: Amount
     share: int = 1
+    price: Callable[[CallLLM], Price | None] = lambda _: None
 
 
 def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
@@ -250,7 +253,8 @@ def _with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:
 
 def estimate_tokens(action: CallLLM) -> int:
     """Return the tokens a model call reserves: bytes/4 of its prompt plus its largest answer."""
-    return action.prompt.size // BYTES_PER_TOKEN + (action.max_output_tokens or OUTPUT_TOKENS)
+    usage = estimated(action)
+    return (usage.input_tokens or 0) + (usage.output_tokens or 0)
 
 
 def _deadline_ms(action: Action, spec: ToolSpec | None, grounds: Grounds) -> int | None:
@@ -270,7 +274,7 @@ def _reserve(action: Action, deadline_ms: int | None, grounds: Grounds) -> Amoun
     if isinstance(action, CallTool):
         want = Amount(tool_calls=1, wall_ms=wall)
     else:
-        want = Amount(llm_tokens=estimate_tokens(action), wall_ms=wall)
+        want = _reserve_tokens(action, wall, grounds)
     short = shortfall(grounds.limits, grounds.used, want)
     if short is not None:
         raise _refused(action, over_budget(action, short))
@@ -278,13 +282,17 @@ def _reserve(action: Action, deadline_ms: int | None, grounds: Grounds) -> Amoun
     return want
 
 
+def _reserve_tokens(action: CallLLM, wall_ms: int, grounds: Grounds) -> Amount:
+    tokens = estimate_tokens(action)
+    if grounds.limits.usd_micros is None:
+        return Amount(llm_tokens=tokens, wall_ms=wall_ms)
+    price = grounds.price(action)
+    if price is None:
+        raise _refused(action, GatebookError("E_PRICE_UNKNOWN", tool=action.route))
+    usd = charged(action, price, None)
+    return Amount(llm_tokens=tokens, wall_ms=wall_ms, usd_micros=usd, priced_tokens=tokens)
+
+
 def over_budget(action: Action, short: Shortfall) -> GatebookError:
     """Return the error of a reservation that does not fit."""
-    return GatebookError(
-        "E_BUDGET",
-        meter=short.meter,
-        tool=describe(action),
-        limit=short.limit,
-        used=short.used,
-        want=short.want,
-    )
+    return GatebookError("E_BUDGET", tool=describe(action), **short.told())

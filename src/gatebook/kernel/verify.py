@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from gatebook.errors import IntegrityError, JournalCorrupt
-from gatebook.kernel.budget import NOTHING, Amount, Limits, shortfall
+from gatebook.kernel.actions import CallLLM
+from gatebook.kernel.budget import NOTHING, Amount, Limits, charged, shortfall
 from gatebook.kernel.events import (
     GENESIS,
     ActionDenied,
@@ -113,6 +114,7 @@ class _Facts:
         self.limits = Limits()
         self.spent = NOTHING
         self.held: dict[str, Amount] = {}
+        self.calls: dict[str, CallLLM] = {}
         self.effects: dict[str, str] = {}
         self.lost: set[str] = set()
         self.done: set[str] = set()
@@ -133,10 +135,12 @@ class _Facts:
             case AttemptStarted():
                 self._again(seq, event)
             case AttemptFailed():
+                self._cost(seq, event)
                 self._settle(event.address, event.spent)
                 self.lost.discard(event.address)
             case ActionSucceeded() | ActionFailed():
                 self._outcome(seq, event.address)
+                self._cost(seq, event)
                 self._settle(event.address, event.spent)
             case ActionResolved():
                 self._resolve(seq, event)
@@ -156,7 +160,10 @@ class _Facts:
 
     def _request(self, seq: int, event: ActionRequested) -> None:
         self._once(seq, event.address)
+        if isinstance(event.action, CallLLM):
+            self.calls[event.address] = event.action
         self._fits(seq, event.reserve)
+        self._priced(seq, event)
         self.effects[event.address] = event.effect
         self.held[event.address] = event.reserve
         self.lost.add(event.address)
@@ -167,6 +174,7 @@ class _Facts:
             raise self._broken(seq, f"{address} may start once and was started again unresolved")
         self._settle(address, None)
         self._fits(seq, event.reserve)
+        self._priced(seq, event)
         self.held[address] = event.reserve
         self.lost.add(address)
 
@@ -190,6 +198,26 @@ class _Facts:
         short = shortfall(self.limits, used, want)
         if short is not None:
             text = f"{short.used} + {short.want} is above the limit of {short.limit} {short.meter}"
+            raise self._broken(seq, text)
+
+    def _priced(self, seq: int, event: ActionRequested | AttemptStarted) -> None:
+        """Under a limit in dollars no model is called whose price is unknown."""
+        tokens, priced = event.reserve.llm_tokens, event.reserve.priced_tokens
+        if self.limits.usd_micros is not None and priced != tokens:
+            raise self._broken(seq, f"{event.address} reserved tokens of unknown price")
+
+    def _cost(self, seq: int, event: ActionSucceeded | ActionFailed | AttemptFailed) -> None:
+        """The money of an outcome is its tokens at its unit price, or what was reserved."""
+        spent, call = event.spent, self.calls.get(event.address)
+        if call is None or spent is None or spent == NOTHING:
+            return
+        held = self.held.get(event.address, NOTHING)
+        want, known = held.usd_micros, held.priced_tokens > 0
+        if event.price is not None:
+            usage = event.usage if isinstance(event, ActionSucceeded) else None
+            want, known = charged(call, event.price, usage), True
+        if (spent.usd_micros, spent.priced_tokens) != (want, spent.llm_tokens if known else 0):
+            text = f"{event.address} was charged {spent.usd_micros} micro-USD, not {want}"
             raise self._broken(seq, text)
 
     def _settle(self, address: str, spent: Amount | None) -> None:
