@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from gatebook.errors import ActionError
 from gatebook.kernel.events import ActionFailed, AttemptFailed, AttemptStarted
+from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import Provider
 from gatebook.runtime.handles import RunHandle
@@ -77,11 +78,11 @@ class Driven(Served):
     async def start(
         self, *, tools: Sequence[Any] = (), budget: Any = None, **options: Any
     ) -> RunHandle[Any]:
-        """Start a run `r` of one model call; its output is the answer's text or the value."""
+        """Start a run `r` of one model call; its output is the text, or the value's fields."""
 
         async def body(ctx: Any) -> Any:
             answer = await ctx.call_llm("it:m", "hi", tools=tools, **options)
-            return answer.text if hasattr(answer, "text") else answer
+            return answer.text if isinstance(answer, ChatResponse) else vars(answer)
 
         program = flow(body, *tools, models=["it:m"], name="asks")
         return await self.runtime.start(program, None, run_id="r", budget=budget)

@@ -149,7 +149,7 @@ def _block(part: Say | Think | Refuse | Use) -> dict[str, Any]:
         case Think(text, signature):
             return {"type": "thinking", "thinking": text, "signature": signature}
         case Use(id, name):
-            arguments = json.loads(part.arguments)
+            arguments = json.loads(part.arguments or "{}")
             return {"type": "tool_use", "id": id, "name": name, "input": arguments}
 
 

@@ -112,7 +112,7 @@ def _part(part: Say | Think | Refuse | Use) -> dict[str, Any]:
         case Think(text, signature):
             return {"text": text, "thought": True, **_signed(signature)}
         case Use(id, name, _, signature):
-            call = {"id": id, "name": name, "args": json.loads(part.arguments)}
+            call = {"id": id, "name": name, "args": json.loads(part.arguments or "{}")}
             return {"functionCall": call, **_signed(signature)}
 
 
