@@ -43,7 +43,7 @@ class _KeepingClient(httpx2.AsyncClient):
         if exchange.sent:
             raise RuntimeError("the google-genai SDK wants a second request for one attempt")
         exchange.sent = True
-        del request.headers[KEY_HEADER]
+        request.headers.pop(KEY_HEADER, None)
         request.headers.update(exchange.headers)
         # Reading is bounded where it happens; the SDK's timeout has no part for connecting.
         connect_s = exchange.connect_s
@@ -62,10 +62,14 @@ class GoogleClient:
         limits = httpx2.Limits(
             max_connections=max_connections, max_keepalive_connections=max_connections
         )
-        self._http = _KeepingClient(limits=limits, follow_redirects=False)
+        context = httpx2.create_ssl_context()
+        self._http = _KeepingClient(limits=limits, follow_redirects=False, verify=context)
         options = types.HttpOptions(
             base_url=base_url,
             httpx_async_client=self._http,
+            # For clients that are not used: a context of their own takes the SDK 35 ms each.
+            client_args={"verify": context},
+            async_client_args={"ssl": context},
             retry_options=types.HttpRetryOptions(attempts=1),
         )
         self._models = genai.Client(vertexai=False, api_key=UNSET, http_options=options).aio.models
