@@ -210,6 +210,30 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_LABEL": ("a label is {value}", "labels are texts by text: labels={{'team': 'desk'}}"),
     "E_POLICY_LIST": ("{name} of a policy holds {value}", "pass a list of names"),
+    "E_POLICY_SYNTAX": ("{path}: the policy is not TOML: {detail}", "correct that line"),
+    "E_POLICY_KEY": ("{path}: unknown key {value} in {what}", "known here: {names}"),
+    "E_POLICY_VALUE": ("{path}: {what} is {value}", "give {want}"),
+    "E_POLICY_FACT": ("{path}: nothing named {value} is known {detail}", "known: {names}"),
+    "E_POLICY_DUPLICATE": (
+        "{path}: a rule {value} stands at {detail} already",
+        "give each rule an id of its own",
+    ),
+    "E_POLICY_RETRY_TWICE": ("policies {names} set different retries", "keep one [retry]"),
+    "E_POLICY_TOOL": (
+        "{path}: there is no tool {value} (did you mean: {names})",
+        "correct the name, or declare the tool",
+    ),
+    "E_POLICY_PATH": ("{path}: {value} does not fit the tools: {detail}", "{fix}"),
+    "E_POLICY_UNREACHABLE": ("{path}: rule {value} can never decide: {detail}", "{fix}"),
+    "W_POLICY_TOOL": (
+        "{path}: no declared tool matches {value}",
+        "keep it if such tools may come, else remove it",
+    ),
+    "E_POLICY_NO_RULE": ("no rule allows {tool}", "add an allow rule, or drop the action"),
+    "E_POLICY_PRICE": (
+        "the policy limits USD and the price of {tool} is not known",
+        "give the route a price, or remove cost_usd from [budgets]",
+    ),
     "E_ARGS_SECRET": (
         "the arguments of {tool} hold what looks like a secret ({detail})",
         "pass secrets by reference, never as text",

@@ -15,6 +15,7 @@ from gatebook.kernel.backoff import exponential
 from gatebook.kernel.budget import Amount, Budget, Limits, checked_budget
 from gatebook.kernel.codec import Raw, canonical, digest
 from gatebook.kernel.events import Verdict
+from gatebook.kernel.rules.facts import RunFacts, ToolFacts
 from gatebook.kernel.tools import Effect
 
 EDGE_RETRIES, EDGE_BASE_MS, EDGE_CAP_MS = 3, 500, 30_000  # docs/design.md, "Retries"
@@ -95,6 +96,8 @@ class PolicyContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         limits, used: the run's budget and what is reserved and spent of it.
         est_tokens: what a model call would reserve.
         labels: the run's labels.
+        tool: what rules may ask about the tool; None leaves all but its effect unknown.
+        run: what rules may ask about the run; None is unknown.
     """
 
     run_id: str
@@ -109,6 +112,8 @@ class PolicyContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     used: Amount = Amount()
     est_tokens: int = 0
     labels: dict[str, str] = {}
+    tool: ToolFacts | None = None
+    run: RunFacts | None = None
 
 
 class Policy:
