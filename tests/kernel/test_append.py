@@ -15,7 +15,6 @@ from gatebook.kernel.append import (
     Row,
     SeqMismatch,
     admit,
-    bodies,
 )
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
@@ -60,7 +59,7 @@ def again(address: str = "0", attempt: int = 1) -> AttemptStarted:
 
 def added(head: Head, *events: AnyEvent, now: int = 100, **fields: Any) -> list[Row]:
     batch = Batch(events=events, append_id=b"id", **fields)
-    return admit(head, batch, bodies(events), now=now, run="r")
+    return admit(head, batch, now=now, run="r")
 
 
 def begun(*events: AnyEvent, limits: Limits = Limits(tool_calls=5)) -> Head:  # noqa: B008

@@ -7,7 +7,7 @@ import pytest
 
 from gatebook.errors import GatebookError, IntegrityError
 from gatebook.kernel.actions import CallTool
-from gatebook.kernel.append import Batch, Row, admit, bodies
+from gatebook.kernel.append import Batch, Row, admit
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
@@ -50,7 +50,7 @@ def stored(*events: AnyEvent) -> tuple[list[Row], Head]:
     head, rows = Head(epoch=1), []
     for number, event in enumerate(events):
         batch = Batch(events=(event,), append_id=bytes([number] * 16), epoch=1, after=head.seq)
-        rows += admit(head, batch, bodies(batch.events), now=number * 10, run="r")
+        rows += admit(head, batch, now=number * 10, run="r")
     return rows, head
 
 

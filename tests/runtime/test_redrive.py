@@ -76,7 +76,7 @@ def recorded(*events: AnyEvent) -> list[Recorded]:
 def driven(script: Script, *events: AnyEvent, normalise: Any = unchanged) -> Redrive:
     redrive = Redrive(script, normalise)
     for each in recorded(*events):
-        redrive.feed(each)
+        redrive.feed(each.event, each.seq)
     return redrive
 
 

@@ -4,8 +4,6 @@ Pure. Every journal loads an entry under its lock, calls one method and stores w
 so all journals answer alike. A refused call leaves the entry as it was.
 """
 
-from collections.abc import Sequence
-
 from gatebook.errors import Fenced
 from gatebook.kernel.append import Batch, Row, SeqMismatch, admit
 from gatebook.kernel.events import DefinitionChanged, RunStarted
@@ -74,15 +72,18 @@ class RunEntry:
         """Whether the run has no event yet."""
         return self.head.status is Status.NEW
 
-    def append(self, batch: Batch, encoded: Sequence[bytes], *, now: int) -> list[Row]:
+    def append(self, batch: Batch, *, now: int) -> list[Row]:
         """Admit a batch and return the rows to store; see `kernel.append.admit` for refusals.
 
         An append without an epoch makes the run due, whatever it was parked for; the end of a
         run frees it.
         """
-        first = self.fresh
-        head = self.head.copy()
-        rows = admit(head, batch, encoded, now=now, run=self.run.id)
+        first, draft = self.fresh, batch.draft
+        if draft is not None and draft.fits(self.head, batch, now=now):
+            head, rows = draft.head, draft.rows
+        else:
+            head = self.head.copy()
+            rows = admit(head, batch, now=now, run=self.run.id)
         self.head = head
         self.updated = head.time
         if first:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from gatebook.errors import Conflict, RunNotFound, StoreError
 from gatebook.journals.clock import StoreClock, SystemClock
 from gatebook.journals.entry import RunEntry
-from gatebook.kernel.append import Batch, Row, SeqMismatch, bodies
+from gatebook.kernel.append import Batch, Row, SeqMismatch
 from gatebook.kernel.events import RunStarted, attach, decode
 from gatebook.ports import Appended, Journal, Lease, Recorded, RunKey, RunQuery, RunRow
 
@@ -74,7 +74,7 @@ class MemoryJournal(Journal):
             return None
         entry = RunEntry(run, started, input_hash)
         batch = Batch(events=(started,), append_id=secrets.token_bytes(16), after=0)
-        rows = entry.append(batch, bodies(batch.events), now=self.now())
+        rows = entry.append(batch, now=self.now())
         entry.id = len(self._entries) + 1
         self._entries[run], self._events[run] = entry, []
         self._store(run, rows, batch.append_id)
@@ -84,7 +84,7 @@ class MemoryJournal(Journal):
         """Append a batch, all or none; see `ports.Journal.append`."""
         entry = self._entry(run)
         try:
-            rows = entry.append(batch, bodies(batch.events), now=self.now())
+            rows = entry.append(batch, now=self.now())
         except SeqMismatch:
             return self._own_or_conflict(entry, batch)
         return Appended(self._store(run, rows, batch.append_id), entry.head.copy())

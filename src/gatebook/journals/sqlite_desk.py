@@ -148,9 +148,9 @@ class Desk:
         self._new.append(entry)
         self.store(entry, rows, batch)
 
-    def append(self, entry: RunEntry, batch: Batch, encoded: list[bytes]) -> tuple[Recorded, ...]:
+    def append(self, entry: RunEntry, batch: Batch) -> tuple[Recorded, ...]:
         """Admit a batch to a run and take in its rows. Raises what `RunEntry.append` raises."""
-        rows = entry.append(batch, encoded, now=self.now)
+        rows = entry.append(batch, now=self.now)
         if batch.epoch is None or entry.head.terminal:
             self._changed[entry.id] = entry
         else:

@@ -14,7 +14,7 @@ import apsw
 
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_desk import Desk
-from gatebook.kernel.append import Batch, SeqMismatch, bodies
+from gatebook.kernel.append import Batch, SeqMismatch
 from gatebook.kernel.events import RunStarted
 from gatebook.ports import Appended, Lease, RunKey
 
@@ -43,13 +43,12 @@ class Member:
 class Create(Member):
     """Append a run's first event; answers its row, or None when the id is taken."""
 
-    __slots__ = ("batch", "encoded", "input_hash", "run", "started")
+    __slots__ = ("batch", "input_hash", "run", "started")
 
     def __init__(self, run: RunKey, started: RunStarted, input_hash: str, append_id: bytes) -> None:
         super().__init__()
         self.run, self.started, self.input_hash = run, started, input_hash
         self.batch = Batch(events=(started,), append_id=append_id, after=0)
-        self.encoded = bodies(self.batch.events)
 
     def act(self, desk: Desk) -> None:
         """See Member."""
@@ -57,7 +56,7 @@ class Create(Member):
             self.answer = None
             return
         entry = RunEntry(self.run, self.started, self.input_hash)
-        rows = entry.append(self.batch, self.encoded, now=desk.now)
+        rows = entry.append(self.batch, now=desk.now)
         desk.create(entry, rows, self.batch)
         self.answer = entry.row()
 
@@ -65,29 +64,28 @@ class Create(Member):
 class Append(Member):
     """Append a batch; answers Appended."""
 
-    __slots__ = ("batch", "encoded", "run")
+    __slots__ = ("batch", "run")
 
     def __init__(self, run: RunKey, batch: Batch) -> None:
         super().__init__()
         self.run, self.batch = run, batch
-        self.encoded = bodies(batch.events)
 
     def act(self, desk: Desk) -> None:
         """See Member."""
         entry = desk.entry(self.run)
         try:
-            recorded = desk.append(entry, self.batch, self.encoded)
+            recorded = desk.append(entry, self.batch)
         except SeqMismatch:
             desk.later(lambda: self._compare(desk, entry))
         else:
-            self.answer = Appended(recorded, entry.head.copy())
+            self.answer = Appended(recorded, entry.head)
 
     def _compare(self, desk: Desk, entry: RunEntry) -> None:
         after = self.batch.after or 0
         tail = desk.tail(entry, after)
         own = tuple(event for event in tail if event.append_id == self.batch.append_id)
         if own:
-            self.answer = Appended(own, entry.head.copy())
+            self.answer = Appended(own, entry.head)
         else:
             self.error = desk.conflict(entry, after, tail)
 

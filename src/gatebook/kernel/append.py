@@ -4,7 +4,8 @@ Each store loads the run's head under its lock, calls `admit`, writes the rows i
 commits. So all stores refuse the same things for the same reasons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,9 @@ from gatebook.kernel.events import (
     AttemptFailed,
     AttemptStarted,
     CancelRequested,
+    Ends,
+    Event,
+    Outcomes,
     Resumed,
     RunCancelled,
     RunCompleted,
@@ -52,6 +56,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         append_id: random per append: tells our own events apart after an unknown commit.
         time: the stamp the worker stepped its program on (us UTC); taken when it lies between
             the run's last stamp and the store's clock, so it can never move an expiry.
+        draft: the same events as rows, checked and folded already; a store may take these when
+            the run is where they begin (`Draft.fits`), and has nothing left to check then.
     """
 
     events: tuple[AnyEvent, ...]
@@ -59,6 +65,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     epoch: int | None = None
     after: int | None = None
     time: int | None = None
+    draft: "Draft | None" = None
 
 
 class BudgetShort(GatebookError):
@@ -82,12 +89,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     blob: tuple[str, bytes] | None = None
 
 
-def bodies(events: Sequence[AnyEvent]) -> list[bytes]:
-    """Return the events' bytes without stamps; made before the lock is taken."""
-    return [encode(event) for event in events]
-
-
-def admit(head: Head, batch: Batch, encoded: Sequence[bytes], *, now: int, run: str) -> list[Row]:
+def admit(head: Head, batch: Batch, *, now: int, run: str) -> list[Row]:
     """Check a batch against a run's head and fold it in; return the rows to store.
 
     `head` must be a copy: it is changed even when a later event of the batch is refused. `now`
@@ -111,57 +113,127 @@ def admit(head: Head, batch: Batch, encoded: Sequence[bytes], *, now: int, run: 
         now = batch.time
     epoch = batch.epoch or 0
     rows = []
-    for event, body in zip(batch.events, encoded, strict=True):
+    for event in batch.events:
         _guard(head, event, batch, run)
         fact = stamped(event, time=now, epoch=epoch)
-        data = stamp(body, time=now, epoch=epoch)
-        blob = None
-        if len(data) > DETACH:
-            whole = data
-            data, name = detach(whole, salt=batch.append_id)
-            blob = (name, whole)
-        previous = head.hash
         head.apply(fact)
-        head.hash = chain(previous, head.seq, data)
-        rows.append(Row(head.seq, kind_of(event), now, previous, head.hash, data, fact, blob))
+        data = stamp(encode(event), time=now, epoch=epoch)
+        rows.append(_linked(head, fact, data, batch.append_id))
     return rows
 
 
+def _linked(head: Head, fact: AnyEvent, data: bytes, append_id: bytes) -> Row:
+    """Return the row of a fact that was just folded into `head`, and chain the head on."""
+    blob = None
+    if len(data) > DETACH:
+        whole = data
+        data, name = detach(whole, salt=append_id)
+        blob = (name, whole)
+    previous = head.hash
+    head.hash = chain(previous, head.seq, data)
+    return Row(head.seq, kind_of(fact), fact.time, previous, head.hash, data, fact, blob)
+
+
+class Draft:
+    """Rows made where a worker folds what it plans: an append is checked and folded once.
+
+    It begins at a head, and a hash names all that led there. So a store that finds the run at
+    that hash and epoch would come to the same rows; at any other it admits the batch anew.
+
+    Args:
+        head: of the worker; every `add` changes it.
+        batch: what the rows are written under, without its events: `time` is their stamp.
+    """
+
+    __slots__ = ("_batch", "_began", "_live", "_run", "_sound", "head", "rows")
+
+    def __init__(self, head: Head, batch: Batch, *, run: str) -> None:
+        self._live, self._batch, self._run = head, batch, run
+        self._began = head.hash
+        self._sound = True
+        self.head = head
+        self.rows: list[Row] = []
+
+    def add(self, event: AnyEvent) -> AnyEvent:
+        """Fold one more event; return it as readers will see it.
+
+        What an append would refuse spoils the draft, so that the store says why.
+        """
+        head, batch = self._live, self._batch
+        time, epoch = batch.time or 0, batch.epoch or 0
+        fact = stamped(event, time=time, epoch=epoch)
+        if self._sound:
+            try:
+                _guard(head, event, batch, self._run)
+            except GatebookError:
+                self._sound = False
+        head.apply(fact)
+        if self._sound:
+            data = stamp(encode(event), time=time, epoch=epoch)
+            self.rows.append(_linked(head, fact, data, batch.append_id))
+        return fact
+
+    def finish(self, events: Sequence[AnyEvent]) -> Batch:
+        """Return the batch of what was added: `events`, as they were given."""
+        draft = None
+        if self._sound:
+            draft, self.head = self, self._live.copy()
+        return msgspec.structs.replace(self._batch, events=tuple(events), draft=draft)
+
+    def fits(self, head: Head, batch: Batch, *, now: int) -> bool:
+        """Whether the rows follow `head`, under this batch, by the store's clock."""
+        if head.hash != self._began or not batch.epoch or head.epoch != batch.epoch:
+            return False
+        if batch.time is None or not head.time <= batch.time <= max(now, head.time):
+            return False
+        self.head.epoch = head.epoch
+        return True
+
+
 def _guard(head: Head, event: AnyEvent, batch: Batch, run: str) -> None:
+    kind = type(event)
     if batch.epoch is None and not isinstance(event, EXTERNAL) and head.status is not Status.NEW:
         raise StoreError("E_EVENT_EXTERNAL", kind=kind_of(event))
     if head.terminal and not isinstance(event, AUDIT):
         raise RunIsOver("E_RUN_TERMINAL", run=run, status=head.status.value)
-    match event:
-        case ActionRequested() | AttemptStarted():
-            _guard_request(head, event, batch, run)
-        case ActionSucceeded() | ActionFailed() | ActionUnknown() | AttemptFailed():
-            entry = head.open.get(event.address)
-            if entry is None or entry.phase == "unknown":
-                raise InvalidInput("E_ACTION_NOT_OPEN", address=event.address, run=run)
-        case ActionResolved():
-            entry = head.open.get(event.address)
-            if entry is None or entry.phase != "unknown":
-                status = entry.phase if entry else "not open"
-                raise InvalidInput(
-                    "E_ACTION_NOT_UNKNOWN", address=event.address, run=run, status=status
-                )
-        case SignalReceived():
-            if head.kept_signals >= MAX_KEPT_SIGNALS:
-                raise InvalidInput("E_SIGNAL_LIMIT", run=run, limit=MAX_KEPT_SIGNALS)
-        case CancelRequested():
-            if head.status is Status.CANCELLING:
-                raise InvalidInput("E_ALREADY_CANCELLING", run=run)
-        case Resumed():
-            if head.status is not Status.INTERRUPTED:
-                raise InvalidInput("E_NOT_INTERRUPTED", run=run, status=head.status.value)
-        case RunCompleted() | RunFailed() | RunCancelled():
-            waiting = [a for a, entry in head.open.items() if entry.phase != "unknown"]
-            if waiting:
-                detail = f"it would end with unanswered actions {', '.join(waiting)}"
-                raise StoreError("E_INVARIANT", run=run, detail=detail)
-        case _:
-            pass
+    check = _GUARDS.get(kind)
+    if check is not None:
+        check(head, event, batch, run)
+
+
+def _guard_outcome(head: Head, event: Outcomes, _: Batch, run: str) -> None:
+    entry = head.open.get(event.address)
+    if entry is None or entry.phase == "unknown":
+        raise InvalidInput("E_ACTION_NOT_OPEN", address=event.address, run=run)
+
+
+def _guard_resolution(head: Head, event: ActionResolved, _: Batch, run: str) -> None:
+    entry = head.open.get(event.address)
+    if entry is None or entry.phase != "unknown":
+        status = entry.phase if entry else "not open"
+        raise InvalidInput("E_ACTION_NOT_UNKNOWN", address=event.address, run=run, status=status)
+
+
+def _guard_signal(head: Head, _: SignalReceived, __: Batch, run: str) -> None:
+    if head.kept_signals >= MAX_KEPT_SIGNALS:
+        raise InvalidInput("E_SIGNAL_LIMIT", run=run, limit=MAX_KEPT_SIGNALS)
+
+
+def _guard_cancel(head: Head, _: CancelRequested, __: Batch, run: str) -> None:
+    if head.status is Status.CANCELLING:
+        raise InvalidInput("E_ALREADY_CANCELLING", run=run)
+
+
+def _guard_resume(head: Head, _: Resumed, __: Batch, run: str) -> None:
+    if head.status is not Status.INTERRUPTED:
+        raise InvalidInput("E_NOT_INTERRUPTED", run=run, status=head.status.value)
+
+
+def _guard_end(head: Head, _: Ends, __: Batch, run: str) -> None:
+    waiting = [a for a, entry in head.open.items() if entry.phase != "unknown"]
+    if waiting:
+        detail = f"it would end with unanswered actions {', '.join(waiting)}"
+        raise StoreError("E_INVARIANT", run=run, detail=detail)
 
 
 def _guard_request(
@@ -180,3 +252,20 @@ def _guard_request(
     short = shortfall(head.limits, head.used, event.reserve)
     if short is not None:
         raise BudgetShort("E_BUDGET", tool=event.address, **short.told())
+
+
+_GUARDS: dict[type[Event], Callable[[Head, Any, Batch, str], None]] = {
+    ActionRequested: _guard_request,
+    AttemptStarted: _guard_request,
+    ActionSucceeded: _guard_outcome,
+    ActionFailed: _guard_outcome,
+    ActionUnknown: _guard_outcome,
+    AttemptFailed: _guard_outcome,
+    ActionResolved: _guard_resolution,
+    SignalReceived: _guard_signal,
+    CancelRequested: _guard_cancel,
+    Resumed: _guard_resume,
+    RunCompleted: _guard_end,
+    RunFailed: _guard_end,
+    RunCancelled: _guard_end,
+}

@@ -6,6 +6,7 @@ the run already holds (docs/design.md, "The fold").
 """
 
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -242,7 +243,7 @@ class Head(msgspec.Struct, omit_defaults=True):
         self.open = {a: Open("unknown", e.attempt) for a, e in self.open.items()}
 
 
-_FOLDS: dict[type[Event], Any] = {
+_FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {
     RunStarted: Head._started,
     ActionRequested: Head._requested,
     AttemptFailed: Head._attempt_failed,
@@ -299,46 +300,55 @@ class RunState:
     def apply(self, event: AnyEvent) -> None:
         """Fold one more event; see `Head.apply` for what it raises."""
         self.head.apply(event)
-        match event:
-            case ActionRequested():
-                self.requests[event.address] = event
-                if isinstance(event.action, WaitSignal):
-                    self.waits.setdefault(event.action.name, deque()).append(event.address)
-                self.policy = event.decision.policy or self.policy
-            case ActionSucceeded() | ActionFailed():
-                self._close(event)
-            case ActionUnknown() | AttemptFailed():
-                self.errors[event.address] = event.error
-                if isinstance(event, ActionUnknown) or event.error.category == DOUBTFUL:
-                    self.doubts.add(event.address)
-            case AttemptStarted():
-                self.ordered.discard(event.address)
-                if event.cause != "retry":
-                    self.doubts.add(event.address)
-            case ActionResolved():
-                if event.address in self.head.open:
-                    self.ordered.add(event.address)
-                else:
-                    self._forget(event.address)
-            case SignalReceived():
-                kept = self.signals.setdefault(event.name, deque())
-                kept.append((self.head.seq, event.payload))
-            case ActionDenied():
-                self.policy = event.decision.policy or self.policy
-            case RunStarted():
-                self.started, self.definition = event, event.definition
-                self.policy = event.policy
-            case DefinitionChanged():
-                self.definition = event.after
-            case RunCompleted() | RunFailed() | RunCancelled():
-                self.end = event
-            case _:
-                pass
+        self.note(event)
+
+    def note(self, event: AnyEvent) -> None:
+        """Take in what an event that the head has folded already means for the worker."""
+        effect = _NOTES.get(type(event))
+        if effect is not None:
+            effect(self, event)
+
+    def _began(self, event: RunStarted) -> None:
+        self.started, self.definition, self.policy = event, event.definition, event.policy
+
+    def _requested(self, event: ActionRequested) -> None:
+        self.requests[event.address] = event
+        if type(event.action) is WaitSignal:
+            self.waits.setdefault(event.action.name, deque()).append(event.address)
+        self._decided(event)
+
+    def _decided(self, event: ActionRequested | ActionDenied) -> None:
+        self.policy = event.decision.policy or self.policy
+
+    def _erred(self, event: ActionUnknown | AttemptFailed) -> None:
+        self.errors[event.address] = event.error
+        if type(event) is ActionUnknown or event.error.category == DOUBTFUL:
+            self.doubts.add(event.address)
+
+    def _began_again(self, event: AttemptStarted) -> None:
+        self.ordered.discard(event.address)
+        if event.cause != "retry":
+            self.doubts.add(event.address)
+
+    def _resolved(self, event: ActionResolved) -> None:
+        if event.address in self.head.open:
+            self.ordered.add(event.address)
+        else:
+            self._forget(event.address)
+
+    def _signalled(self, event: SignalReceived) -> None:
+        self.signals.setdefault(event.name, deque()).append((self.head.seq, event.payload))
+
+    def _redefined(self, event: DefinitionChanged) -> None:
+        self.definition = event.after
+
+    def _over(self, event: RunCompleted | RunFailed | RunCancelled) -> None:
+        self.end = event
 
     def _close(self, event: ActionSucceeded | ActionFailed) -> None:
         request = self.requests[event.address]
         self._forget(event.address)
-        if isinstance(request.action, WaitSignal):
+        if type(request.action) is WaitSignal:
             name = request.action.name
             self.waits[name].remove(event.address)
             if isinstance(event, ActionSucceeded) and event.consumed is not None:
@@ -375,6 +385,24 @@ class RunState:
             "end": self.end,
         }
         return digest(msgspec.json.encode(facts, order="deterministic"))
+
+
+_NOTES: dict[type[Event], Callable[[RunState, Any], None]] = {
+    RunStarted: RunState._began,
+    ActionRequested: RunState._requested,
+    ActionDenied: RunState._decided,
+    ActionSucceeded: RunState._close,
+    ActionFailed: RunState._close,
+    ActionUnknown: RunState._erred,
+    AttemptFailed: RunState._erred,
+    AttemptStarted: RunState._began_again,
+    ActionResolved: RunState._resolved,
+    SignalReceived: RunState._signalled,
+    DefinitionChanged: RunState._redefined,
+    RunCompleted: RunState._over,
+    RunFailed: RunState._over,
+    RunCancelled: RunState._over,
+}
 
 
 def waits_of(state: RunState) -> str:

@@ -186,7 +186,11 @@ class Driver:
         self._follow(planner, recorded)
         if definition != program.digest:
             change = DefinitionChanged(before=definition, after=program.digest)
-            await self._commit(planner, [change], after=planner.state.head.seq)
+            head, epoch = planner.state.head, self._lease.epoch
+            append_id = self._new_append_id()
+            await self._commit(
+                Batch(events=(change,), append_id=append_id, epoch=epoch, after=head.seq)
+            )
             return await self._load()
         return planner
 
@@ -217,7 +221,6 @@ class Driver:
 
     async def _advance(self, planner: Planner) -> bool:
         """Plan, append, start; False when the plan was refused and must be made again."""
-        seq = planner.state.head.seq
         now = max(self._journal.now(), planner.state.head.time)
         events = planner.plan(
             now,
@@ -225,8 +228,9 @@ class Driver:
             self._attempts.running,
             self._attempts.launched,
             quiet=self._stopping,
+            append_id=self._new_append_id(),
         )
-        if events and not await self._commit(planner, events, after=seq, time=now):
+        if events and not await self._commit(planner.batch()):
             return False
         leave = self._attempts.forget_recorded(planner.state)
         if leave is not None:
@@ -241,17 +245,9 @@ class Driver:
         self._append = (self._append + 1) % 2**64
         return self._append.to_bytes(8, "big")
 
-    async def _commit(
-        self, planner: Planner, events: Sequence[AnyEvent], *, after: int, time: int | None = None
-    ) -> bool:
-        run = self._lease.run
-        batch = Batch(
-            events=tuple(events),
-            append_id=self._new_append_id(),
-            epoch=self._lease.epoch,
-            after=after,
-            time=time,
-        )
+    async def _commit(self, batch: Batch) -> bool:
+        """Append a batch; False when the state it was planned on is not, or no longer, the run's."""
+        run, events = self._lease.run, batch.events
         try:
             appended = await self._patiently(lambda: self._journal.append(run, batch))
         except (Conflict, CommitUnknown):
@@ -268,7 +264,7 @@ class Driver:
         for event in events:
             if isinstance(event, ActionSucceeded | ActionFailed | ActionUnknown):
                 hub.settled(run, event.address)
-        return time is None or appended.head.time == time
+        return batch.time is None or appended.head.time == batch.time
 
     async def _commit_outcomes(self, events: Sequence[AnyEvent]) -> None:
         """Append what happened alone: a guard on a request must never lose an outcome."""

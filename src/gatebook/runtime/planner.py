@@ -13,7 +13,7 @@ import msgspec
 
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal, describe
-from gatebook.kernel.append import MAX_EVENTS
+from gatebook.kernel.append import MAX_EVENTS, Batch, Draft
 from gatebook.kernel.events import (
     DOUBTFUL,
     ActionDenied,
@@ -32,7 +32,6 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
     RunStarted,
-    stamped,
 )
 from gatebook.kernel.gate import Grounds, admit_want, decide_again, redacted
 from gatebook.kernel.policy import PolicyContext
@@ -96,6 +95,7 @@ class Planner:
         self.program = program
         self._lease = lease
         self._now = 0
+        self._draft: Draft
         self._loop = _get_running_loop()
         self.started = started
         self._crowd: set[str] = set()  # wants beyond the fan-out, refused one batch after another
@@ -117,8 +117,11 @@ class Planner:
         launched: Set[tuple[str, int]],
         *,
         quiet: bool = False,
+        append_id: bytes = b"",
     ) -> list[AnyEvent]:
         """Return the events to append now, oldest cause first; empty when nothing is to be said.
+
+        `batch` gives them with all an append needs.
 
         Args:
             now: the stamp to plan with, not below the run's last one.
@@ -126,11 +129,19 @@ class Planner:
             running: addresses with an attempt in flight.
             launched: every (address, attempt) this worker started.
             quiet: record what has happened and start nothing.
+            append_id: of the append these events will be.
         """
         self.events, self.more, self._now = [], False, now
+        head, epoch = self.state.head, self._lease.epoch
+        batch = Batch(events=(), append_id=append_id, epoch=epoch, after=head.seq, time=now)
+        self._draft = Draft(head, batch, run=self._lease.run.id)
         with off_the_loop(self._loop):
             self._plan(results, running, launched, quiet=quiet)
         return self.events
+
+    def batch(self) -> Batch:
+        """Return what `plan` has planned as a batch to append."""
+        return self._draft.finish(self.events)
 
     def _plan(
         self,
@@ -159,13 +170,14 @@ class Planner:
         with off_the_loop(self._loop):
             for each in recorded:
                 self.state.apply(each.event)
-                self.redrive.feed(each)
+                self.state.head.hash = each.hash
+                self.redrive.feed(each.event, each.seq)
 
     def _add(self, event: AnyEvent) -> None:
-        fact = stamped(event, time=self._now, epoch=self._lease.epoch)
-        self.state.apply(fact)
+        fact = self._draft.add(event)
+        self.state.note(fact)
         self.events.append(event)
-        self.redrive.feed(Recorded(self._lease.run, self.state.head.seq, 0, b"", b"", fact))
+        self.redrive.feed(fact, self.state.head.seq)
 
     def _spec(self, action: Any) -> ToolSpec | None:
         if not isinstance(action, CallTool):
@@ -185,6 +197,7 @@ class Planner:
             limits=head.limits,
             used=head.used,
             share=share,
+            price=services.prices.price,
         )
 
     # ---- what has happened ----

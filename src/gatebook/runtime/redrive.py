@@ -5,6 +5,7 @@ Knows the program contract and the events. Performs nothing, reads no clock, app
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,9 @@ from gatebook.kernel.events import (
     ActionRequested,
     ActionResolved,
     ActionSucceeded,
+    AnyEvent,
     ErrorRecord,
+    Event,
     Note,
     RunCancelled,
     RunCompleted,
@@ -70,37 +73,45 @@ class Redrive:
         """Let go of the program's parked computation."""
         self._stepper.close()
 
-    def feed(self, recorded: Recorded) -> None:
+    def feed(self, event: AnyEvent, seq: int) -> None:
         """Follow one more event; events come in order, each once.
 
         Raises:
             Diverged: E_NONDETERMINISM when the program does not ask for what is recorded, or
                 ends otherwise.
         """
-        self.seq = recorded.seq
-        event = recorded.event
-        match event:
-            case ActionRequested():
-                want = self._take(event.address, event.action, recorded.seq)
-                modified = event.decision.verdict == "modify"
-                if not self._agrees(event.action, want.action, modified=modified):
-                    raise _diverged(recorded.seq, event.address, event.action, want.action)
-                self.asked[event.address] = want
-            case ActionDenied():
-                want = self._take(event.address, event.action, recorded.seq)
-                if not _same_kind(event.action, want.action):
-                    raise _diverged(recorded.seq, event.address, event.action, want.action)
-            case Note() if self.notes and self.notes[0] == event.text:
-                self.notes.popleft()
-            case RunCompleted() | RunFailed() | RunCancelled():
-                self._finish(event, recorded.seq)
-            case _:
-                pass
-        outcome = outcome_of(recorded)
-        if outcome is not None:
-            self.asked.pop(outcome.address, None)
-            if self.end is None and not self._over:
-                self._step((outcome,))
+        self.seq = seq
+        follow = _FOLLOW.get(type(event))
+        if follow is not None:
+            follow(self, event, seq)
+
+    def _requested(self, event: ActionRequested, seq: int) -> None:
+        want = self._take(event.address, event.action, seq)
+        modified = event.decision.verdict == "modify"
+        if not self._agrees(event.action, want.action, modified=modified):
+            raise _diverged(seq, event.address, event.action, want.action)
+        self.asked[event.address] = want
+
+    def _denied(self, event: ActionDenied, seq: int) -> None:
+        want = self._take(event.address, event.action, seq)
+        if not _same_kind(event.action, want.action):
+            raise _diverged(seq, event.address, event.action, want.action)
+        self._show(event, seq)
+
+    def _noted(self, event: Note, seq: int) -> None:
+        if self.notes and self.notes[0] == event.text:
+            self.notes.popleft()
+
+    def _show(
+        self, event: ActionSucceeded | ActionFailed | ActionDenied | ActionResolved, seq: int
+    ) -> None:
+        """Step the program with what became of an action."""
+        outcome = outcome_of(event, seq)
+        if outcome is None:
+            return
+        self.asked.pop(outcome.address, None)
+        if self.end is None and not self._over:
+            self._step((outcome,))
 
     def _take(self, address: str, action: Action, seq: int) -> Want:
         want = self.pending.pop(address, None)
@@ -146,22 +157,36 @@ class Redrive:
                 raise Diverged("E_NONDETERMINISM", seq=seq, got=got, want=want)
 
 
-def outcome_of(recorded: Recorded) -> Outcome | None:
+def outcome_of(
+    event: ActionSucceeded | ActionFailed | ActionDenied | ActionResolved, seq: int
+) -> Outcome | None:
     """Return what a program is shown for an event: the final outcome of an action, or None."""
-    event, seq, time = recorded.event, recorded.seq, recorded.event.time
+    if type(event) is ActionSucceeded:
+        return Outcome(event.address, "succeeded", seq, event.time, event.output)
+    if type(event) is ActionFailed:
+        return Outcome(event.address, "failed", seq, event.time, error=event.error)
+    if type(event) is ActionDenied:
+        return Outcome(event.address, "denied", seq, event.time, error=event.error)
     match event:
-        case ActionSucceeded():
-            return Outcome(event.address, "succeeded", seq, time, event.output)
-        case ActionFailed():
-            return Outcome(event.address, "failed", seq, time, error=event.error)
-        case ActionDenied():
-            return Outcome(event.address, "denied", seq, time, error=event.error)
         case ActionResolved(resolution="succeeded"):
-            return Outcome(event.address, "succeeded", seq, time, event.output)
+            return Outcome(event.address, "succeeded", seq, event.time, event.output)
         case ActionResolved(resolution="failed"):
-            return Outcome(event.address, "failed", seq, time, error=event.error or LOST)
+            return Outcome(event.address, "failed", seq, event.time, error=event.error or LOST)
         case _:
             return None
+
+
+_FOLLOW: dict[type[Event], Callable[[Redrive, Any, int], None]] = {
+    ActionRequested: Redrive._requested,
+    ActionDenied: Redrive._denied,
+    ActionSucceeded: Redrive._show,
+    ActionFailed: Redrive._show,
+    ActionResolved: Redrive._show,
+    Note: Redrive._noted,
+    RunCompleted: Redrive._finish,
+    RunFailed: Redrive._finish,
+    RunCancelled: Redrive._finish,
+}
 
 
 class ReplayReport(msgspec.Struct, frozen=True):
@@ -183,7 +208,7 @@ def replay(stepper: Stepper, normalise: Normalise, recorded: Iterable[Recorded])
     events = actions = 0
     try:
         for each in recorded:
-            redrive.feed(each)
+            redrive.feed(each.event, each.seq)
             events += 1
             actions += isinstance(each.event, ActionRequested | ActionDenied)
     finally:
