@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
-import msgspec
-
 from gatebook.errors import ConfigError, InvalidInput, shown
 from gatebook.kernel.codec import canonical, parse, plain
 from gatebook.programs.contracts import Contract
@@ -21,8 +19,6 @@ T = TypeVar("T")
 
 FORMAT_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 FENCE = "```"
-
-_inner = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # keeps every digit of its numbers
 
 
 class Output(Generic[T]):
@@ -102,10 +98,9 @@ class Output(Generic[T]):
             self._unfit([Problem("$", "it is empty") if not data else unreadable(exc)], exc)
         wrapped = self._wrapped and isinstance(value, dict) and value.keys() == {ANSWER}
         under = ANSWER if wrapped else ""
-        if self._check is None:
-            raw = data.encode()
-            return self._read_typed(bytes(_inner(raw)[ANSWER]) if wrapped else raw, under)
         value = value[ANSWER] if wrapped else value
+        if self._check is None:
+            return self._read_typed(canonical(value), under)
         problems = self._check.problems(value)
         if problems:
             self._unfit(_under(under, problems))

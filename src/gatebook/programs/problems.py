@@ -87,7 +87,7 @@ def _said(error: Any) -> str:
 
 def redacted(text: str, given: Any) -> str:
     """Return a message without the values it may have been made from, each replaced by `...`."""
-    text = printable(writable(text))[:MAX_TEXT]
+    text = printable(writable(text.partition("\n")[0]))[:MAX_TEXT]
     searched = 0
     for count, leaf in enumerate(_leaves(given)):
         searched += len(leaf)
