@@ -284,8 +284,13 @@ def _any_of(answers: list[Truth]) -> Truth:
 def _has(operand: Any) -> Check:
     wanted = _scalars(operand) if type(operand) is list else (_scalar(operand),)
 
+    texts = all(type(one) is str for one in wanted)
+
     def check(value: Any) -> Truth:
-        if type(value) not in (list, tuple, set, frozenset):
+        kind = type(value)
+        if texts and kind in (set, frozenset):  # labels: texts only
+            return value.issuperset(wanted)  # type: ignore[no-any-return]
+        if kind not in (list, tuple, set, frozenset):
             return None
         answers = [_any_of([same(item, one) for item in value]) for one in wanted]
         if False in answers:

@@ -263,6 +263,8 @@ def fact(name: str) -> Fact | None:
     steps = tuple(rest.split("."))
     if not all(steps):
         return None
+    if family == "args" and len(steps) == 1:
+        return msgspec.structs.replace(found, read=_argument(rest))
     return msgspec.structs.replace(found, read=_within(found.read, steps))
 
 
@@ -289,15 +291,15 @@ def _label(name: str) -> Getter:
     return lambda request: MISSING if request.labels is None else request.labels.get(name, MISSING)
 
 
+def _argument(name: str) -> Getter:
+    def read(request: Request) -> Any:
+        args = request.args
+        return args.get(name, MISSING) if type(args) is dict else MISSING
+
+    return read
+
+
 def _within(read: Getter, steps: tuple[str, ...]) -> Getter:
-    if len(steps) == 1 and steps[0] != "*":
-        name = steps[0]
-
-        def member(request: Request) -> Any:
-            value = read(request)
-            return value.get(name, MISSING) if type(value) is dict else walk(value, steps)
-
-        return member
     return lambda request: walk(read(request), steps)
 
 
