@@ -24,14 +24,16 @@ from gatebook.errors import (
     printable,
 )
 from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe
-from gatebook.kernel.budget import Amount, impossible, tokens_used
+from gatebook.kernel.budget import Amount, charged, impossible, tokens_used
 from gatebook.kernel.codec import Raw, idempotency_key
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
+from gatebook.kernel.prices import Price
 from gatebook.kernel.raised import bad_hint, sound
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.stream import StreamMachine
 from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
+from gatebook.runtime.prices import Prices
 from gatebook.runtime.routes import Providers
 from gatebook.runtime.subscriptions import Delta, Hub, Progress
 
@@ -95,6 +97,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
         error: what went wrong, None when it went well.
         doubtful: the effect may have happened although there is no result.
         spent: what to charge; None charges the reservation.
+        price: what the tokens in `spent` cost, None when that is unknown.
         leave: SystemExit or KeyboardInterrupt to raise again once the end is recorded.
         note: what the journal should say beside the outcome, "" for nothing.
     """
@@ -104,6 +107,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     error: ActionError | None = None
     doubtful: bool = False
     spent: Amount | None = None
+    price: Price | None = None
     leave: Any = None
     note: str = ""
 
@@ -119,8 +123,17 @@ def outlived(request: ActionRequested) -> Ended:
 class Executor:
     """Performs attempts for one worker."""
 
-    def __init__(self, *, providers: Providers, hub: Hub, redactor: Redactor, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        providers: Providers,
+        hub: Hub,
+        redactor: Redactor,
+        clock: Clock,
+        prices: Prices | None = None,
+    ) -> None:
         self._providers = providers
+        self._prices = prices or Prices(now=clock.now)
         self._hub = hub
         self._redactor = redactor
         self._clock = clock
@@ -149,16 +162,28 @@ class Executor:
     def _clean(self, ended: Ended, request: ActionRequested, *, elapsed_s: float) -> Ended:
         """Redact what came in and complete what was spent."""
         wall = max(0, round(elapsed_s * 1000))
-        spent = ended.spent
-        if spent is None:
-            calls, tokens = request.reserve.tool_calls, request.reserve.llm_tokens
-            measured = tokens_used(ended.usage)
-            spent = Amount(calls, tokens if measured is None else measured, wall)
+        spent, price = ended.spent, None
+        if spent is None and isinstance(request.action, CallLLM):
+            spent, price = self._cost(request.action, request.reserve, ended.usage, wall)
+        elif spent is None:
+            spent = Amount(request.reserve.tool_calls, 0, wall)
         output = None if ended.output is None else self._redactor.raw(ended.output)
         if ended.error is not None:
             text = self._redactor.text(_text_of(ended.error))  # first: a cut secret is not found
             ended.error.message = printable(text[:MAX_ERROR_TEXT])
-        return msgspec.structs.replace(ended, output=output, spent=spent)
+        return msgspec.structs.replace(ended, output=output, spent=spent, price=price)
+
+    def _cost(
+        self, action: CallLLM, reserve: Amount, usage: Usage | None, wall_ms: int
+    ) -> tuple[Amount, Price | None]:
+        """Return what a model call is charged, at which price; unmeasured it is its reservation."""
+        measured = tokens_used(usage)
+        tokens = reserve.llm_tokens if measured is None else measured
+        price = self._prices.price(action, usage)
+        if price is None:
+            priced = tokens if reserve.priced_tokens else 0
+            return Amount(0, tokens, wall_ms, reserve.usd_micros, priced), None
+        return Amount(0, tokens, wall_ms, charged(action, price, usage), tokens), price
 
     # ---- tools ----
 
@@ -241,6 +266,7 @@ class Executor:
             chat = self._chat(permit, model, want)
         except GatebookError as exc:
             return Ended(error=Permanent(str(exc), code=exc.code), spent=Amount())
+        self._prices.warm(action)
         machine = StreamMachine(must_call=chat.must_call)
         try:
             await self._ask(provider, chat, permit, key=key, machine=machine)

@@ -80,6 +80,7 @@ def outcome_event(
             output=ended.output or NULL,
             usage=ended.usage,
             spent=ended.spent,
+            price=ended.price,
         )
     effect, error = request.effect, ended.error
     doubtful = ended.doubtful and effect != "read"
@@ -90,12 +91,21 @@ def outcome_event(
     if isinstance(verdict, Retry):
         delay = jittered(verdict.after_ms, verdict.jitter_ratio, unit(run_id, address, attempt))
         return AttemptFailed(
-            address=address, attempt=attempt, error=record, delay_ms=delay, spent=ended.spent
+            address=address,
+            attempt=attempt,
+            error=record,
+            delay_ms=delay,
+            spent=ended.spent,
+            price=ended.price,
         )
     if effect == "idempotent" and (doubtful or doubted):
         return ActionUnknown(address=address, attempt=attempt, error=record)
     return ActionFailed(
-        address=address, attempt=attempt, error=_why(record, verdict), spent=ended.spent
+        address=address,
+        attempt=attempt,
+        error=_why(record, verdict),
+        spent=ended.spent,
+        price=ended.price,
     )
 
 

@@ -198,6 +198,7 @@ class Planner:
             used=head.used,
             share=share,
             price=services.prices.price,
+            price=services.prices.price,
         )
 
     # ---- what has happened ----

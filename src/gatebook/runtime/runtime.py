@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from gatebook.engines.local import LocalEngine
 from gatebook.errors import ConfigError
 from gatebook.kernel.policy import Policy
+from gatebook.kernel.prices import Price
 from gatebook.ports import (
     DEFAULT_TENANT,
     Clock,
@@ -23,6 +24,7 @@ from gatebook.runtime.driver import Driver
 from gatebook.runtime.executor import Executor
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper
+from gatebook.runtime.prices import Prices
 from gatebook.runtime.routes import Providers
 from gatebook.runtime.services import DefinitionChange, Services
 from gatebook.runtime.subscriptions import either
@@ -43,6 +45,9 @@ class Runtime(Client):
         store, tenant, policy, secrets: see Client.
         programs: what this worker can drive, beside what it starts.
         providers: model providers by name; they win over gatebook.toml.
+        prices: of models, by route or model name, in dollars per million tokens:
+            {"openai:m": {"input": "0.25", "output": "2", "cache_read": "0.025"}}. They win over
+            `[prices]` in gatebook.toml, which wins over the package genai-prices.
         deps: what tools get as `ctx.deps`: a value, or a function, async function or async
             context manager function that makes it when the runtime opens.
         on_definition_change: "refuse" parks a run whose program was changed; "adopt" goes on
@@ -59,6 +64,7 @@ class Runtime(Client):
         programs: Sequence[Program[Any, Any]] = (),
         policy: Policy | None = None,
         providers: Mapping[str, Provider] | None = None,
+        prices: Mapping[str, Price | Mapping[str, Any]] | None = None,
         deps: Any = None,
         tenant: str = DEFAULT_TENANT,
         secrets: Iterable[str] = (),
@@ -72,6 +78,7 @@ class Runtime(Client):
             "programs": programs,
             "policy": policy,
             "providers": providers,
+            "prices": prices,
             "deps": deps,
             "tenant": tenant,
             "secrets": secrets,
@@ -85,6 +92,8 @@ class Runtime(Client):
                 raise ConfigError("E_PROGRAM_DUPLICATE", program=program.name)
             self._programs[program.name] = program
         self._given_providers = dict(providers or {})
+        self._given_prices = dict(prices or {})
+        Prices(self._given_prices, now=self.clock.now)  # refuses what is no price, at once
         self._secrets = list(secrets)
         self._deps = deps
         self._on_definition_change: DefinitionChange = on_definition_change
@@ -118,10 +127,22 @@ class Runtime(Client):
     async def _open_worker(self) -> None:
         from gatebook.runtime.settings import load_settings
 
-        self._providers = Providers(self._given_providers, load_settings().providers)
+        settings = load_settings()
+        self._providers = Providers(self._given_providers, settings.providers)
         self._stack.push_async_callback(self._providers.aclose)
+        configured = settings.providers.items()
+        prices = Prices(
+            self._given_prices,
+            settings.prices,
+            endpoints={n: p.base_url for n, p in configured if n not in self._given_providers},
+            now=self.clock.now,
+        )
         executor = Executor(
-            providers=self._providers, hub=self.hub, redactor=self.redactor, clock=self.clock
+            providers=self._providers,
+            hub=self.hub,
+            redactor=self.redactor,
+            clock=self.clock,
+            prices=prices,
         )
         executor.deps = await self._make_deps()
         leases = LeaseKeeper(self.journal, new_owner(), clock=self.clock, ttl_s=self._lease_ttl_s)
@@ -136,6 +157,7 @@ class Runtime(Client):
             redactor=self.redactor,
             clock=self.clock,
             leases=leases,
+            prices=prices,
             on_definition_change=self._on_definition_change,
         )
         self._engine = LocalEngine(

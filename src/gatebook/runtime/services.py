@@ -9,6 +9,7 @@ from gatebook.kernel.redact import Redactor
 from gatebook.ports import Clock, Journal, Lease, Program
 from gatebook.runtime.executor import Executor
 from gatebook.runtime.leases import LeaseKeeper
+from gatebook.runtime.prices import Prices
 from gatebook.runtime.subscriptions import Hub
 
 DefinitionChange = Literal["refuse", "adopt"]
@@ -21,6 +22,7 @@ class Services:
     Attributes:
         programs: what this worker can drive, by name.
         leases: knows which leases are good.
+        prices: what model calls cost.
         on_definition_change: what to do with a run whose program was changed meanwhile.
     """
 
@@ -33,6 +35,7 @@ class Services:
     clock: Clock
     leases: LeaseKeeper
     on_definition_change: DefinitionChange = "refuse"
+    prices: Prices = field(default_factory=lambda: Prices(now=lambda: 0))
     policy_digest: str = field(init=False)
     policy_name: str = field(init=False)
 

@@ -14,9 +14,12 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import ConfigError
+from gatebook.kernel.prices import Price
+from gatebook.runtime.prices import price_of, wrong_in
 from gatebook.runtime.routes import COMPATIBLE, KINDS, ProviderSettings
 
 KEYS = ("store", "app", "policy")
+TABLES = ("providers", "prices")
 PROVIDER_KEYS = ("base_url", "api_key", "kind")
 REFERENCES = ("env:", "file:")
 LOCAL_STORE = Path(".gatebook") / "journal.db"
@@ -30,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         app: "module:attribute" of the programs, or None.
         policy: "allow-declared" or "module:attribute", or None.
         providers: `[providers.x]` tables, by name.
+        prices: `[prices.x]` tables, by route or model name.
         origins: where each value came from, by key ("store", "providers.x"): a flag, a variable,
             "file:line" or "default".
     """
@@ -38,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     app: str | None = None
     policy: str | None = None
     providers: dict[str, ProviderSettings] = {}
+    prices: dict[str, Price] = {}
     origins: dict[str, str] = {}
 
 
@@ -72,6 +77,7 @@ def load_settings(
     values: dict[str, str] = {}
     origins: dict[str, str] = {}
     providers: dict[str, ProviderSettings] = {}
+    prices: dict[str, Price] = {}
     given = {key: (value, f"--{key}") for key, value in (flags or {}).items() if value}
     for key in KEYS:
         variable = f"GATEBOOK_{key.upper()}"
@@ -87,6 +93,7 @@ def load_settings(
             if name not in providers:
                 providers[name] = provider
                 origins[f"providers.{name}"] = f"{file.path}:{line}"
+        prices = {**file.prices(), **prices}
     if "store" not in values:
         values["store"], origins["store"] = f"sqlite:///{_default_store(folder)}", "default"
     return Settings(
@@ -94,6 +101,7 @@ def load_settings(
         app=values.get("app"),
         policy=values.get("policy"),
         providers=providers,
+        prices=prices,
         origins=origins,
     )
 
@@ -164,8 +172,8 @@ class _File:
         self._found = found
         self._table = table
         for key in found:
-            if key not in (*KEYS, "providers"):
-                self._unknown(key, (), (*KEYS, "providers"))
+            if key not in (*KEYS, *TABLES):
+                self._unknown(key, (), (*KEYS, *TABLES))
 
     def values(self) -> list[tuple[str, str, int]]:
         """Return (key, value, line); locations are made absolute from the file's folder."""
@@ -187,6 +195,20 @@ class _File:
             (name, self._provider(name, table), self._line(None, ("providers", name)))
             for name, table in tables.items()
         ]
+
+    def prices(self) -> dict[str, Price]:
+        """Return the price of each `[prices.x]`."""
+        tables = self._found.get("prices", {})
+        if not isinstance(tables, dict):
+            raise self._wrong("prices", (), "it is not a table", "write [prices.'openai:MODEL']")
+        found = {}
+        for name, table in tables.items():
+            if wrong := wrong_in(table):
+                key, detail, fix = wrong
+                where = ("prices", name) if key else ("prices",)
+                raise self._wrong(key or name, where, detail, fix)
+            found[name] = price_of(table, source=self.path.name)
+        return found
 
     def _provider(self, name: str, table: Any) -> ProviderSettings:
         where = ("providers", name)
@@ -254,7 +276,7 @@ class _File:
         for number, line in enumerate(self._lines, start=1):
             table = re.match(r"\s*\[\s*([^\]]+?)\s*\]", line)
             if table:
-                current = table[1].replace('"', "").replace(" ", "")
+                current = re.sub(r"[\"' ]", "", table[1])
                 if key is None and current == header:
                     return number
                 if key is not None and current == f"{header}.{key}".lstrip("."):
