@@ -148,7 +148,7 @@ def request_body(
     body.update(_options(request.provider_options))
     if request.tools:
         body.update(_tools(request, names, capabilities))
-    if request.response_format is not None:
+    if request.response_format is not None and capabilities.json_schema:
         form = request.response_format
         schema = {"name": form.name, "strict": form.strict, "schema": form.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
