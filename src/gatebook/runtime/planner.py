@@ -198,7 +198,6 @@ class Planner:
             used=head.used,
             share=share,
             price=services.prices.price,
-            price=services.prices.price,
         )
 
     # ---- what has happened ----
