@@ -146,7 +146,7 @@ class ResponsesConverter:
         if event.type == TEXT and isinstance(event.delta, str):  # nearly all of a long answer
             index = event.output_index or 0
             if index not in self._heard:
-                self._heard.add(index)
+                return [*self._hear(index), TextDelta(index, event.delta)]
             return [TextDelta(index, event.delta)]
         if event.type == "error" or name == "error" or (event.error and not event.type):
             raise classify_event(parse_body(data), request_id=self._request_id)
@@ -189,16 +189,14 @@ class ResponsesConverter:
     def _read(self, event: _Event) -> list[StreamEvent]:
         kind, index = event.type, event.output_index or 0
         if kind in THINKING:
-            self._heard.add(index)
-            return [ThinkingDelta(index, _text(event.delta))]
+            return [*self._hear(index), ThinkingDelta(index, _text(event.delta))]
         if kind == "response.function_call_arguments.delta":
-            self._heard.add(index)
-            return self._calls.add(
+            held = self._hear(index)
+            return held + self._calls.add(
                 index=event.output_index, id=None, name=None, arguments=_text(event.delta)
             )
         if kind == "response.refusal.delta":
-            self._heard.add(index)
-            return [RefusalDelta(index, _text(event.delta))]
+            return [*self._hear(index), RefusalDelta(index, _text(event.delta))]
         if kind == "response.reasoning_summary_part.added" and event.summary_index:
             return [ThinkingDelta(index, "\n\n")]
         if kind == "response.output_item.added":
@@ -255,15 +253,22 @@ class ResponsesConverter:
             return events
         if index in self._heard:
             return []
+        events = self._told_thought(item if item.type == "message" else None)
         if item.type == "function_call" and item.arguments:
-            return self._call(index, item)
-        events = []
+            return events + self._call(index, item)
         for part in (item.content or ()) if item.type == "message" else ():
             if part.text:
                 events.append(TextDelta(index, part.text))
             if part.refusal:
                 events.append(RefusalDelta(index, part.refusal))
         return events
+
+    def _hear(self, index: int) -> list[StreamEvent]:
+        """Note that more than the end of an item comes; return the thought that led to it."""
+        if index in self._heard:
+            return []
+        self._heard.add(index)
+        return self._told_thought(None)
 
     def _told_thought(self, message: _Item | None) -> list[StreamEvent]:
         """Return the held thought as it must be sent back, with the message it led to, if any."""
