@@ -27,11 +27,11 @@ HELLO = Story.text("hel", "lo")
 BUSY = "server"
 
 
-def run(scenario: Coroutine[Any, Any, T]) -> T:
+def run(scenario: Coroutine[Any, Any, T], *, patience_s: float = PATIENCE_S) -> T:
     """Run an async scenario to its end."""
 
     async def bounded() -> T:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             return await scenario
 
     return asyncio.run(bounded())
