@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from gatebook.cli.output import STYLES, number, on_terminal, safe, safe_lines, say, short, span
+from gatebook.cli.output import STYLES, on_terminal, safe, safe_lines, say, short, span
 from gatebook.cli.telling import Teller
 from gatebook.cli.verbs.show import detail
-from gatebook.cli.words import METER_NAMES
+from gatebook.cli.words import METER_NAMES, amount_text, used_text
 from gatebook.kernel.events import AnyEvent
 from gatebook.kernel.history import TimelineRow, timeline, totals
 from gatebook.kernel.messages import TextDelta
@@ -166,12 +166,11 @@ def meters(head: Head) -> list[str]:
     """Return the meters that are used or limited, with a bar where there is a limit."""
     found = []
     for meter in totals(head):
-        used = meter.spent + meter.reserved
-        if not used and meter.limit is None:
+        used, shown = meter.spent + meter.reserved, used_text(meter)
+        if not shown:
             continue
-        shown = span(used * 1000) if meter.name == "wall_ms" else number(used)
         if meter.limit is not None:
-            limit = span(meter.limit * 1000) if meter.name == "wall_ms" else number(meter.limit)
+            limit = amount_text(meter, meter.limit)
             filled = min(8, used * 8 // meter.limit) if meter.limit else 8
             shown = f"{shown}/{limit} {'█' * filled}{'░' * (8 - filled)}"
         found.append(f"{METER_NAMES[meter.name]} {shown}")

@@ -1,14 +1,20 @@
 """How a run stands, in words: its state, what it waits for, and which command moves it on."""
 
+from decimal import Decimal
 from typing import Any
 
 from gatebook.cli.options import Given
 from gatebook.cli.output import clock, number, span, stamp
 from gatebook.kernel.history import Meter, totals
+from gatebook.kernel.prices import dollars_text
 from gatebook.kernel.state import Status
 from gatebook.ports import RunRow
 
-METER_NAMES = {"tool_calls": "tool calls", "llm_tokens": "tokens", "wall_ms": "action time"}
+METER_NAMES = {
+    "tool_calls": "tool calls", "llm_tokens": "tokens", "wall_ms": "action time",
+    "usd_micros": "cost",
+}  # fmt: skip
+UNKNOWN = "unknown"  # of a cost: never to be read as nothing
 
 
 def state_of(row: RunRow, now: int) -> str:
@@ -80,12 +86,32 @@ def meter_texts(row: RunRow) -> list[str]:
 
 
 def _meter(meter: Meter) -> str:
+    used = used_text(meter)
+    limit = f"/{amount_text(meter, meter.limit)}" if meter.limit is not None else ""
+    return f"{METER_NAMES[meter.name]} {used}{limit}" if used else ""
+
+
+def used_text(meter: Meter) -> str:
+    """Return what is used of a meter, "" for nothing of an unlimited one."""
     used = meter.spent + meter.reserved
     if not used and meter.limit is None:
-        return ""
-    shown = (lambda n: span(n * 1000)) if meter.name == "wall_ms" else number
-    limit = f"/{shown(meter.limit)}" if meter.limit is not None else ""
-    return f"{METER_NAMES[meter.name]} {shown(used)}{limit}"
+        return "" if meter.whole else UNKNOWN
+    text = amount_text(meter, used)
+    return text if meter.whole else f"{text} + {UNKNOWN}"
+
+
+def amount_text(meter: Meter, amount: int) -> str:
+    """Return an amount of a meter in the unit people would use."""
+    if meter.name == "wall_ms":
+        return span(amount * 1000)
+    return dollars_text(amount) if meter.name == "usd_micros" else number(amount)
+
+
+def cost_text(cost_usd: Decimal | None, *, people: bool) -> str:
+    """Return what model calls cost: "$0.000315" for people, the number for pipes, or "unknown"."""
+    if cost_usd is None:
+        return UNKNOWN
+    return dollars_text(int(cost_usd.scaleb(6))) if people else str(cost_usd)
 
 
 def run_fields(row: RunRow, now: int) -> dict[str, Any]:
@@ -103,6 +129,7 @@ def run_fields(row: RunRow, now: int) -> dict[str, Any]:
             meter.name: {"spent": meter.spent, "reserved": meter.reserved, "limit": meter.limit}
             for meter in totals(row.head)
         },
+        "cost_usd": None if (cost := row.head.spent.cost_usd) is None else str(cost),
         "labels": row.labels,
         "created": stamp(row.created),
         "updated": stamp(row.updated),

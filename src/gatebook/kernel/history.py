@@ -4,6 +4,7 @@ Pure. Knows events and the fold; must not know stores, programs or how anything 
 """
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -24,6 +25,7 @@ from gatebook.kernel.events import (
     ErrorRecord,
 )
 from gatebook.kernel.messages import Usage
+from gatebook.kernel.prices import Price
 from gatebook.kernel.state import Head
 
 RowKind = Literal["tool", "llm", "sleep", "signal"]
@@ -41,6 +43,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
         attempts: how many started; 0 for a denied action.
         charged: what its settled attempts count against the budget.
         usage: what the provider reported for the answer.
+        price: what its last settled attempt was charged at; None is unknown, or no model call.
         error: why it was denied, failed, is unknown, or is being repeated.
         code: the stable code of that error.
         rule, verdict: what policy said.
@@ -59,6 +62,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
     reserve: Amount = NOTHING
     charged: Amount = NOTHING
     usage: Usage | None = None
+    price: Price | None = None
     args: Raw | None = None
     output: Raw | None = None
     error: str = ""
@@ -89,7 +93,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
         match event:
             case AttemptFailed():
                 self._settle(event.spent)
-                self.status = "backoff"
+                self.status, self.price = "backoff", event.price
                 self._blame(event.error)
             case AttemptStarted():
                 self._settle(None)
@@ -98,9 +102,10 @@ class TimelineRow(msgspec.Struct, kw_only=True):
             case ActionSucceeded():
                 self._settle(event.spent)
                 self._end("succeeded", event.time)
-                self.output, self.usage = event.output, event.usage
+                self.output, self.usage, self.price = event.output, event.usage, event.price
             case ActionFailed():
                 self._settle(event.spent)
+                self.price = event.price
                 cancelled = event.error.code == "E_ACTION_CANCELLED"
                 self._end("cancelled" if cancelled else "failed", event.time)
                 self._blame(event.error)
@@ -176,24 +181,38 @@ def row_kind(action: Action) -> RowKind:
 
 
 class Meter(msgspec.Struct, frozen=True):
-    """One budget meter: what is spent, what is held for attempts in flight, and the limit."""
+    """One budget meter: what is spent, what is held for attempts in flight, and the limit.
+
+    `whole` is False for money when some of the tokens it was spent on have no known price.
+    """
 
     name: str
     spent: int
     reserved: int
     limit: int | None
+    whole: bool = True
 
 
 def totals(head: Head) -> list[Meter]:
     """Return the budget meters of a run, limited or not."""
+    unknown = {"usd_micros"} if head.spent.cost_usd is None else frozenset()
     return [
-        Meter(m, getattr(head.spent, m), getattr(head.reserved, m), getattr(head.limits, m))
+        Meter(
+            m,
+            getattr(head.spent, m),
+            getattr(head.reserved, m),
+            getattr(head.limits, m),
+            m not in unknown,
+        )
         for m in METERS
     ]
 
 
 class Cost(msgspec.Struct, kw_only=True):
-    """What all calls of one tool or model came to. Tokens are None where nobody reported any."""
+    """What all calls of one tool or model came to. Tokens are None where nobody reported any.
+
+    `cost_usd` is what they were charged in dollars; None when some of it is unknown, and for tools.
+    """
 
     what: str
     kind: RowKind
@@ -202,17 +221,21 @@ class Cost(msgspec.Struct, kw_only=True):
     tokens: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cost_usd: Decimal | None = None
     duration_us: int = 0
 
 
 def costs(rows: Iterable[TimelineRow]) -> list[Cost]:
     """Return what each tool and model came to, in order of first use; waits cost nothing."""
     found: dict[tuple[str, str], Cost] = {}
+    charged: dict[tuple[str, str], Amount] = {}
     for row in rows:
         if row.attempts == 0 or row.kind not in ("tool", "llm"):
             continue
         key = (row.kind, row.what)
         cost = found.setdefault(key, Cost(what=row.what, kind=row.kind))
+        charged[key] = charged.get(key, NOTHING) + row.charged
+        cost.cost_usd = charged[key].cost_usd if row.kind == "llm" else None
         cost.calls += 1
         cost.attempts += row.attempts
         cost.tokens += row.charged.llm_tokens

@@ -22,7 +22,7 @@ from gatebook.cli.output import (
 )
 from gatebook.cli.store import existing, find
 from gatebook.cli.telling import Teller, answer_words, event_fields
-from gatebook.cli.words import meter_texts, next_steps, run_fields, state_of
+from gatebook.cli.words import cost_text, meter_texts, next_steps, run_fields, state_of
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import RunCompleted, RunFailed, RunStarted
 from gatebook.kernel.history import Cost, TimelineRow, costs, timeline
@@ -136,6 +136,8 @@ def action_fields(action: TimelineRow) -> dict[str, Any]:
         "duration_us": action.duration_us,
         "charged": msgspec.to_builtins(action.charged),
         "usage": msgspec.to_builtins(action.usage),
+        "cost_usd": None if (cost := action.charged.cost_usd) is None else str(cost),
+        "price": msgspec.to_builtins(action.price),
         "args": None if action.args is None else plain(action.args),
         "output": None if action.output is None else plain(action.output),
         "error": {"code": action.code, "message": action.error} if action.code else None,
@@ -193,11 +195,12 @@ def _costs(found: list[Cost]) -> None:
     people = on_terminal(sys.stdout)
     count = number if people else lambda n: "" if n is None else str(n)
     table(
-        ("KIND", "ACTION", "CALLS", "TRIES", "TOKENS CHARGED", "IN", "OUT", "TIME"),
+        ("KIND", "ACTION", "CALLS", "TRIES", "TOKENS CHARGED", "IN", "OUT", "COST", "TIME"),
         [
             (
                 cost.kind, cost.what, count(cost.calls), count(cost.attempts), count(cost.tokens),
                 count(cost.input_tokens), count(cost.output_tokens),
+                cost_text(cost.cost_usd, people=people) if cost.kind == "llm" else "",
                 span(cost.duration_us) if people else str(cost.duration_us),
             )
             for cost in found
