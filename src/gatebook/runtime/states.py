@@ -1,5 +1,6 @@
 """How a run can stand when it is over or blocked, what it gave, and how an unknown is answered."""
 
+from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -53,6 +54,11 @@ class RunResult(msgspec.Struct, Generic[Out], frozen=True):
     run_id: str
     spent: Amount = Amount()
     events: int = 0
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What the model calls cost in dollars; None when some price is unknown."""
+        return self.spent.cost_usd
 
 
 class Succeeded(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from gatebook.errors import RunWaiting
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.policy import Policy
+from gatebook.kernel.prices import Price
 from gatebook.ports import Journal, Program, Provider
 from gatebook.runtime.runtime import Runtime
 from gatebook.runtime.states import Finished, RunResult, Waiting, stopped
@@ -23,6 +24,7 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
     store: str | Journal | None = None,
     policy: Policy | None = None,
     providers: Mapping[str, Provider] | None = None,
+    prices: Mapping[str, Price | Mapping[str, Any]] | None = None,
     deps: Any = None,
     run_id: str | None = None,
     context: Mapping[str, Any] | None = None,
@@ -37,7 +39,7 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
     """
 
     async def main() -> RunResult[Out]:
-        runtime = Runtime(store, policy=policy, providers=providers, deps=deps)
+        runtime = Runtime(store, policy=policy, providers=providers, prices=prices, deps=deps)
         async with runtime:
             run = await runtime.start(program, value, run_id=run_id, context=context, budget=budget)
             state = await run.settled()
