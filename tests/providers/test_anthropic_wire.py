@@ -266,6 +266,29 @@ def test_a_schema_with_free_keys_is_said_in_words(schema: bytes) -> None:
     assert body["system"][1]["text"].endswith(schema.decode())
 
 
+@pytest.mark.parametrize(
+    ("links", "natively"),
+    [
+        ({"A": "#/$defs/B", "B": ""}, True),
+        ({"A": "#/$defs/A"}, False),
+        ({"A": "#/$defs/B", "B": "#/$defs/C", "C": "#/$defs/B"}, False),
+        ({"A": "#"}, False),
+    ],
+)
+def test_a_schema_that_holds_itself_is_said_in_words(links: dict[str, str], natively: bool) -> None:
+    """The API answers it with 400."""
+    held = {
+        name: {"type": "array", "items": {"$ref": to} if to else {"type": "integer"}}
+        for name, to in links.items()
+    }
+    schema = msgspec.json.encode({"$defs": held, "$ref": "#/$defs/A"})
+
+    body = sent(asking(response_format=JsonSchemaFormat("A", msgspec.Raw(schema))))
+
+    assert ("output_config" in body) is natively
+    assert ("system" in body) is not natively
+
+
 def _picky(schema: Any) -> Any:
     """Refuse what is no object, as the SDK does."""
     return {**schema}

@@ -90,12 +90,13 @@ def answer_format(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return how an answer's schema is said: natively, or in words where the API has none.
 
-    The API closes every object, so one with keys of any name would always come back empty.
+    The API closes every object, so one with keys of any name would always come back empty; a
+    schema that holds itself it refuses.
     """
     if form is None:
         return {}, []
     schema = msgspec.json.decode(form.schema)
-    if not _has_free_keys(schema):
+    if not (_has_free_keys(schema) or _holds_itself(schema)):
         try:
             return {"format": {"type": "json_schema", "schema": fit_schema(schema)}}, []
         except Exception:  # noqa: BLE001 - asserts and raises for the schemas it does not know
@@ -116,6 +117,23 @@ def _has_free_keys(schema: Any) -> bool:
         return True
     inner = [schema[holder] for holder in HOLDERS if holder in schema]
     return _has_free_keys([*named.values(), *schema.get("$defs", {}).values(), *inner])
+
+
+def _holds_itself(schema: Any) -> bool:
+    """Whether some definition leads back to itself, or to the whole schema."""
+    held = schema.get("$defs", {}) if isinstance(schema, dict) else {}
+    links = {f"#/$defs/{name}": _references(inner) for name, inner in held.items()}
+    while ended := [name for name, to in links.items() if not to & links.keys()]:
+        for name in ended:
+            del links[name]
+    return bool(links) or "#" in _references(schema)
+
+
+def _references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*map(_references, value.values()))
+    return set().union(*map(_references, value)) if isinstance(value, list) else set()
 
 
 def _system(messages: Iterable[Message]) -> list[dict[str, Any]]:
