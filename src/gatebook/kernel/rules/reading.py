@@ -74,7 +74,8 @@ def read(text: str, source: str = "policy.toml") -> tuple[Document, list[ConfigE
     if table.value.get("version") != 1 or type(table.value["version"]) is not int:
         table.bad("version", "version = 1")
     table.choice("default", ("deny",), "deny")
-    if len(table.value.get("rule", ())) > MAX_RULES:
+    rules = table.tables("rule")
+    if len(rules) > MAX_RULES:
         table.bad("rule", f"at most {MAX_RULES} rules")
         return Document(name=source), found.errors
     budgets = _budgets(table)
@@ -84,7 +85,7 @@ def read(text: str, source: str = "policy.toml") -> tuple[Document, list[ConfigE
         budgets=budgets,
         retry=_retry(table),
         labels=tuple(_label(part) for part in table.tables("label")),
-        rules=_unique([_rule(part) for part in table.tables("rule")], found),
+        rules=_unique([_rule(part) for part in rules], found),
         trials=tuple(read_trial(part, budgets) for part in table.tables("test")),
     )
     return document, sorted(found.errors, key=lambda error: error.fields["line"])

@@ -143,12 +143,13 @@ class _Parser:
     def _repeated(self) -> _Part:
         start = self.at
         part = self._atom()
+        begun = self.at
         low, high = self._quantifier()
         end = self.at
+        if end > begun and self._peek() in ("*", "+", "?", "{"):
+            raise PatternError("two repetitions in a row: put the first into a group")
         if (low, high) == (1, 1):
             return part
-        if self._peek() in ("*", "+", "?", "{"):
-            raise PatternError("two repetitions in a row: put the first into a group")
         whole = _NOTHING
         copies = max(low, 1) if high is None else high
         for index in range(copies):

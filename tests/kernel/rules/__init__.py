@@ -1,0 +1,1 @@
+"""The policy language: reading, conditions, verdicts, checks."""
