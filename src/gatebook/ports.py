@@ -340,8 +340,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
 
     Attributes:
         deps: the live object of this runtime's `deps=` factory; never journaled.
-        context: the JSON given to `start(context=)`.
-        idempotency_key: the same on every attempt of this action.
+        context: returns a copy of the JSON given to `start(context=)`.
+        idempotency_key: returns the key, the same on every attempt of this action.
         attempt: from 0.
         deadline: on the clock `monotonic`, seconds.
         cancelled: becomes True when the attempt should stop; safe from any thread.
@@ -350,8 +350,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
     """
 
     deps: Any
-    context: Any
-    idempotency_key: str
+    context: Callable[[], Any]
+    idempotency_key: Callable[[], str]
     attempt: int
     deadline: float
     cancelled: Callable[[], bool]

@@ -14,7 +14,7 @@ from gatebook.errors import IntegrityError, StoreError
 from gatebook.journals import MemoryJournal
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import ActionRequested, ActionSucceeded, Note, RunStarted
+from gatebook.kernel.events import ActionRequested, RunStarted, ActionSucceeded, Note, RunStarted
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, RunKey, Want
 from gatebook.runtime.clock import SystemClock
@@ -28,6 +28,9 @@ from gatebook.testing.failpoints import FailpointJournal
 
 KEY = RunKey("default", "r")
 LEASE = Lease(KEY, "w", 1)
+STARTED = RunStarted(
+    program="p", program_kind="workflow", definition="d", nonce="00", input=Raw(b"null")
+)
 
 
 class Counting(Echo):
@@ -45,7 +48,7 @@ def call(args: bytes = b"{}") -> CallTool:
 
 
 def permit(*, fresh: bool = True) -> Permit:
-    return Permit(ActionRequested(address="0", action=call()), 0, LEASE, lambda: fresh)
+    return Permit(ActionRequested(address="0", action=call()), 0, LEASE, lambda _: fresh)
 
 
 def test_a_permit_is_good_once() -> None:
@@ -90,7 +93,7 @@ def test_the_executor_calls_nothing_without_a_good_permit(spoil: str) -> None:
     if spoil == "used":
         given.use(call())
 
-    ended = run(executor.perform(given, Want("0", call()), made, nonce="00", context=None))
+    ended = run(executor.perform(given, Want("0", call()), made, STARTED))
 
     assert made.calls == 0
     assert ended.error is not None
@@ -111,7 +114,7 @@ def test_the_executor_calls_a_tool_with_the_stored_bytes() -> None:
     )
     want = Want("0", call(b'{"from":"program"}'))
 
-    run(executor.perform(permit(), want, Seeing("t"), nonce="00", context=None))
+    run(executor.perform(permit(), want, Seeing("t"), STARTED))
 
     assert seen == [b"{}"]
 

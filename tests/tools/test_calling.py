@@ -23,8 +23,8 @@ user = contextvars.ContextVar("user", default="nobody")
 def invocation(**changes: Any) -> Invocation:
     given: dict[str, Any] = {
         "deps": "bank",
-        "context": {"user": "u7"},
-        "idempotency_key": "gb1-key",
+        "context": lambda: {"user": "u7"},
+        "idempotency_key": lambda: "gb1-key",
         "attempt": 2,
         "deadline": 100.0,
         "cancelled": lambda: False,
@@ -244,7 +244,7 @@ def test_a_hung_tool_does_not_keep_the_interpreter_alive() -> None:
         "    started.set()\n"
         "    threading.Event().wait()\n"
         "async def main():\n"
-        "    inv = Invocation(deps=0, context={}, idempotency_key='k', attempt=0, deadline=1.0,\n"
+        "    inv = Invocation(deps=0, context=dict, idempotency_key=str, attempt=0, deadline=1.0,\n"
         "        cancelled=lambda: False, progress=lambda *a: None)\n"
         "    task = asyncio.create_task(hang.call(b'{}', inv))\n"
         "    while not started.is_set():\n"

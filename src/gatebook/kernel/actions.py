@@ -5,7 +5,7 @@ it may happen (the gate) or how it is done (the executor).
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -114,6 +114,8 @@ class WaitSignal(
 
 
 Action = CallTool | CallLLM | Sleep | WaitSignal
+CALLS: Final = (CallTool, CallLLM)  # what reaches outside
+WAITS: Final = (Sleep, WaitSignal)  # what only time or people answer
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

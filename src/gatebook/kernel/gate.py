@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gatebook.errors import GatebookError, InvalidInput
-from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.actions import WAITS, Action, CallLLM, CallTool, describe
 from gatebook.kernel.budget import (
     NOTHING,
     Amount,
@@ -258,7 +258,7 @@ def estimate_tokens(action: CallLLM) -> int:
 
 
 def _deadline_ms(action: Action, spec: ToolSpec | None, grounds: Grounds) -> int | None:
-    if isinstance(action, Sleep | WaitSignal):
+    if isinstance(action, WAITS):
         return None
     own = action.timeout_ms or (spec.timeout_ms if spec is not None else LLM_TIMEOUT_MS)
     if grounds.limits.wall_ms is None:
@@ -268,7 +268,7 @@ def _deadline_ms(action: Action, spec: ToolSpec | None, grounds: Grounds) -> int
 
 
 def _reserve(action: Action, deadline_ms: int | None, grounds: Grounds) -> Amount:
-    if isinstance(action, Sleep | WaitSignal):
+    if isinstance(action, WAITS):
         return NOTHING
     wall = deadline_ms if deadline_ms and grounds.limits.wall_ms is not None else 0
     if isinstance(action, CallTool):

@@ -8,12 +8,11 @@ cannot kill it.
 import asyncio
 import logging
 from collections.abc import Callable, Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gatebook.errors import GatebookError, Permanent
 from gatebook.kernel.actions import CallTool, describe
 from gatebook.kernel.budget import Amount
-from gatebook.kernel.codec import plain
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
@@ -77,11 +76,11 @@ class Attempts:
         """Start an attempt whose request is committed."""
         address = request.address
         self.launched.add((address, attempt))
-        services = self._services
-        permit = Permit(request, attempt, self._lease, lambda: services.fresh(self._lease))
+        leases = self._services.leases
+        permit = Permit(request, attempt, self._lease, leases.fresh)
         until: float | None = None
         if request.timeout_ms is not None:
-            services.expect_silence(request.timeout_ms / 1000)
+            leases.expect_silence(request.timeout_ms / 1000)
             until = self._loop.time() + request.timeout_ms / 1000
             self._set_alarm(until)
         flight = self._flights[address] = _Flight(permit, until)
@@ -90,36 +89,29 @@ class Attempts:
         )
 
     async def _perform(self, flight: _Flight, want: Want, planner: "Planner") -> None:
-        permit = flight.permit
+        permit, services = flight.permit, self._services
+        action = permit.request.action
         try:
-            if not await self._holds():
+            if not services.leases.fresh(self._lease) and not await self._renewed():
                 self.fenced = True
                 if self._drop(flight):
                     self._on_end()
                 return
-            ended = await self._attempt(flight, want, planner)
+            tool = planner.program.tools.get(action.tool) if type(action) is CallTool else None
+            ended = await services.executor.perform(permit, want, tool, planner.started)
         except Exception as exc:  # noqa: BLE001 - our bug must not leave the action open
             _log.exception("an attempt broke", extra={"run": self._lease.run.id})
             error = Permanent(f"the attempt broke: {type(exc).__name__}", code="E_ACTION_FAILED")
             ended = Ended(error=error, doubtful=permit.used)
         self._end(flight, ended)
 
-    async def _holds(self) -> bool:
-        """Whether the lease is certainly ours; a store that does not answer makes it uncertain."""
+    async def _renewed(self) -> bool:
+        """Renew the lease; a store that does not answer makes it uncertain, so it is not ours."""
         try:
-            return await self._services.hold(self._lease)
+            return await self._services.leases.renew_now(self._lease)
         except GatebookError as exc:
             _log.warning("lease not renewed: %s", exc, extra={"run": self._lease.run.id})
             return False
-
-    async def _attempt(self, flight: _Flight, want: Want, planner: "Planner") -> Ended:
-        action = flight.permit.request.action
-        tool = planner.program.tools.get(action.tool) if isinstance(action, CallTool) else None
-        started = planner.started
-        context: Any = plain(started.context)
-        return await self._services.executor.perform(
-            flight.permit, want, tool, nonce=started.nonce, context=context
-        )
 
     def _end(self, flight: _Flight, ended: Ended) -> None:
         if not self._drop(flight):

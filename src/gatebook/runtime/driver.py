@@ -21,7 +21,7 @@ from gatebook.errors import (
     InvalidInput,
     StoreError,
 )
-from gatebook.kernel.actions import CallLLM, CallTool
+from gatebook.kernel.actions import CALLS
 from gatebook.kernel.append import Batch, BudgetShort
 from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.events import (
@@ -48,6 +48,7 @@ STORE_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)  # between tries while a store 
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_FINAL = (ActionSucceeded, ActionFailed, ActionUnknown)
 _OUTCOMES = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
 
 
@@ -246,7 +247,7 @@ class Driver:
         return self._append.to_bytes(8, "big")
 
     async def _commit(self, batch: Batch) -> bool:
-        """Append a batch; False when the state it was planned on is not, or no longer, the run's."""
+        """Append a batch; False when the state it was planned on is not the run's."""
         run, events = self._lease.run, batch.events
         try:
             appended = await self._patiently(lambda: self._journal.append(run, batch))
@@ -262,7 +263,7 @@ class Driver:
         else:
             hub.grew(run)
         for event in events:
-            if isinstance(event, ActionSucceeded | ActionFailed | ActionUnknown):
+            if isinstance(event, _FINAL):
                 hub.settled(run, event.address)
         return batch.time is None or appended.head.time == batch.time
 
@@ -289,7 +290,7 @@ class Driver:
         request = planner.state.requests.get(address)
         if entry is None or request is None or (address, entry.attempt) in self._attempts.launched:
             return
-        if isinstance(request.action, CallTool | CallLLM):
+        if isinstance(request.action, CALLS):
             want = planner.redrive.asked[address]
             self._attempts.launch(request, entry.attempt, want, planner)
 

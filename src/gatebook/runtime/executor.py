@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,8 +26,8 @@ from gatebook.errors import (
 )
 from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe
 from gatebook.kernel.budget import Amount, charged, impossible, tokens_used
-from gatebook.kernel.codec import Raw, idempotency_key
-from gatebook.kernel.events import ActionRequested
+from gatebook.kernel.codec import Raw, idempotency_key, plain
+from gatebook.kernel.events import ActionRequested, RunStarted
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
 from gatebook.kernel.prices import Price
 from gatebook.kernel.raised import bad_hint, sound
@@ -53,7 +54,7 @@ class Permit:
     )  # fmt: skip
 
     def __init__(
-        self, request: ActionRequested, attempt: int, lease: Lease, fresh: Callable[[], bool]
+        self, request: ActionRequested, attempt: int, lease: Lease, fresh: Callable[[Lease], bool]
     ) -> None:
         self.request = request
         self.attempt = attempt
@@ -72,7 +73,7 @@ class Permit:
         reason = ""
         if self._used:
             reason = "it was used already"
-        elif not self._fresh():
+        elif not self._fresh(self.lease):
             reason = "the lease was not renewed in time"
         elif action is not self.request.action and not self._same(action):
             reason = "it was given for other arguments"
@@ -85,12 +86,16 @@ class Permit:
         """Whether the attempt has begun."""
         return self._used
 
+    def asked_to_stop(self) -> bool:
+        """Whether nobody waits for the attempt any more."""
+        return self.cancelled or self.timed_out
+
     def _same(self, action: CallTool | CallLLM) -> bool:
         return action_digest(action) == action_digest(self.request.action)
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended.
+class Ended(msgspec.Struct, kw_only=True):
+    """How an attempt ended; complete once the executor has returned it.
 
     Attributes:
         output: canonical JSON of the result, None when it failed.
@@ -140,7 +145,7 @@ class Executor:
         self.deps: Any = None
 
     async def perform(
-        self, permit: Permit, want: Want, tool: Tool | None, *, nonce: str, context: Any
+        self, permit: Permit, want: Want, tool: Tool | None, started: RunStarted
     ) -> Ended:
         """Make one attempt and return how it ended; raises nothing but programming errors."""
         request = permit.request
@@ -149,10 +154,10 @@ class Executor:
         try:
             if isinstance(action, CallTool) and tool is not None:
                 permit.use(action)
-                ended = await self._call_tool(permit, tool, nonce=nonce, context=context)
+                ended = await self._call_tool(permit, tool, started)
             elif isinstance(action, CallLLM):
                 permit.use(action)
-                ended = await self._call_llm(permit, action, want, nonce)
+                ended = await self._call_llm(permit, action, want, started.nonce)
             else:
                 raise IntegrityError("E_PERMIT", tool=describe(action), detail="nothing to call")
         except IntegrityError as exc:
@@ -162,16 +167,18 @@ class Executor:
     def _clean(self, ended: Ended, request: ActionRequested, *, elapsed_s: float) -> Ended:
         """Redact what came in and complete what was spent."""
         wall = max(0, round(elapsed_s * 1000))
-        spent, price = ended.spent, None
-        if spent is None and isinstance(request.action, CallLLM):
-            spent, price = self._cost(request.action, request.reserve, ended.usage, wall)
-        elif spent is None:
-            spent = Amount(request.reserve.tool_calls, 0, wall)
-        output = None if ended.output is None else self._redactor.raw(ended.output)
+        if ended.spent is None:
+            if isinstance(request.action, CallLLM):
+                reserve, usage = request.reserve, ended.usage
+                ended.spent, ended.price = self._cost(request.action, reserve, usage, wall)
+            else:
+                ended.spent = Amount(request.reserve.tool_calls, 0, wall)
+        if ended.output is not None:
+            ended.output = self._redactor.raw(ended.output)
         if ended.error is not None:
             text = self._redactor.text(_text_of(ended.error))  # first: a cut secret is not found
             ended.error.message = printable(text[:MAX_ERROR_TEXT])
-        return msgspec.structs.replace(ended, output=output, spent=spent, price=price)
+        return ended
 
     def _cost(
         self, action: CallLLM, reserve: Amount, usage: Usage | None, wall_ms: int
@@ -187,17 +194,19 @@ class Executor:
 
     # ---- tools ----
 
-    async def _call_tool(self, permit: Permit, tool: Tool, *, nonce: str, context: Any) -> Ended:
+    async def _call_tool(self, permit: Permit, tool: Tool, started: RunStarted) -> Ended:
         request, run = permit.request, permit.lease.run
         timeout_s = (request.timeout_ms or tool.spec.timeout_ms) / 1000
         invocation = Invocation(
             deps=self.deps,
-            context=context,
-            idempotency_key=idempotency_key(run.tenant, run.id, nonce, request.address),
+            context=partial(plain, started.context),
+            idempotency_key=partial(
+                idempotency_key, run.tenant, run.id, started.nonce, request.address
+            ),
             attempt=permit.attempt,
             deadline=self._clock.monotonic() + timeout_s,
-            cancelled=lambda: permit.cancelled or permit.timed_out,
-            progress=self._progress(run, request.address),
+            cancelled=permit.asked_to_stop,
+            progress=partial(self._progress, run, request.address, asyncio.get_running_loop()),
             monotonic=self._clock.monotonic,
         )
         token = _calling.set((self, run.id))
@@ -245,14 +254,14 @@ class Executor:
         text = f"{tool.spec.name} was cancelled while it ran"
         return Ended(error=Permanent(text, code="E_UNKNOWN_CANCELLED"), doubtful=True)
 
-    def _progress(self, run: RunKey, address: str) -> Callable[..., None]:
-        loop = asyncio.get_running_loop()
-
-        def report(done: float | None, total: float | None, detail: str) -> None:
-            item = Progress(address, done, total, detail)
-            loop.call_soon_threadsafe(self._hub.publish, run, item)
-
-        return report
+    def _progress(
+        self,
+        run: RunKey,
+        address: str,
+        loop: asyncio.AbstractEventLoop,
+        *said: *tuple[float | None, float | None, str],
+    ) -> None:
+        loop.call_soon_threadsafe(self._hub.publish, run, Progress(address, *said))
 
     # ---- models ----
 

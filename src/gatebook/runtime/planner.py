@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import GatebookError
-from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.actions import CALLS, WAITS, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.append import MAX_EVENTS, Batch, Draft
 from gatebook.kernel.events import (
     DOUBTFUL,
@@ -230,7 +230,7 @@ class Planner:
             request = self.state.requests[address]
             if entry.phase != "started" or address in running:
                 continue
-            if isinstance(request.action, Sleep | WaitSignal):
+            if isinstance(request.action, WAITS):
                 continue
             if entry.epoch == self._lease.epoch and (address, entry.attempt) not in launched:
                 continue  # committed by us and not started yet: the driver starts it
@@ -306,7 +306,7 @@ class Planner:
             wants = list(redrive.pending.values())
             if len(wants) > MAX_FANOUT:
                 self._crowd.update(want.address for want in wants[MAX_FANOUT:])
-            costly = [want for want in wants if isinstance(want.action, CallTool | CallLLM)]
+            costly = [want for want in wants if isinstance(want.action, CALLS)]
             grounds = self._grounds(len(costly))
             for want in wants:
                 if len(self.events) >= MAX_BATCH:

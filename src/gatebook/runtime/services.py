@@ -46,11 +46,3 @@ class Services:
     def fresh(self, lease: Lease) -> bool:
         """Whether a lease was renewed recently enough for an effect to start under it."""
         return self.leases.fresh(lease)
-
-    async def hold(self, lease: Lease) -> bool:
-        """Whether the lease is ours, renewing it now if that is not certain."""
-        return self.leases.fresh(lease) or await self.leases.renew_now(lease)
-
-    def expect_silence(self, seconds: float) -> None:
-        """Tell the heartbeat that a tool may block the loop for so long."""
-        self.leases.expect_silence(seconds)

@@ -54,8 +54,8 @@ class ToolContext(Generic[Deps]):
         """Return the context of one attempt; `cancelled` is what it asks of its caller."""
         return ToolContext(
             deps=invocation.deps,
-            idempotency_key=invocation.idempotency_key,
-            context=invocation.context,
+            idempotency_key=invocation.idempotency_key(),
+            context=invocation.context(),
             attempt=invocation.attempt,
             deadline=invocation.deadline,
             asked_to_stop=cancelled,
