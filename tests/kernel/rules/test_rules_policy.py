@@ -1,0 +1,285 @@
+"""A document behind the policy seam: what the gate gets for a decision, through the real gate."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from gatebook.errors import Permanent, Transient
+from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
+from gatebook.kernel.budget import Amount, Budget, Limits
+from gatebook.kernel.codec import Raw, canonical
+from gatebook.kernel.events import ActionDenied, ActionRequested
+from gatebook.kernel.gate import Grounds, admit_want
+from gatebook.kernel.policy import (
+    Decision,
+    Fail,
+    PolicyContext,
+    Retry,
+    owns_retries,
+    policy_budget,
+    policy_digest,
+    policy_name,
+)
+from gatebook.kernel.redact import Redactor
+from gatebook.kernel.rules.facts import History, RunFacts, ToolFacts, tool_facts
+from gatebook.kernel.rules.policy import MissingPolicy, RulesPolicy, policy_from
+from gatebook.kernel.tools import ToolSpec
+from tests.kernel.rules.kit import rule, text
+
+CONTEXT = PolicyContext(run_id="r", tenant="t", program="support", address="0")
+LLM = CallLLM("p", "m", Prompt("d", size=400), max_output_tokens=100)
+SCHEMA = {
+    "type": "object",
+    "properties": {"amount": {"anyOf": [{"type": "number"}, {"type": "string"}]}},
+}
+SPEC = ToolSpec(
+    name="t", description="", schema=msgspec.Raw(msgspec.json.encode(SCHEMA)), effect="read"
+)
+
+
+def rules(*lines: str, top: str = "") -> RulesPolicy:
+    return policy_from(("policy.toml", text(*lines, top=top)))
+
+
+def call(tool: str = "t", **args: Any) -> CallTool:
+    return CallTool(tool, Raw(canonical(args)))
+
+
+def context(**fields: Any) -> PolicyContext:
+    return msgspec.structs.replace(CONTEXT, **fields)
+
+
+class Plain:
+    """A tool that takes whatever it is given."""
+
+    spec = SPEC
+
+    def validate(self, args: bytes) -> bytes:
+        return canonical(msgspec.json.decode(args))
+
+
+def admitted(policy: Any, action: Action) -> ActionRequested | ActionDenied:
+    """What the gate makes of an action."""
+    grounds = Grounds(
+        policy=policy,
+        policy_digest="new",
+        recorded_policy="",
+        base=CONTEXT,
+        tools={"t": Plain()},
+        redactor=Redactor(),
+        limits=Limits(),
+        used=Amount(),
+    )
+    return admit_want("0", action, grounds)
+
+
+def test_the_gate_lets_through_what_a_rule_allows() -> None:
+    """The rule that opened stands in the record."""
+    event = admitted(rules(rule("open", "allow")), call(x=1))
+
+    assert isinstance(event, ActionRequested)
+    assert event.decision.rule == "open"
+
+
+def test_the_gate_refuses_what_no_rule_allows() -> None:
+    """The program and the model read why."""
+    event = admitted(rules(), call())
+
+    assert isinstance(event, ActionDenied)
+    assert (event.error.code, event.decision.code) == ("E_POLICY_NO_RULE",) * 2
+    assert event.error.message == "policy denied 't': no rule allows it"
+
+
+def test_the_gate_runs_modified_arguments_and_decides_them_again() -> None:
+    """What is journaled is what runs."""
+    policy = rules(
+        rule("open", "allow"),
+        rule("cap", "modify", '"args.n" = { gt = 10 }', 'set = { "args.n" = 10 }'),
+    )
+
+    event = admitted(policy, call(n=99))
+
+    assert isinstance(event, ActionRequested)
+    assert isinstance(event.action, CallTool)
+    assert event.action.arguments == {"n": 10}
+    assert (event.decision.verdict, event.decision.rule) == ("modify", "cap")
+
+
+@pytest.mark.parametrize("then", ["ask", "defer", "interrupt"])
+def test_what_nobody_can_wait_for_yet_is_refused(then: str) -> None:
+    """Until somebody answers approvals, asking is a deny."""
+    more = 'after = "1m"' if then == "defer" else ""
+
+    event = admitted(rules(rule("open", "allow"), rule("a", then, "", more)), call())
+
+    assert isinstance(event, ActionDenied)
+    assert (event.decision.verdict, event.decision.rule) == (then, "a")
+
+
+def test_a_modify_beside_an_ask_hands_over_the_final_arguments() -> None:
+    """A person must see what will run."""
+    policy = rules(
+        rule("open", "allow"), rule("a", "ask"), rule("b", "modify", "", 'drop = "args.x"')
+    )
+
+    decision = policy.authorize(call(x=1, y=2), CONTEXT)
+
+    assert decision == Decision("ask", "rule 'a' says so", "a", "E_POLICY_DENIED", Raw(b'{"y":2}'))
+
+
+def test_shadow_lets_through_and_can_say_what_it_would_have_done() -> None:
+    """The enforced verdict goes to the gate, the full ruling to the record."""
+    policy = rules(
+        rule("no", "deny"), rule("b", "modify", "", 'set = { "args.x" = 1 }'), top='mode = "shadow"'
+    )
+
+    assert policy.authorize(call(), CONTEXT) == Decision("allow", "rule 'no' says so", "no")
+    assert policy.rule(call(), CONTEXT).verdict == "deny"
+    assert policy_name(policy) == "policy.toml (shadow)"
+
+
+def test_facts_the_context_does_not_carry_are_unknown() -> None:
+    """A fact nobody passes in must not open anything."""
+    policy = rules(
+        rule("open", "allow", '"seen.label" = { size = { eq = 0 } }, user = { eq = "u" }')
+    )
+    run = RunFacts(user="u", history=History())
+
+    assert policy.authorize(call(), CONTEXT).verdict == "deny"
+    assert policy.authorize(call(), context(run=run)).verdict == "allow"
+
+
+def test_a_tool_is_read_only_by_its_effect() -> None:
+    """Own code says what it does; nothing more is needed for the commonest rule."""
+    policy = rules(rule("open", "allow", '"tool.read_only" = { eq = true }'))
+
+    assert policy.authorize(call(), context(effect="read")).verdict == "allow"
+    assert policy.authorize(call(), context(effect="at_most_once")).verdict == "deny"
+    about = ToolFacts(effect="at_most_once")
+    assert policy.authorize(call(), context(effect="read", tool=about)).verdict == "deny"
+
+
+@pytest.mark.parametrize(
+    ("amount", "verdict"),
+    [("49.99", "allow"), ("50.01", "deny"), ("9e9", "deny"), ("fifty", "deny"), (50, "allow"),
+     ("-1", "deny"), ("050", "allow"), ("٥", "deny"), ("1" * 50, "deny"), ("", "deny"), (".", "deny")],
+)  # fmt: skip
+def test_decimals_that_travel_as_text_are_numbers_to_a_rule(amount: Any, verdict: str) -> None:
+    """A Decimal argument is stored as text; a limit on it must still hold."""
+    policy = rules(rule("open", "allow", '"args.amount" = { ge = 0, le = 50 }'))
+    about = tool_facts(SPEC)
+
+    assert policy.authorize(call(amount=amount), context(tool=about)).verdict == verdict
+    assert policy.authorize(call(amount="49.99"), CONTEXT).verdict == "deny"
+
+
+def test_model_calls_sleeps_and_waits_have_their_facts() -> None:
+    """Each kind of action is decided by what it has."""
+    policy = rules(
+        'id = "m"\nthen = "allow"\naction = "call_llm"\nwhere = { route = { eq = "p:m" }, '
+        "est_tokens = { le = 200 }, max_output_tokens = { le = 100 } }",
+        'id = "s"\nthen = "deny"\naction = "sleep"\nwhere = { sleep_s = { gt = 60 } }',
+        'id = "w"\nthen = "deny"\naction = "wait_signal"\nwhere = { signal = { ne = "go" } }',
+    )
+
+    def verdict(action: Action, tokens: int = 200) -> str:
+        return policy.authorize(action, context(est_tokens=tokens)).verdict
+
+    assert [verdict(LLM), verdict(LLM, 201)] == ["allow", "deny"]
+    assert [verdict(Sleep(60_000)), verdict(Sleep(60_001))] == ["allow", "deny"]
+    assert [verdict(WaitSignal("go")), verdict(WaitSignal("stop"))] == ["allow", "deny"]
+
+
+def test_budget_left_follows_from_limits_and_use() -> None:
+    """A soft limit needs no bookkeeping of its own."""
+    policy = rules(rule("open", "allow", '"budget.left.tool_calls" = { gt = 2 }'))
+
+    def verdict(used: int) -> str:
+        where = context(limits=Limits(tool_calls=5), used=Amount(tool_calls=used))
+        return policy.authorize(call(), where).verdict
+
+    assert [verdict(2), verdict(3), verdict(9)] == ["allow", "deny", "deny"]
+
+
+def test_a_start_is_decided() -> None:
+    """Before anything is written."""
+    policy = rules('id = "a"\nthen = "deny"\non = "start"\nwhere = { "input.vip" = { eq = true } }')
+
+    assert policy.start("support", {"vip": False}, CONTEXT).verdict == "allow"
+    assert policy.start("support", {"vip": True}, CONTEXT).verdict == "deny"
+    assert policy.start("support", None, CONTEXT).verdict == "deny"
+
+
+def test_a_result_is_ruled_and_labelled() -> None:
+    """Before the program and the model see it."""
+    policy = policy_from(("p.toml", """
+version = 1
+[[label]]
+tool = "web.*"
+add = "untrusted"
+[[rule]]
+id = "hold"
+on = "result"
+then = "deny"
+tool = "web.*"
+where = { "result.text" = { size = { gt = 10 } } }
+"""))  # fmt: skip
+
+    short, labels = policy.result(call("web.get"), CONTEXT, {"text": "hi"}, outcome="succeeded")
+    long, _ = policy.result(call("web.get"), CONTEXT, {"text": "x" * 11}, outcome="succeeded")
+
+    assert (short.verdict, labels) == ("allow", ("untrusted",))
+    assert (long.verdict, long.rules) == ("deny", ("hold",))
+
+
+def test_hidden_tools_are_not_offered() -> None:
+    """In the order in which the program declares them."""
+    policy = rules(rule("no", "deny", "", "hide = true", tool='"admin.*"'))
+
+    assert policy.offered(["b", "admin.x", "a"], CONTEXT) == ("b", "a")
+
+
+def test_a_usd_limit_without_a_price_denies_model_calls() -> None:
+    """An unknown price is not a price of nothing."""
+    model = 'id = "m"\nthen = "allow"\naction = "call_llm"'
+    policy = rules(model, rule("open", "allow"), top='[budgets]\ncost_usd = "1.50"')
+    priced = context(run=RunFacts(est_cost_usd=Decimal("0.01")))
+
+    assert policy.authorize(LLM, CONTEXT).code == "E_POLICY_PRICE"
+    assert policy.authorize(LLM, priced).verdict == "allow"
+    assert policy.authorize(call(), CONTEXT).verdict == "allow"
+
+
+def test_budgets_and_retries_come_from_the_file() -> None:
+    """One file says what a run may use and what is tried again."""
+    policy = rules(
+        top='[budgets]\ntool_calls = 6\nwall_clock = "90s"\n[retry]\nmax = 1\nbase = "1s"'
+    )
+
+    assert policy_budget(policy) == Budget(tool_calls=6, wall_clock=90)
+    assert owns_retries(policy)
+    assert policy.retry(Transient("x"), call(), 0) == Retry(1_000)
+    assert policy.retry(Transient("x"), call(), 1) == Fail()
+    assert policy.retry(Permanent("x"), call(), 0) == Fail()
+
+
+def test_a_file_without_retry_leaves_the_usual_retries() -> None:
+    """What a policy does not say is not its business."""
+    assert not owns_retries(rules())
+
+
+def test_the_digest_is_the_documents() -> None:
+    """A changed rule is another policy; a changed name is not."""
+    assert policy_digest(rules(rule("a", "deny"))) == rules(rule("a", "deny")).document.digest
+    assert policy_digest(rules(rule("a", "deny"))) != policy_digest(rules(rule("b", "deny")))
+
+
+def test_a_missing_policy_denies_everything_and_says_so() -> None:
+    """No file is not no rules: whoever forgot it must be told."""
+    policy = MissingPolicy("policy.toml")
+
+    for decision in (policy.authorize(call(), CONTEXT), policy.start("p", None, CONTEXT)):
+        assert (decision.verdict, decision.code) == ("deny", "E_POLICY_MISSING")
+        assert decision.reason == "there is no policy at policy.toml"
