@@ -91,7 +91,7 @@ VALUES = st.recursive(
 )
 CHANGES = st.lists(
     st.builds(
-        lambda kind, path: Change(kind[0], f"args.{path}", kind[1]),  # type: ignore[arg-type]
+        lambda kind, path: Change(kind[0], f"args.{path}", kind[1]),
         st.sampled_from([("set", 1), ("drop", None), ("redact", "all"), ("redact", "secrets")]),
         st.sampled_from(["a", "b", "a.b", "l.*", "l.*.a"]),
     ),
@@ -174,7 +174,7 @@ def test_a_change_cannot_make_an_ask_go_away() -> None:
 def test_a_model_call_changes_its_route() -> None:
     """A soft limit may switch the model; the new one is decided about too."""
     document = policy(
-        'id = "m"\nthen = "allow"\naction = "call_llm"\nwhere = { model = { in = ["big", "small"] } }',
+        'id = "m"\nthen = "allow"\naction = "call_llm"\nwhere = { model = { glob = "*" } }',
         'id = "s"\nthen = "modify"\naction = "call_llm"\nset = { model = "small" }\n'
         'where = { "budget.left.llm_tokens" = { lt = 1000 } }',
     )
@@ -189,7 +189,8 @@ def test_a_model_call_changes_its_route() -> None:
 def test_results_are_changed_before_anybody_sees_them(result: Any) -> None:
     """Redaction of results is a modify at the result."""
     document = policy(
-        'id = "r"\nthen = "modify"\non = "result"\ntool = "crm"\nredact = { "result.email" = "all" }'
+        'id = "r"\nthen = "modify"\non = "result"\ntool = "crm"\n'
+        'redact = { "result.email" = "all" }'
     )
     asked = Request(on="result", tool="crm", result=result)
 

@@ -21,13 +21,23 @@ def tool(name: str, **properties: Any) -> ToolSpec:
 TOOLS = {
     spec.name: spec
     for spec in (
-        tool("fs.read", path={"type": "string"}, limit={"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        tool(
+            "fs.read",
+            path={"type": "string"},
+            limit={"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        ),
         tool("fs.list", folder={"type": "string"}),
-        tool("pay", amount={"anyOf": [{"type": "number"}, {"type": "string"}]},
-             to={"type": "array", "items": {"type": "object", "properties": {"iban": {"type": "string"}}}}),
+        tool(
+            "pay",
+            amount={"anyOf": [{"type": "number"}, {"type": "string"}]},
+            to={
+                "type": "array",
+                "items": {"type": "object", "properties": {"iban": {"type": "string"}}},
+            },
+        ),
         ToolSpec(name="open.end", description="", schema=msgspec.Raw(b'{"type":"object"}')),
     )
-}  # fmt: skip
+}
 
 
 def found(*rules: str, tools: Any = None) -> list[tuple[str, int]]:
@@ -72,14 +82,33 @@ def test_a_rule_that_can_decide_is_left_alone(where: str) -> None:
         (rule("d", "deny", tool='"a.*"'), rule("x", "ask", tool='["a.b", "a.c.*"]'), True),
         (rule("d", "deny", tool='"a.*"'), rule("x", "deny", tool='"a.b"'), True),
         (rule("d", "deny", tool='"a.*"'), rule("x", "allow", tool='["a.b", "b"]'), False),
-        (rule("d", "deny", '"args.x" = { eq = 1 }', tool='"a.*"'), rule("x", "allow", tool='"a.b"'), False),
-        (rule("d", "deny", "", 'agent = "y"', tool='"a.*"'), rule("x", "allow", tool='"a.b"'), False),
-        (rule("d", "deny", "", 'agent = "y*"', tool='"a.*"'),
-         rule("x", "allow", "", 'agent = "y1"', tool='"a.b"'), True),
-        (rule("d", "deny", tool='"a.*"'), rule("x", "deny", "", "hide = true", tool='"a.b"'), False),
-        (rule("d", "deny", "", 'on = "result"', tool='"a.*"'), rule("x", "allow", tool='"a.b"'), False),
+        (
+            rule("d", "deny", '"args.x" = { eq = 1 }', tool='"a.*"'),
+            rule("x", "allow", tool='"a.b"'),
+            False,
+        ),
+        (
+            rule("d", "deny", "", 'agent = "y"', tool='"a.*"'),
+            rule("x", "allow", tool='"a.b"'),
+            False,
+        ),
+        (
+            rule("d", "deny", "", 'agent = "y*"', tool='"a.*"'),
+            rule("x", "allow", "", 'agent = "y1"', tool='"a.b"'),
+            True,
+        ),
+        (
+            rule("d", "deny", tool='"a.*"'),
+            rule("x", "deny", "", "hide = true", tool='"a.b"'),
+            False,
+        ),
+        (
+            rule("d", "deny", "", 'on = "result"', tool='"a.*"'),
+            rule("x", "allow", tool='"a.b"'),
+            False,
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_rule_behind_a_wider_deny_is_found(wide: str, narrow: str, hit: bool) -> None:
     """Whoever wrote it believes that it does something."""
     for rules in ((wide, narrow), (narrow, wide)):
@@ -196,16 +225,32 @@ def test_errors_come_by_file_and_line() -> None:
 @pytest.mark.parametrize(
     ("schema", "path", "types"),
     [
-        ({"type": "object", "properties": {"a": {"enum": ["x", 1]}}}, "args.a", {"string", "integer", "number"}),
+        (
+            {"type": "object", "properties": {"a": {"enum": ["x", 1]}}},
+            "args.a",
+            {"string", "integer", "number"},
+        ),
         ({"type": "object", "properties": {"a": {"const": None}}}, "args.a", {"null"}),
         ({"type": "object", "properties": {"a": {}}}, "args.a.b", None),
         ({"type": "object", "additionalProperties": {"type": "string"}}, "args.z", {"string"}),
-        ({"$defs": {"P": {"type": "object", "properties": {"b": {"type": ["string", "null"]}}}},
-          "properties": {"a": {"$ref": "#/$defs/P"}}}, "args.a.b", {"string", "null"}),
-        ({"$defs": {"P": {"$ref": "#/$defs/P"}}, "properties": {"a": {"$ref": "#/$defs/P"}}}, "args.a", set()),
+        (
+            {
+                "$defs": {
+                    "P": {"type": "object", "properties": {"b": {"type": ["string", "null"]}}}
+                },
+                "properties": {"a": {"$ref": "#/$defs/P"}},
+            },
+            "args.a.b",
+            {"string", "null"},
+        ),
+        (
+            {"$defs": {"P": {"$ref": "#/$defs/P"}}, "properties": {"a": {"$ref": "#/$defs/P"}}},
+            "args.a",
+            set(),
+        ),
         (True, "args.a", set()),
     ],
-)  # fmt: skip
+)
 def test_types_are_found_in_schemas(schema: Any, path: str, types: set[str] | None) -> None:
     """References, unions, constants and open objects are all in use."""
     assert types_at(schema, path) == types

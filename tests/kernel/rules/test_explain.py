@@ -44,7 +44,8 @@ def test_a_remedy_says_what_a_deny_wants() -> None:
     found = explain(BOOK, request(args={"amount": 5, "to": "x@evil.com"}, agent="support-1"))
 
     assert found.remedies == (
-        "rule 'never' must not deny it: make it surely false that args.to glob *@evil.com (optional)",
+        "rule 'never' must not deny it: "
+        "make it surely false that args.to glob *@evil.com (optional)",
     )
 
 

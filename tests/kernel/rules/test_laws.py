@@ -20,10 +20,21 @@ from gatebook.kernel.rules.match import Rulebook
 
 NAMES = ["a", "b", "a.x"]
 OPERANDS: dict[str, Any] = {
-    "eq": ["x", 1, True], "ne": ["x", 1], "in": [["x", "y"], [1, 2]], "lt": [2], "le": [1], "gt": [0],
-    "ge": [1], "glob": ["*x*", "y"], "regex": ["[xy]+"], "within": ["/srv"], "host": ["x.com"],
-    "has": ["x", ["x", "y"]], "size": [{"le": 1}], "type": ["string", ["null", "array"]],
-}  # fmt: skip
+    "eq": ["x", 1, True],
+    "ne": ["x", 1],
+    "in": [["x", "y"], [1, 2]],
+    "lt": [2],
+    "le": [1],
+    "gt": [0],
+    "ge": [1],
+    "glob": ["*x*", "y"],
+    "regex": ["[xy]+"],
+    "within": ["/srv"],
+    "host": ["x.com"],
+    "has": ["x", ["x", "y"]],
+    "size": [{"le": 1}],
+    "type": ["string", ["null", "array"]],
+}
 FACTS = ["args.p", "args.q", "args.l.*", "seen.label", "count", "user", "tool.read_only", "agent"]
 
 TESTS = st.sampled_from(sorted(OPERANDS)).flatmap(
@@ -71,8 +82,8 @@ SCALARS: Any = st.one_of(
 )
 VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=2), st.dictionaries(st.just("k"), SCALARS))
 ARGS = st.dictionaries(st.sampled_from("pql"), VALUES)
-HISTORIES = st.none() | st.builds(
-    lambda seen, count: History(seen=set(seen), counts=dict.fromkeys(NAMES, count)),
+HISTORIES: Any = st.none() | st.builds(
+    lambda seen, count: History(seen=set(seen), counts=dict.fromkeys(NAMES, count or 0)),
     st.lists(st.sampled_from("xyz")),
     st.integers(0, 3),
 )
@@ -98,8 +109,8 @@ def policy(given: list[Rule]) -> Document:
     return Document(rules=tuple(given))
 
 
-def strictness(verdict: str) -> int:
-    return STRICTNESS.index(verdict)  # type: ignore[arg-type]
+def strictness(verdict: Any) -> int:
+    return STRICTNESS.index(verdict)
 
 
 @settings(max_examples=500)

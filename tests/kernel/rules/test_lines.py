@@ -94,7 +94,8 @@ def written(value: Any) -> str:
         case dict():
             pairs = (f"{quoted(key)} = {written(item)}" for key, item in value.items())
             return "{ " + ", ".join(pairs) + " }"
-    return str(value)
+        case _:
+            return str(value)
 
 
 def paths(value: Any, path: tuple[str | int, ...] = ()) -> set[tuple[str | int, ...]]:

@@ -93,8 +93,14 @@ def test_an_allow_must_be_surely_true(args: dict[str, Any], found: str) -> None:
 
 @pytest.mark.parametrize(
     ("args", "found"),
-    [({"n": 5}, "allow"), ({"n": 11}, "ask"), ({}, "ask"), ({"n": "5"}, "ask"), ({"n": None}, "ask")],
-)  # fmt: skip
+    [
+        ({"n": 5}, "allow"),
+        ({"n": 11}, "ask"),
+        ({}, "ask"),
+        ({"n": "5"}, "ask"),
+        ({"n": None}, "ask"),
+    ],
+)
 def test_a_restriction_fires_unless_surely_false(args: dict[str, Any], found: str) -> None:
     """Unknown always fires a restriction."""
     document = policy(ALLOW, rule("a", "ask", '"args.n" = { gt = 10 }'))

@@ -190,14 +190,23 @@ def test_all_errors_are_told_at_once_by_line() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("version = 1\n\ndenny = 1", "policy.toml:3: unknown key 'denny' in 'a policy'; known here: "
-         "budgets, default, label, mode, name, retry, rule, test, version [E_POLICY_KEY]"),
-        (text(rule("a", "ask", "", 'expires = "1 h"')), "policy.toml:7: 'expires' is '1 h'; give a "
-         'duration such as "500ms", "30s", "10m", "8h" or "1h30m" [E_POLICY_VALUE]'),
-        (text(rule("a", "deny", '"args.x" = { regex = "(a" }')), "policy.toml:7: 'regex' is '(a'; "
-         "give another pattern: a group is not closed [E_POLICY_VALUE]"),
+        (
+            "version = 1\n\ndenny = 1",
+            "policy.toml:3: unknown key 'denny' in 'a policy'; known here: "
+            "budgets, default, label, mode, name, retry, rule, test, version [E_POLICY_KEY]",
+        ),
+        (
+            text(rule("a", "ask", "", 'expires = "1 h"')),
+            "policy.toml:7: 'expires' is '1 h'; give a "
+            'duration such as "500ms", "30s", "10m", "8h" or "1h30m" [E_POLICY_VALUE]',
+        ),
+        (
+            text(rule("a", "deny", '"args.x" = { regex = "(a" }')),
+            "policy.toml:7: 'regex' is '(a'; "
+            "give another pattern: a group is not closed [E_POLICY_VALUE]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_message_says_what_where_and_what_to_do(given: str, message: str) -> None:
     """The words are the interface."""
     with pytest.raises(ConfigError) as caught:

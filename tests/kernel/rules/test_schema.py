@@ -91,20 +91,33 @@ def test_what_the_reader_takes_the_schema_takes(given: str) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        "", "version = 2", "version = 1\nx = 1", "version = 1\nmode = 'x'", "version = 1\nrule = 1",
-        "version = 1\n[budgets]\nx = 1", "version = 1\n[budgets]\ncost_usd = 1.5",
-        "version = 1\n[retry]\njitter = 2", "version = 1\n[[label]]\ntool = 'x'",
-        text(rule("a", "alow")), text(rule("a b", "deny")), text(rule("a", "deny", tool="[]")),
-        text(rule("a", "allow", "", "hide = true")), text(rule("a", "deny", "", "approvers = 'x'")),
-        text(rule("a", "ask", "", "expires = '1 h'")), text(rule("a", "ask", "", "choices = ['x']")),
-        text(rule("a", "deny", "nope = { eq = 1 }")), text(rule("a", "deny", "user = { is = 1 }")),
-        text(rule("a", "deny", "user = { glob = 1 }")), text(rule("a", "deny", "user = { in = [] }")),
+        "",
+        "version = 2",
+        "version = 1\nx = 1",
+        "version = 1\nmode = 'x'",
+        "version = 1\nrule = 1",
+        "version = 1\n[budgets]\nx = 1",
+        "version = 1\n[budgets]\ncost_usd = 1.5",
+        "version = 1\n[retry]\njitter = 2",
+        "version = 1\n[[label]]\ntool = 'x'",
+        text(rule("a", "alow")),
+        text(rule("a b", "deny")),
+        text(rule("a", "deny", tool="[]")),
+        text(rule("a", "allow", "", "hide = true")),
+        text(rule("a", "deny", "", "approvers = 'x'")),
+        text(rule("a", "ask", "", "expires = '1 h'")),
+        text(rule("a", "ask", "", "choices = ['x']")),
+        text(rule("a", "deny", "nope = { eq = 1 }")),
+        text(rule("a", "deny", "user = { is = 1 }")),
+        text(rule("a", "deny", "user = { glob = 1 }")),
+        text(rule("a", "deny", "user = { in = [] }")),
         text(rule("a", "deny", "user = { size = { le = 'x' } }")),
         text(rule("a", "deny", "user = { type = 'text' }")),
         text(rule("a", "modify", "", "redact = { 'args.x' = 'y' }")),
-        "version = 1" + written("tol = 'x'", "deny"), "version = 1" + written("tool = 'x'", "yes"),
+        "version = 1" + written("tol = 'x'", "deny"),
+        "version = 1" + written("tool = 'x'", "yes"),
     ],
-)  # fmt: skip
+)
 def test_what_has_a_wrong_shape_neither_takes(given: str) -> None:
     """An editor should underline what `load` will refuse."""
     assert both(given) == (False, False)

@@ -78,11 +78,23 @@ where = { "args.to" = { glob = "*@example.com" } }
 """
 
 TESTS = [
-    ('tool = "billing.refund", agent = "support-1", args = { amount = 20, currency = "EUR" }', "allow"),
-    ('tool = "billing.refund", agent = "support-1", args = { amount = 120, currency = "EUR" }', "ask"),
-    ('tool = "billing.refund", agent = "support-1", args = { amount = 501, currency = "EUR" }', "deny"),
+    (
+        'tool = "billing.refund", agent = "support-1", args = { amount = 20, currency = "EUR" }',
+        "allow",
+    ),
+    (
+        'tool = "billing.refund", agent = "support-1", args = { amount = 120, currency = "EUR" }',
+        "ask",
+    ),
+    (
+        'tool = "billing.refund", agent = "support-1", args = { amount = 501, currency = "EUR" }',
+        "deny",
+    ),
     ('tool = "billing.refund", agent = "support-1", args = { currency = "EUR" }', "deny"),
-    ('tool = "billing.refund", agent = "support-1", args = { amount = "9e9", currency = "EUR" }', "deny"),
+    (
+        'tool = "billing.refund", agent = "support-1", args = { amount = "9e9", currency = "EUR" }',
+        "deny",
+    ),
     ('tool = "billing.refund", agent = "sales", args = { amount = 20, currency = "EUR" }', "deny"),
     ('tool = "fs.read", args = { path = "/srv/tickets/17" }', "allow"),
     ('tool = "fs.read", args = { path = "/srv/tickets/../../etc/shadow" }', "deny"),
@@ -90,17 +102,20 @@ TESTS = [
     ('tool = "mail.send", args = { to = "a@example.com", body = "hi" }', "allow"),
     ('tool = "mail.send", args = { to = "a@evil.com", body = "hi" }', "deny"),
     ('tool = "mail.send", args = { to = "a@example.com", body = "hi" }, seen = "untrusted"', "ask"),
-    ('tool = "mail.send", args = { to = "a@example.com", body = "AKIAABCDEFGHIJKLMNOP" }', "modify"),
+    (
+        'tool = "mail.send", args = { to = "a@example.com", body = "AKIAABCDEFGHIJKLMNOP" }',
+        "modify",
+    ),
     ('tool = "kb.search", seen = ["untrusted"], effect = "read"', "allow"),
     ('tool = "admin.users"', "deny"),
     ('tool = "shell.run", args = { cmd = "ls" }, seen = ["untrusted"]', "deny"),
     ('provider = "p", model = "small", est_tokens = 60_000', "allow"),
     ('provider = "p", model = "small", est_tokens = 60_001', "deny"),
-    ('sleep_s = 60', "allow"),
+    ("sleep_s = 60", "allow"),
     ('signal = "go"', "allow"),
     ('on = "start", agent = "support-1", input = { ticket = 17 }', "allow"),
     ('on = "result", tool = "web.get", result = "text"', "allow"),
-]  # fmt: skip
+]
 
 
 def written(call: str, expect: str, more: str = "") -> str:
@@ -182,24 +197,50 @@ def test_a_test_can_say_every_fact() -> None:
 
 
 TOP_LEVEL = [
-    "on =", "tool =", "args =", "agent =", "user =", "tenant =", "labels =", "provider =",
-    "est_tokens =", "est_cost_usd =", "max_output_tokens =", "left =", "seen =", "count =", "last =",
-    "attempt =", "deferred =", "result =", "outcome =", "input =", "effect =", "server =",
-    "tool_labels =", "outbound =",
-]  # fmt: skip
+    "on =",
+    "tool =",
+    "args =",
+    "agent =",
+    "user =",
+    "tenant =",
+    "labels =",
+    "provider =",
+    "est_tokens =",
+    "est_cost_usd =",
+    "max_output_tokens =",
+    "left =",
+    "seen =",
+    "count =",
+    "last =",
+    "attempt =",
+    "deferred =",
+    "result =",
+    "outcome =",
+    "input =",
+    "effect =",
+    "server =",
+    "tool_labels =",
+    "outbound =",
+]
 
 
 @pytest.mark.parametrize(
     ("call", "code"),
     [
-        ('tool = "t", model = "m"', "E_POLICY_VALUE"), ("args = {}", "E_POLICY_VALUE"),
-        ('tool = "t", left = { usd = 1 }', "E_POLICY_KEY"), ('tool = "t", seen = 1', "E_POLICY_VALUE"),
-        ('tool = "t", last = { tool = "x" }', "E_POLICY_KEY"), ('tool = "t", args = 1', "E_POLICY_VALUE"),
-        ('tool = "t", effect = "write"', "E_POLICY_VALUE"), ('tool = "t", count = { a = -1 }', "E_POLICY_VALUE"),
-        ('tool = "t", on = "end"', "E_POLICY_VALUE"), ('tool = "t", est_cost_usd = "1,5"', "E_POLICY_VALUE"),
-        ('tool = "t", outcome = "ok"', "E_POLICY_VALUE"), ('tool = "t", labels = { a = 1 }', "E_POLICY_VALUE"),
+        ('tool = "t", model = "m"', "E_POLICY_VALUE"),
+        ("args = {}", "E_POLICY_VALUE"),
+        ('tool = "t", left = { usd = 1 }', "E_POLICY_KEY"),
+        ('tool = "t", seen = 1', "E_POLICY_VALUE"),
+        ('tool = "t", last = { tool = "x" }', "E_POLICY_KEY"),
+        ('tool = "t", args = 1', "E_POLICY_VALUE"),
+        ('tool = "t", effect = "write"', "E_POLICY_VALUE"),
+        ('tool = "t", count = { a = -1 }', "E_POLICY_VALUE"),
+        ('tool = "t", on = "end"', "E_POLICY_VALUE"),
+        ('tool = "t", est_cost_usd = "1,5"', "E_POLICY_VALUE"),
+        ('tool = "t", outcome = "ok"', "E_POLICY_VALUE"),
+        ('tool = "t", labels = { a = 1 }', "E_POLICY_VALUE"),
     ],
-)  # fmt: skip
+)
 def test_a_call_that_cannot_be_is_an_error(call: str, code: str) -> None:
     """A test with a typo would test something else and pass."""
     with pytest.raises(ValueError, match=code):
