@@ -230,10 +230,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "keep it if such tools may come, else remove it",
     ),
     "E_POLICY_NO_RULE": ("no rule allows {tool}", "add an allow rule, or drop the action"),
-    "E_POLICY_PRICE": (
-        "the policy limits USD and the price of {tool} is not known",
-        "give the route a price, or remove cost_usd from [budgets]",
-    ),
     "E_ARGS_SECRET": (
         "the arguments of {tool} hold what looks like a secret ({detail})",
         "pass secrets by reference, never as text",

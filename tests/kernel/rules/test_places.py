@@ -20,7 +20,7 @@ from gatebook.kernel.rules.places import (
         ("/srv/tickets", True), ("/srv/tickets/", True), ("/srv/tickets/1", True),
         ("/srv//tickets/./a", True), ("/srv/tickets/.hidden", True), ("/srv/tickets/...", True),
         ("/srv/ticketsX", False), ("/srv", False), ("/", False), ("/etc/passwd", False),
-        ("/proc/self/root/srv/tickets", False),
+        ("/proc/self/cwd/srv/tickets", False),
         ("/srv/tickets/../../etc/shadow", None), ("/srv/tickets/..", None), ("..", None),
         ("tickets/1", None), ("", None), ("~/x", None), ("/srv/tickets/a\0.txt", None),
         ("/srv/tickets\\..\\x", None), ("/srv/tickets/a\nb", None), ("/SRV/Tickets/1", None),

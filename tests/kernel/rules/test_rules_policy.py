@@ -1,6 +1,5 @@
 """A document behind the policy seam: what the gate gets for a decision, through the real gate."""
 
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -252,24 +251,26 @@ def test_hidden_tools_are_not_offered() -> None:
     assert policy.offered(["b", "admin.x", "a"], CONTEXT) == ("b", "a")
 
 
-def test_a_usd_limit_without_a_price_denies_model_calls() -> None:
-    """An unknown price is not a price of nothing."""
-    model = 'id = "m"\nthen = "allow"\naction = "call_llm"'
-    policy = rules(model, rule("open", "allow"), top='[budgets]\ncost_usd = "1.50"')
-    priced = context(run=RunFacts(est_cost_usd=Decimal("0.01")))
+def test_what_is_left_of_a_usd_limit_is_a_fact_in_dollars() -> None:
+    """The same amount that the file spells; without a limit it is more than any number."""
+    policy = rules(rule("open", "allow", '"budget.left.cost_usd" = { ge = 0.5 }'))
 
-    assert policy.authorize(LLM, CONTEXT).code == "E_POLICY_PRICE"
-    assert policy.authorize(LLM, priced).verdict == "allow"
-    assert policy.authorize(call(), CONTEXT).verdict == "allow"
+    def verdict(limit: int | None, used: int) -> str:
+        where = context(limits=Limits(usd_micros=limit), used=Amount(usd_micros=used))
+        return policy.authorize(call(), where).verdict
+
+    assert [verdict(1_500_000, 10**6), verdict(1_500_000, 10**6 + 1)] == ["allow", "deny"]
+    assert verdict(None, 10**9) == "allow"
 
 
 def test_budgets_and_retries_come_from_the_file() -> None:
     """One file says what a run may use and what is tried again."""
     policy = rules(
-        top='[budgets]\ntool_calls = 6\nwall_clock = "90s"\n[retry]\nmax = 1\nbase = "1s"'
+        top='[budgets]\ntool_calls = 6\nwall_clock = "90s"\ncost_usd = "1.50"\n'
+        '[retry]\nmax = 1\nbase = "1s"'
     )
 
-    assert policy_budget(policy) == Budget(tool_calls=6, wall_clock=90)
+    assert policy_budget(policy) == Budget(tool_calls=6, wall_clock=90, usd="1.50")
     assert owns_retries(policy)
     assert policy.retry(Transient("x"), call(), 0) == Retry(1_000)
     assert policy.retry(Transient("x"), call(), 1) == Fail()

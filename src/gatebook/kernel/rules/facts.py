@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gatebook.kernel.budget import METERS, Amount, Limits
+from gatebook.kernel.prices import dollars
 from gatebook.kernel.rules.globs import glob, is_pattern
 from gatebook.kernel.tools import ToolSpec
 
@@ -64,14 +65,12 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         history: the fold of this run's journal.
         deferred: how often this action has been deferred already.
         est_cost_usd: what a model call would reserve; None when its price is not known.
-        left_usd: what is left of the run's USD limit.
     """
 
     user: str | None = None
     history: "History | None" = None
     deferred: int = 0
     est_cost_usd: Decimal | None = None
-    left_usd: Decimal | None = None
 
 
 class History(msgspec.Struct):
@@ -89,7 +88,7 @@ class History(msgspec.Struct):
     last_outcome: Outcome | None = None
 
     def requested(self, name: str) -> None:
-        """Count one more action that was let through; `name` is a tool or a route."""
+        """Count one more action that was let through; `name` as `describe` gives it."""
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def ended(self, name: str, outcome: Outcome, labels: Iterable[str] = ()) -> None:
@@ -328,16 +327,15 @@ def _flat(values: Iterable[Any]) -> Each:
     return found
 
 
-def left_of(limits: Limits, used: Amount, left_usd: Decimal | None = None) -> dict[str, Any]:
-    """Return what is left of each meter as facts; the wall clock in seconds."""
+def left_of(limits: Limits, used: Amount) -> dict[str, Any]:
+    """Return what is left of each meter as facts: the wall clock in seconds, money in dollars."""
     found: dict[str, Any] = {}
     for meter in METERS:
         limit = getattr(limits, meter)
         found[meter] = UNLIMITED if limit is None else max(0, limit - getattr(used, meter))
-    wall = found.pop("wall_ms")
+    wall, micros = found.pop("wall_ms"), found.pop("usd_micros")
     found["wall_s"] = wall if wall is UNLIMITED else Decimal(wall) / 1000
-    if left_usd is not None:
-        found["cost_usd"] = left_usd
+    found["cost_usd"] = micros if micros is UNLIMITED else dollars(micros)
     return found
 
 

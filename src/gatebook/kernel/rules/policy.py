@@ -52,16 +52,16 @@ class RulesPolicy(Policy):
         return decision_of(self.book.decide(started(program, input, context)))
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
-        if self._is_unpriced(action, context):
-            text = f"the policy limits USD and the price of {action_name(action)} is not known"
-            return Decision.deny(text, rule="budgets", code="E_POLICY_PRICE")
         return decision_of(self.rule(action, context))
 
     def budget(self) -> Budget:
         limits = self.document.budgets
         seconds = None if limits.wall_ms is None else limits.wall_ms / 1000
         return Budget(
-            tool_calls=limits.tool_calls, llm_tokens=limits.llm_tokens, wall_clock=seconds
+            tool_calls=limits.tool_calls,
+            llm_tokens=limits.llm_tokens,
+            wall_clock=seconds,
+            usd=limits.cost_usd,
         )
 
     def rule(self, action: Action, context: PolicyContext) -> Ruling:
@@ -84,13 +84,6 @@ class RulesPolicy(Policy):
         return tuple(
             name for name in tools if not self.book.hidden(Request(tool=name, agent=agent))
         )
-
-    def _is_unpriced(self, action: Action, context: PolicyContext) -> bool:
-        """Whether a USD limit cannot be kept: an unknown price is not a price of nothing."""
-        if not isinstance(action, CallLLM) or self.document.budgets.cost_usd is None:
-            return False
-        run = context.run or NOT_KNOWN
-        return self.document.mode == "enforce" and run.est_cost_usd is None
 
 
 class RetryingRulesPolicy(RulesPolicy):
@@ -144,19 +137,6 @@ def decision_of(ruling: Ruling) -> Decision:
     return Decision(ruling.enforced, ruling.reason, ",".join(ruling.rules), code, args)
 
 
-def action_name(action: Action) -> str:
-    """Return the name a history counts an action under: its tool, its route, its wait."""
-    match action:
-        case CallTool():
-            return action.tool
-        case CallLLM():
-            return action.route
-        case WaitSignal():
-            return f"signal {action.name}"
-        case Sleep():
-            return "sleep"
-
-
 def started(program: str, input: Any, context: PolicyContext) -> Request:
     """Return the request for a run's start; `input` is plain JSON."""
     return Request(on="start", input=input, agent=program, **_of_run(context))
@@ -181,7 +161,7 @@ def _of_run(context: PolicyContext) -> dict[str, Any]:
         "user": run.user,
         "tenant": context.tenant,
         "labels": context.labels,
-        "left": left_of(context.limits, context.used, run.left_usd),
+        "left": left_of(context.limits, context.used),
         "history": run.history,
         "attempt": context.attempt,
         "deferred": run.deferred,
