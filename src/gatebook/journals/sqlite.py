@@ -220,7 +220,7 @@ class SqliteJournal(Journal):
             raise StoreError("E_STORE_FORKED", store=self.url)
         return writer
 
-    async def _write(self, member: Member) -> Any:
+    def _write(self, member: Member) -> asyncio.Future[Any]:
         """Hand a member to the writer, with all that come in this turn of the loop."""
         writer = self._opened()
         if member.loop is not self._loop:
@@ -229,7 +229,7 @@ class SqliteJournal(Journal):
             self._outbox.append(member)
             if len(self._outbox) == 1:
                 member.loop.call_soon(self._send)
-        return await member.future
+        return member.future
 
     def _send(self) -> None:
         members, self._outbox = self._outbox, []

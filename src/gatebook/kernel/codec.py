@@ -38,7 +38,7 @@ def canonical(value: Any, *, what: str = "value") -> bytes:
         data = _encode(value)
     except UnicodeEncodeError as exc:
         raise InvalidInput("E_TEXT_INVALID", path=what) from exc
-    return bounded(data, what=what)
+    return data if len(data) <= MAX_PAYLOAD else bounded(data, what=what)
 
 
 def bounded(data: bytes, *, what: str, limit: int = MAX_PAYLOAD) -> bytes:

@@ -372,7 +372,11 @@ class RunState:
         """When time alone moves the run next (microseconds UTC), None when it never does."""
         if self.head.status is not Status.RUNNING:
             return None
-        return min((e.due for e in self.head.open.values() if e.due is not None), default=None)
+        soonest: int | None = None
+        for entry in self.head.open.values():
+            if entry.due is not None and (soonest is None or entry.due < soonest):
+                soonest = entry.due
+        return soonest
 
     def digest(self) -> str:
         """Return the digest of the whole state: equal for equal journals, on every machine."""

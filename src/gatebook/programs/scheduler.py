@@ -196,18 +196,18 @@ class Scheduler:
         while True:
             address = f"{branch.prefix}{branch.count}"
             error: GatebookError
-            if not isinstance(asked, Awaited) or asked.scheduler is not self:
+            if getattr(asked, "scheduler", None) is not self:
                 error = self.foreign(_kind(asked))
-            elif isinstance(asked, Act):
+            elif type(asked) is Gather:
+                branch.count += 1
+                self._fork(branch, asked, address)
+                return
+            else:
                 try:
                     self._want(branch, asked, asked.again or address)
                     return
                 except GatebookError as exc:
                     error = exc
-            elif isinstance(asked, Gather):
-                branch.count += 1
-                self._fork(branch, asked, address)
-                return
             asked = branch.steps.throw(error)
 
     def _want(self, branch: Branch, act: Act[Any], address: str) -> None:

@@ -61,6 +61,7 @@ class Attempts:
         self._flights: dict[str, _Flight] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._landed = asyncio.Event()
+        self._finishing = False
         self.ended: dict[str, tuple[int, Ended]] = {}
         self.launched: set[tuple[str, int]] = set()
         self.fenced = False
@@ -124,7 +125,8 @@ class Attempts:
         if self._flights.get(address) is not flight:
             return False
         del self._flights[address]
-        self._landed.set()
+        if self._finishing:
+            self._landed.set()
         return True
 
     def _set_alarm(self, at: float) -> None:
@@ -194,6 +196,7 @@ class Attempts:
 
     async def finish(self) -> list[tuple[str, int, Ended]]:
         """Let `at_most_once` attempts end by themselves, stop the others, return all ends."""
+        self._finishing = True
         for flight in list(self._flights.values()):
             if flight.permit.request.effect != "at_most_once":
                 flight.permit.cancelled = True

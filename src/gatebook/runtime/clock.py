@@ -11,9 +11,7 @@ class SystemClock:
         """Return the wall clock in microseconds UTC."""
         return time.time_ns() // 1000
 
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)  # seconds that never go back
 
     async def sleep(self, seconds: float) -> None:
         """Wait that long."""

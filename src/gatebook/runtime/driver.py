@@ -233,9 +233,10 @@ class Driver:
         )
         if events and not await self._commit(planner.batch()):
             return False
-        leave = self._attempts.forget_recorded(planner.state)
-        if leave is not None:
-            raise leave
+        if self._attempts.ended:
+            leave = self._attempts.forget_recorded(planner.state)
+            if leave is not None:
+                raise leave
         self._start(planner)
         if planner.abandon:
             self._attempts.cancel()
@@ -317,13 +318,13 @@ class Driver:
             return await self._park(planner, wake_at=self._journal.now())
         if not busy and (left_s is None or left_s > LINGER_S):
             return await self._park(planner, wake_at=due)
-        await self._sleep(left_s)
+        if left_s is None:
+            await self._news.wait()
+        else:
+            await self._sleep(left_s)
         return None
 
-    async def _sleep(self, seconds: float | None) -> None:
-        if seconds is None:
-            await self._news.wait()
-            return
+    async def _sleep(self, seconds: float) -> None:
         timer = asyncio.ensure_future(self._services.clock.sleep(seconds))
         timer.add_done_callback(lambda done: None if done.cancelled() else self._news.come())
         try:

@@ -84,7 +84,7 @@ class LeaseKeeper:
     def fresh(self, lease: Lease) -> bool:
         """Whether the lease was renewed within half its life; no effect may start under another."""
         held = self._renewed.get(lease.run)
-        if held is None or held[0] != lease:
+        if held is None or (held[0] is not lease and held[0] != lease):
             return False
         return self._clock.monotonic() - held[1] < self._ttl_s / 2
 

@@ -156,9 +156,11 @@ class Planner:
         if status is Status.CANCELLING:
             self._wind_up(running, cancelled=True)
         elif status is Status.RUNNING and not quiet:
-            self._recover(running, launched)
+            if self.state.head.open:
+                self._recover(running, launched)
             if self.state.head.status is Status.RUNNING:  # else a person must look first
-                self._fall_due()
+                if self.state.head.open:
+                    self._fall_due()
                 self._deliver()
                 self._admit()
                 while not self.more and self._deliver():  # a new wait may find its signal kept
@@ -312,7 +314,8 @@ class Planner:
                 if len(self.events) >= MAX_BATCH:
                     self.more = True
                     return
-                self._write_notes()
+                if redrive.notes:
+                    self._write_notes()
                 if want.address in self._crowd:
                     self._add(self._too_many(want))
                 else:

@@ -136,7 +136,7 @@ class FunctionTool(ABC, Generic[P, R]):
         self, args: bytes, invocation: Invocation, cancelled: Callable[[], bool]
     ) -> Callable[[], Any]:
         found = self._declared.definition
-        values = found.arguments.decode(args)
+        values = found.arguments.take(args)
         first = (ToolContext.of(invocation, cancelled),) if found.takes_context else ()
         return functools.partial(self._declared.function, *first, **values)
 
@@ -150,7 +150,8 @@ class FunctionTool(ABC, Generic[P, R]):
         Raises:
             InvalidInput: E_RESULT_TYPE.
         """
-        return cast(R, self._declared.definition.result.decode(output))
+        value: R = self._declared.definition.result.decode(output)
+        return value
 
     def running_threads(self) -> tuple[threading.Thread, ...]:
         """Return the threads this function runs on now, abandoned ones included."""

@@ -19,6 +19,8 @@ from gatebook.tools.portable import is_plain, portable
 
 TYPES = "JSON types, Decimal, datetime, enums, dataclasses, TypedDicts or pydantic models"
 SHOWN_PROBLEMS = 12
+SMALL, KEPT = 1_024, 128  # bytes of arguments, and how many, that are kept from check to call
+SURE = (str, int, bool)  # a value of just this type is read back as it was written
 
 
 class Arguments:
@@ -28,6 +30,7 @@ class Arguments:
         self._tool = tool
         self._adapter = adapter(mapping(fields), tool, "its parameters")
         self.schema = canonical(json_schema(self._adapter), what=f"schema of {tool}")
+        self._read: dict[bytes, dict[str, Any]] = {}  # read for a call that is still to come
 
     def validate(self, args: bytes) -> bytes:
         """Return the final arguments, defaults filled in, as canonical bytes.
@@ -46,8 +49,10 @@ class Arguments:
         except InvalidInput:
             parse(args, what="arguments")  # what is no strict JSON is refused as that
             raise
-        if final == args:
-            return final  # canonical, so strict as well
+        if final == args:  # canonical, so strict as well
+            if len(final) <= SMALL and len(self._read) < KEPT:
+                self._read[final] = values
+            return final
         parse(args, what="arguments")
         if not self._reads_back(final, values):
             raise refused(
@@ -56,6 +61,14 @@ class Arguments:
                 "let its validators accept their own answers unchanged, or do that in the body",
             )
         return final
+
+    def take(self, args: bytes) -> dict[str, Any]:
+        """Return the keyword arguments for one call: those that `validate` read, if it did."""
+        values = self._read.pop(args, None)
+        if values is None:
+            self._read.clear()  # what is left belongs to calls that were refused, or happened
+            values = self.decode(args)
+        return values
 
     def decode(self, args: bytes) -> dict[str, Any]:
         """Return the keyword arguments that JSON bytes stand for, or refuse them."""
@@ -110,6 +123,7 @@ class Result:
     def __init__(self, annotation: Any, tool: str) -> None:
         self._tool = tool
         self._plain = is_plain(annotation)
+        self._sure = annotation if annotation in SURE else None
         self._adapter = adapter(portable(annotation), tool, "its return type")
         check_json(self._adapter, tool, "its return type", mode="serialization")
 
@@ -131,7 +145,8 @@ class Result:
             raise self._mistyped(str(exc)) from exc
         if len(data) > limit:
             raise self._too_large(len(data), limit)
-        self.decode(data)
+        if type(value) is not self._sure:
+            self.decode(data)
         return data
 
     def decode(self, output: bytes) -> Any:
