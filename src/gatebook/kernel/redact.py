@@ -36,6 +36,49 @@ BEGINNINGS = (
     r"AKIA|ASIA|gh[pousr]_[A-Za-z0-9]{36}|github_pat_|xox[abeoprs]-|sk-[A-Za-z0-9_-]{20}"
     r"|sk_(?:live|test)_|rk_(?:live|test)_|AIza|eyJ[A-Za-z0-9_-]{8,}\.|-----BEGIN"
 )
+MIN_MATCH = 15  # characters; nothing shorter fits any of the patterns
+
+
+def _begun(literal: str, rest: str) -> str:
+    """Return a pattern of every beginning of `literal`, and of all of it and then `rest`."""
+    return (
+        literal[0]
+        + "".join(f"(?:{re.escape(c)}" for c in literal[1:])
+        + (f"(?:{rest})?" + ")?" * (len(literal) - 1))
+    )
+
+
+# What may still become one of PATTERNS, or become a longer one, when more text follows. A text that
+# fits none of these to its end is settled; to fit too much only delays it.
+_ENDING = _begun("-----END ", r"[A-Z ]*+-{0,4}")
+_WORDS = "|".join(
+    (
+        _begun("AKIA", r"[A-Z0-9]{0,16}+"),
+        _begun("ASIA", r"[A-Z0-9]{0,16}+"),
+        r"g(?:h(?:[pousr](?:_[A-Za-z0-9]*+)?)?)?",
+        _begun("github_pat_", r"[A-Za-z0-9_]*+"),
+        r"x(?:o(?:x(?:[abeoprs](?:-[A-Za-z0-9-]*+)?)?)?)?",
+        _begun("sk-", r"[A-Za-z0-9_-]*+"),
+        _begun("sk_live_", r"[A-Za-z0-9]*+"),
+        _begun("sk_test_", r"[A-Za-z0-9]*+"),
+        _begun("rk_live_", r"[A-Za-z0-9]*+"),
+        _begun("rk_test_", r"[A-Za-z0-9]*+"),
+        _begun("AIza", r"[A-Za-z0-9_-]{0,34}+"),
+        _begun(
+            "eyJ",
+            r"[A-Za-z0-9_-]*+(?:\.(?:"
+            + _begun("eyJ", r"[A-Za-z0-9_-]*+(?:\.[A-Za-z0-9_-]*+)?")
+            + ")?)?",
+        ),
+    )
+)
+_BLOCK = _begun(
+    "-----BEGIN ",
+    rf"[A-Z ]*+(?:-----[A-Za-z0-9+/=\s\\]*+(?:{_ENDING})?|-{{1,4}})?",
+)
+# The first two characters of every pattern, or the first alone at the end of a text.
+GLANCES = r"A[KSI]|g[hi]|xo|sk|rk|ey|--|[Agxsre](?<!\w.)\Z|-\Z"  # a word's last letter begins none
+OPENINGS = re.compile(rf"(?:\b(?:{_WORDS})|{_BLOCK})\Z")
 KEY_NAMES = frozenset({
     "password", "passwd", "passphrase", "api_key", "apikey", "api-key", "secret", "client_secret",
     "access_token", "refresh_token", "auth_token", "authorization", "private_key", "secret_key",
@@ -52,7 +95,12 @@ class Redactor:
         """Take these as the registered secrets from now on."""
         known = sorted({s for s in secrets if len(s) >= MIN_SECRET}, key=len, reverse=True)
         escaped = {json.dumps(s)[1:-1] for s in known} | set(known)
-        registered = [re.escape(secret) for secret in sorted(escaped, key=len)[::-1]]
+        self._registered = sorted(escaped, key=len)[::-1]
+        pairs = sorted({secret[:2] for secret in escaped})
+        glances = [f"{re.escape(pair[0])}(?:{re.escape(pair[1])}|\\Z)" for pair in pairs]
+        self.glance = re.compile("|".join([*glances, GLANCES])).search
+        self._shortest = min([MIN_MATCH, *map(len, escaped)])
+        registered = [re.escape(secret) for secret in self._registered]
         parts = [f"(?P<registered>{'|'.join(registered)})"] if known else []
         parts += [f"(?P<{name.replace('-', '_')}>{text})" for name, text in PATTERNS.items()]
         self._text = re.compile("|".join(parts))
@@ -63,6 +111,46 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return text with every secret replaced by a mark that names its kind."""
         return self._text.sub(_mark, text)
+
+    def settled(self, text: str, start: int = 0) -> tuple[str, int]:
+        """Return `text[start:end]` redacted, and `end`: from there on more text might change it.
+
+        For text that comes in pieces: what is redacted so, the rest of it by `text` at the end,
+        adds up to the whole text redacted. What stands before `start` was redacted already.
+        """
+        parts: list[str] = []
+        while True:
+            end = self._opening(text, start)
+            found = None
+            if len(text) - start >= self._shortest:
+                found = self._text.search(text, start)
+            if found is None or found.start() >= end:
+                parts.append(text[start:end])
+                return "".join(parts), end
+            parts += text[start : found.start()], _mark(found)
+            start = found.end()
+
+    def _opening(self, text: str, start: int) -> int:
+        """Return where the first secret begins that `text` may be cut off in, else its end."""
+        begun = OPENINGS.search(text, start)
+        end = len(text) if begun is None else begun.start()
+        for secret in self._registered:
+            first = secret[0]
+            at = text.find(first, max(start, len(text) - len(secret) + 1), end)
+            while at >= 0:
+                if secret.startswith(text[at:]):
+                    end = at
+                    break
+                at = text.find(first, at + 1, end)
+        return end
+
+    def rest(self, text: str, start: int) -> str:
+        """Return `text[start:]` redacted, as the end of a text of which more came before."""
+        parts: list[str] = []
+        for found in self._text.finditer(text, start):
+            parts += text[start : found.start()], _mark(found)
+            start = found.end()
+        return "".join([*parts, text[start:]])
 
     def json(self, data: bytes) -> bytes:
         """Return canonical JSON bytes with every secret in them replaced."""
