@@ -199,3 +199,16 @@ def test_results_are_changed_before_anybody_sees_them(result: Any) -> None:
     had = bool(result.get("email"))
     assert ruling.verdict == ("modify" if had else "allow")
     assert ruling.changed is MISSING or ruling.changed == {"email": ALL}
+
+
+def test_a_change_into_something_forbidden_is_denied() -> None:
+    """The last round counts when it is the stricter one."""
+    document = policy(
+        rule("open", "allow"),
+        rule("move", "modify", '"args.to" = { eq = "old" }', 'set = { "args.to" = "new" }'),
+        rule("closed", "deny", '"args.to" = { eq = "new" }'),
+    )
+
+    settled = Rulebook(document).settle(request(args={"to": "old"}))
+
+    assert (settled.verdict, settled.ruling.rules) == ("deny", ("closed",))

@@ -109,6 +109,7 @@ def test_everything_in_a_file_arrives() -> None:
         ("version = 1\n[budgets]\ncost_usd = 1.5", ("E_POLICY_VALUE", 3)),
         ("version = 1\n[budgets]\nwall_clock = '2 hours'", ("E_POLICY_VALUE", 3)),
         ("version = 1\n[budgets]\nwall_clock = '0s'", ("E_POLICY_VALUE", 3)),
+        ("version = 1\n[budgets]\nwall_clock = '1h!'", ("E_POLICY_VALUE", 3)),
         ("version = 1\n[budgets]\nwall_clock = '99999999d'", ("E_POLICY_VALUE", 3)),
         ("version = 1\n[retry]\njitter = 2", ("E_POLICY_VALUE", 3)),
         ("version = 1\n[retry]\nmax = 100", ("E_POLICY_VALUE", 3)),
@@ -155,6 +156,11 @@ def test_an_error_names_its_line(given: str, found: tuple[str, int]) -> None:
         (rule("a", "deny", "args.x = { eq = 1 }"), ("E_POLICY_FACT", 7)),
         (rule("a", "deny", "model = { eq = 'm' }"), ("E_POLICY_FACT", 7)),
         (rule("a", "deny", '"result.x" = { eq = 1 }'), ("E_POLICY_FACT", 7)),
+        (
+            'id = "a"\nthen = "deny"\naction = ["call_tool", "call_llm"]\n'
+            "where = { model = { eq = 'm' } }",
+            ("E_POLICY_FACT", 6),
+        ),
         (rule("a", "deny", '"args.x" = { equals = 1 }'), ("E_POLICY_KEY", 7)),
         (rule("a", "deny", '"args.x" = {}'), ("E_POLICY_VALUE", 7)),
         (rule("a", "deny", '"args.x" = 1'), ("E_POLICY_VALUE", 7)),

@@ -139,6 +139,18 @@ def test_shadow_lets_through_and_can_say_what_it_would_have_done() -> None:
     assert policy_name(policy) == "policy.toml (shadow)"
 
 
+def test_shadow_changes_nothing() -> None:
+    """To let through is to let through what was asked for."""
+    policy = rules(
+        rule("open", "allow"),
+        rule("b", "modify", "", 'set = { "args.x" = 1 }'),
+        top='mode = "shadow"',
+    )
+
+    assert policy.authorize(call(), CONTEXT).args is None
+    assert policy.rule(call(), CONTEXT).changed == {"x": 1}
+
+
 def test_facts_the_context_does_not_carry_are_unknown() -> None:
     """A fact nobody passes in must not open anything."""
     policy = rules(
@@ -183,6 +195,17 @@ def test_decimals_that_travel_as_text_are_numbers_to_a_rule(amount: Any, verdict
 
     assert policy.authorize(call(amount=amount), context(tool=about)).verdict == verdict
     assert policy.authorize(call(amount="49.99"), CONTEXT).verdict == "deny"
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text() -> None:
+    """Only what the schema declares as a decimal is one."""
+    decimal = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+    properties = {"code": {"type": "string"}, "amount": decimal}
+    schema = msgspec.json.encode({"type": "object", "properties": properties})
+    about = ToolFacts(effect="read", schema=msgspec.Raw(schema))
+    policy = rules(rule("open", "allow", '"args.code" = { eq = "007" }'))
+
+    assert policy.authorize(call(code="007"), context(tool=about)).verdict == "allow"
 
 
 def test_model_calls_sleeps_and_waits_have_their_facts() -> None:
