@@ -40,18 +40,23 @@ def begun(adapter: Adapter) -> Play:
     return Play(*stream_head(), *(Chunk(part) for part in parts[: text + 1]), Stall())
 
 
-async def first_text(it: Served, seen: asyncio.Event) -> None:
-    """Read a stream for ever; `seen` is set when its first text has come."""
-    async with it.provider.stream(asking(), CALL) as events:
+async def first_text(it: Served, seen: asyncio.Event, kept: list[Any]) -> None:
+    """Read a stream for ever; `seen` is set when its first text has come.
+
+    `kept` holds on to it, so that it is closed because it was left, not because it was forgotten.
+    """
+    kept.append(it.provider.stream(asking(), CALL))
+    async with kept[-1] as events:
+        kept.append(events)
         async for event in events:
             if isinstance(event, TextDelta):
                 seen.set()
 
 
-async def cancelled_in_mid_stream(it: Served) -> None:
+async def cancelled_in_mid_stream(it: Served, kept: list[Any]) -> None:
     """Begin a stream and cancel its task once text has come."""
     seen = asyncio.Event()
-    task = asyncio.create_task(first_text(it, seen))
+    task = asyncio.create_task(first_text(it, seen, kept))
     await seen.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -178,9 +183,12 @@ def test_a_cancel_in_mid_stream_reaches_the_server(adapter: Adapter) -> None:
 @pytest.mark.parametrize("how", ["break", "exception", "double cancel", "forgotten"])
 def test_a_reader_that_leaves_leaves_no_connection(adapter: Adapter, how: str) -> None:
     """Case 22: whichever way it leaves."""
+    kept: list[Any] = []  # so that garbage collection closes nothing
 
     async def leave(it: Served, seen: asyncio.Event) -> None:
-        async with it.provider.stream(asking(), CALL) as events:
+        kept.append(it.provider.stream(asking(), CALL))
+        async with kept[-1] as events:
+            kept.append(events)
             async for event in events:
                 if not isinstance(event, TextDelta):
                     continue
@@ -233,8 +241,10 @@ def test_fifty_cancelled_streams_leave_a_pool_of_two_healthy(adapter: Adapter) -
         plays = [cut_short] * 50 + [last]
         async with served(adapter, *plays, max_connections=2) as it:
             before = asyncio.all_tasks()
+            kept: list[Any] = []
             for _ in range(25):
-                await asyncio.gather(cancelled_in_mid_stream(it), cancelled_in_mid_stream(it))
+                both = (cancelled_in_mid_stream(it, kept), cancelled_in_mid_stream(it, kept))
+                await asyncio.gather(*both)
             await it.server.until(lambda server: server.open_connections == 0)
             left = {task for task in asyncio.all_tasks() - before if "_accepted" not in repr(task)}
             two = [asyncio.create_task(attempt(it.provider, asking())) for _ in range(2)]
