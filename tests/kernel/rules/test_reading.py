@@ -159,7 +159,7 @@ def test_an_error_names_its_line(given: str, found: tuple[str, int]) -> None:
         (
             'id = "a"\nthen = "deny"\naction = ["call_tool", "call_llm"]\n'
             "where = { model = { eq = 'm' } }",
-            ("E_POLICY_FACT", 6),
+            ("E_POLICY_FACT", 7),
         ),
         (rule("a", "deny", '"args.x" = { equals = 1 }'), ("E_POLICY_KEY", 7)),
         (rule("a", "deny", '"args.x" = {}'), ("E_POLICY_VALUE", 7)),
