@@ -27,7 +27,7 @@
         |-- JournalCorrupt      ... the journal does not verify or cannot be read
         `-- Diverged            ... the program no longer asks for what the journal says
 
-Codes are stable; their texts live in `codes.py`. Every error survives pickle and copy.
+Codes are stable; their texts live in `gatebook.codes`. Every error survives pickle and copy.
 """
 
 from typing import Any, Self

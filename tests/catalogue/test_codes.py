@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Formatter
 
 import gatebook
-from gatebook.codes import TEXTS
+from gatebook.codes import TEXTS, declarations, running, stores, values
 from gatebook.errors import GatebookError
 
 SOURCE = Path(gatebook.__file__).parent
@@ -17,7 +17,7 @@ DEFINED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(SOURCE.rglob("*.py")):
-        if path.name != "codes.py":
+        if path.parent.name != "codes":
             yield str(path.relative_to(SOURCE)), ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -110,3 +110,10 @@ def test_every_text_says_what_happened_and_what_to_do() -> None:
         assert not fix.endswith("."), code
         assert error.endswith(f"[{code}]")
         assert "{" not in error.replace("={", "").replace("{{", ""), code
+
+
+def test_a_code_stands_in_one_place() -> None:
+    """Of two texts for one code, one would be dead and nobody would see which."""
+    parts = [part.TEXTS for part in (declarations, values, running, stores)]
+
+    assert sum(map(len, parts)) == len(TEXTS)

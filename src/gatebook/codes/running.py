@@ -1,0 +1,210 @@
+"""The texts of errors about runs, actions, policy, budgets, retries and model calls; see `gatebook.codes`."""
+
+TEXTS: dict[str, tuple[str, str]] = {
+    # runs
+    "E_RUN_NOT_FOUND": ("there is no run {run}", "check the id: gatebook list shows them"),
+    "E_RUN_AMBIGUOUS": ("{run} matches several runs: {names}", "give more characters of the id"),
+    "E_RUN_CONFLICT": (
+        "run {run} already exists with another {what} (has {has}, asked {asked})",
+        "use a new run id, or the same program and input",
+    ),
+    "E_RUN_TERMINAL": ("run {run} is over ({status})", "start a new run"),
+    "E_RUN_FAILED": ("run {run} failed: {detail}", "see gatebook show {run_id}"),
+    "E_RUN_DENIED": ("run {run} was refused something it needs: {detail}", "{fix}"),
+    "E_RUN_CANCELLED": ("run {run} was cancelled: {detail}", "start a new run"),
+    "E_RUN_WAITING": ("run {run} waits for {detail}", "{fix}"),
+    "E_RUN_TOO_LONG": (
+        "run {run} has reached its maximum of {limit} events",
+        "start a new run that goes on from its result",
+    ),
+    "E_MAX_TURNS": (
+        "the agent has used its {limit} turns without a final answer",
+        "raise max_turns=, or give it a smaller task",
+    ),
+    "E_PROGRAM_UNKNOWN": (
+        "no program named {program} is registered here (registered: {names})",
+        "pass it in programs=[...], or --app module:runtime",
+    ),
+    "E_PROGRAM_DUPLICATE": ("two programs are named {program}", "rename one"),
+    "E_DEFINITION_CHANGED": (
+        "the definition of program {program} changed since run {run} began (was {has}, now {want})",
+        "run the old code to finish it, or adopt the new one: on_definition_change='adopt'",
+    ),
+    # actions
+    "E_ACTION": ("the action failed", "see the message of the tool"),
+    "E_ACTION_FAILED": ("{tool} failed: {detail}", "correct the tool or its arguments"),
+    "E_TOOL_RETRY": ("the tool asks to be called differently", "read its message"),
+    "E_TOOL_UNKNOWN": ("there is no tool {tool} (did you mean: {names})", "call a declared tool"),
+    "E_ACTION_TIMEOUT": (
+        "{tool} did not end within {limit} ms",
+        "raise its timeout=, or make it faster",
+    ),
+    "E_ACTION_POISON": (
+        "{tool} was lost with its worker {limit} times",
+        "find out why it kills workers, then gatebook resume the run",
+    ),
+    "E_ACTION_NOT_OPEN": ("action {address} of run {run} is not open", "nothing was recorded"),
+    "E_ACTION_NOT_UNKNOWN": (
+        "action {address} of run {run} does not wait for a resolution ({status})",
+        "resolve only actions that gatebook show marks unknown",
+    ),
+    "E_RESOLUTION": (
+        "{value} says nothing of what became of the action",
+        "pass Succeeded(output), Denied(message) or RETRY",
+    ),
+    "E_NOT_STARTING": (
+        "run {run} is {status}, so no action may start",
+        "read the run again before deciding",
+    ),
+    "E_ALREADY_CANCELLING": ("run {run} is being cancelled already", "wait for it to end"),
+    "E_NOT_INTERRUPTED": (
+        "run {run} is not interrupted ({status})",
+        "nothing to do: gatebook show says what it waits for",
+    ),
+    "E_ACTION_CANCELLED": ("{tool} was cancelled before it started", "nothing happened outside"),
+    "E_UNKNOWN_TIMEOUT": (
+        "{tool} ran longer than {limit} ms; whether it took effect is not known",
+        "look at the service, then gatebook resolve",
+    ),
+    "E_UNKNOWN_LOST": (
+        "the worker died while {tool} was running; whether it took effect is not known",
+        "look at the service, then gatebook resolve",
+    ),
+    "E_UNKNOWN_CANCELLED": (
+        "{tool} was cancelled while running; whether it took effect is not known",
+        "look at the service, then gatebook resolve",
+    ),
+    "E_LOOP_REPEATED": (
+        "{tool} was called {count} times in a row with the same arguments",
+        "use the earlier result, or call it differently",
+    ),
+    "E_SLEEP_NEGATIVE": ("a sleep of {value} is negative", "sleep zero or longer"),
+    "E_SLEEP_TOO_LONG": ("a sleep of {value} is too long", "sleep at most {limit} days"),
+    "E_SLEEP_TYPE": ("a sleep takes seconds or a timedelta, got {value}", "pass a finite number"),
+    "E_FANOUT": (
+        "{count} actions were asked for in one step",
+        "ask for at most {limit} at once: split the work",
+    ),
+    "E_REENTRANT": (
+        "a tool of run {run} tried to start or drive a run",
+        "start child runs from the program, not from inside a tool",
+    ),
+    "E_TOOL_EXIT": ("{tool} raised {detail}", "a tool must not end the process"),
+    "E_PERMIT": ("no permit for {tool}: {detail}", "only the runtime may call an executor"),
+    # policy, budget, retry
+    "E_POLICY_MISSING": (
+        "no policy was given, so nothing may run",
+        "choose one: policy=AllowDeclared() allows what the program declares (development); "
+        "policy=AllowListPolicy(tools=[...], providers=[...]); or --policy app:policy",
+    ),
+    "E_POLICY_ERROR": ("the policy raised {detail} while deciding", "correct the policy"),
+    "E_POLICY_DECISION": (
+        "the policy answered {value}, which is not a Decision",
+        "return Decision.allow() or Decision.deny(reason)",
+    ),
+    "E_POLICY_RETRY": (
+        "the policy's retry() answered {got}, which cannot be followed",
+        "return Retry(after_ms) with whole milliseconds and a jitter from 0 to 1, or Fail()",
+    ),
+    "E_POLICY_DENIED": (
+        "policy denied {tool}: {detail}",
+        "change the policy or drop the action: an approval cannot lift a deny",
+    ),
+    "E_POLICY_SHAPE": (
+        "policy= is {value}, which decides nothing",
+        "pass an object with authorize(action, context), such as AllowDeclared()",
+    ),
+    "E_LABEL": ("a label is {value}", "labels are texts by text: labels={{'team': 'desk'}}"),
+    "E_POLICY_LIST": ("{name} of a policy holds {value}", "pass a list of names"),
+    "E_POLICY_SYNTAX": ("{path}: the policy is not TOML: {detail}", "correct that line"),
+    "E_POLICY_KEY": ("{path}: unknown key {value} in {what}", "known here: {names}"),
+    "E_POLICY_VALUE": ("{path}: {what} is {value}", "give {want}"),
+    "E_POLICY_FACT": ("{path}: nothing named {value} is known {detail}", "known: {names}"),
+    "E_POLICY_DUPLICATE": (
+        "{path}: a rule {value} stands at {detail} already",
+        "give each rule an id of its own",
+    ),
+    "E_POLICY_RETRY_TWICE": ("policies {names} set different retries", "keep one [retry]"),
+    "E_POLICY_TOOL": (
+        "{path}: there is no tool {value} (did you mean: {names})",
+        "correct the name, or declare the tool",
+    ),
+    "E_POLICY_PATH": ("{path}: {value} does not fit the tools: {detail}", "{fix}"),
+    "E_POLICY_UNREACHABLE": ("{path}: rule {value} can never decide: {detail}", "{fix}"),
+    "W_POLICY_TOOL": (
+        "{path}: no declared tool matches {value}",
+        "keep it if such tools may come, else remove it",
+    ),
+    "E_POLICY_NO_RULE": ("no rule allows {tool}", "add an allow rule, or drop the action"),
+    "E_ARGS_SECRET": (
+        "the arguments of {tool} hold what looks like a secret ({detail})",
+        "pass secrets by reference, never as text",
+    ),
+    "E_NOT_DECLARED": (
+        "{tool} is not declared by program {program}",
+        "declare it in tools= or models=, or call something that is",
+    ),
+    "E_NOT_ALLOWED": ("{tool} is not on the allow-list", "add it to the policy's list"),
+    "E_VERDICT_UNSUPPORTED": (
+        "the policy answered {value} for {tool}; approvals are not available in this version",
+        "answer allow, deny or modify: until then it counts as denied",
+    ),
+    "E_MODIFY_LOOP": (
+        "the policy modified {tool} {limit} times without allowing it",
+        "make the modified arguments acceptable to the policy",
+    ),
+    "E_BUDGET": (
+        "the {meter} budget cannot carry {tool}: limit {limit}, used {used}, asked {want}",
+        "raise the budget or ask for less",
+    ),
+    "E_BUDGET_CONFIG": (
+        "budget {meter} = {value} is not allowed",
+        "give a whole number from 0 to {limit}",
+    ),
+    "E_BUDGET_USD": (
+        "budget usd = {value} is not an amount of dollars",
+        "give 0 or more with at most 6 decimals, as text or Decimal: usd='2.50'",
+    ),
+    "E_BUDGET_TYPE": (
+        "{what} is {value}, not a Budget",
+        "pass Budget(tool_calls=..., llm_tokens=..., wall_clock=..., usd=...)",
+    ),
+    "E_PRICE_UNKNOWN": (
+        "the price of {tool} is not known, and the budget is in dollars",
+        "write [prices.{tool}] in gatebook.toml, in dollars per million input and output tokens, "
+        "pass Runtime(prices=...), or install gatebook[prices]",
+    ),
+    "E_RETRY_CONFIG": ("retry setting {name} = {value} is not allowed", "give {want}"),
+    "E_RETRY_AFTER_EXCEEDS": (
+        "the server asks to wait {value} ms, above the cap of {limit} ms",
+        "try later: sleep durably and call again, or raise cap_ms",
+    ),
+    "E_USAGE_INVALID": (
+        "{tool} reported impossible usage ({detail})",
+        "the reservation was charged instead: tell its provider",
+    ),
+    "W_USAGE_MISSING": (
+        "{tool} reported no usage",
+        "the reservation was charged instead: ask the provider to report usage",
+    ),
+    "W_RETRY_AFTER_INVALID": (
+        "the retry hint {value} of {what} cannot be used",
+        "it was ignored: give a whole number of milliseconds above zero",
+    ),
+    # providers
+    "E_PROVIDER": ("the model call failed", "see its category"),
+    "E_ROUTE": (
+        "model route {value} is not 'provider:model'",
+        "write for example 'openai:gpt-5-mini' or 'scripted:answers.json'",
+    ),
+    "E_STREAM_ORDER": (
+        "a stream event {event} cannot follow while the stream is {phase}",
+        "report this",
+    ),
+    "E_PROVIDER_UNKNOWN": (
+        "no provider {provider} is configured (configured: {names})",
+        "add [providers.{provider_name}] with base_url to gatebook.toml, or pass providers={{...}}",
+    ),
+    "E_KEY_MISSING": ("the key of provider {provider} is not set", "set {fix}"),
+    "E_EXTRA_MISSING": ("{what} needs a package that is not installed", "run: {command}"),
+}
