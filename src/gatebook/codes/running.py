@@ -1,4 +1,4 @@
-"""The texts of errors about runs, actions, policy, budgets and model calls; see `gatebook.codes`."""
+"""The texts of errors about runs, actions, policy, budgets and models; see `gatebook.codes`."""
 
 TEXTS: dict[str, tuple[str, str]] = {
     # runs
