@@ -101,6 +101,22 @@ class Appended(msgspec.Struct, frozen=True):
     head: Head
 
 
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """Part of a model's answer that is being written: events `first` to `first + count` of one
+    attempt, coalesced by `kernel.pieces`.
+
+    Attributes:
+        mark: the store's number for it, growing; 0 before it is stored.
+    """
+
+    address: str
+    attempt: int
+    first: int
+    count: int
+    body: bytes
+    mark: int = 0
+
+
 class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which runs to list, newest first; only bound parameters reach the store."""
 
@@ -194,6 +210,22 @@ class Journal(ABC):
         That is: runs created, and runs that got an event without an epoch, by any process,
         since the last call. The worker drives these. May name a run more often than needed.
         """
+
+    @abstractmethod
+    async def put_pieces(self, lease: Lease, pieces: Sequence[Piece]) -> None:
+        """Keep pieces of answers that are being written, for readers in other processes.
+
+        They are no events: never hashed, perhaps lost in a crash, and deleted with the append that
+        ends their attempt or begins the next. Pieces of an attempt that is not the running one,
+        or that are there already, are left out.
+
+        Raises:
+            RunNotFound, Fenced: there is no such run, or it is not ours any more.
+        """
+
+    @abstractmethod
+    async def pieces(self, run: RunKey, *, after: int = 0) -> list[Piece]:
+        """Return the run's pieces with a mark > `after`, as they were put. Raises RunNotFound."""
 
     @abstractmethod
     async def claim(self, run: RunKey, *, owner: str, ttl_ms: int) -> Lease | None:

@@ -4,11 +4,24 @@ Pure. Every journal loads an entry under its lock, calls one method and stores w
 so all journals answer alike. A refused call leaves the entry as it was.
 """
 
+from collections.abc import Iterable, Sequence
+
 from gatebook.errors import Fenced
 from gatebook.kernel.append import Batch, Row, SeqMismatch, admit
-from gatebook.kernel.events import DefinitionChanged, RunStarted
+from gatebook.kernel.events import (
+    ActionFailed,
+    ActionSucceeded,
+    ActionUnknown,
+    AnyEvent,
+    AttemptFailed,
+    AttemptStarted,
+    DefinitionChanged,
+    RunStarted,
+)
 from gatebook.kernel.state import Head, Status
-from gatebook.ports import Lease, RunKey, RunRow
+from gatebook.ports import Lease, Piece, RunKey, RunRow
+
+ENDS_OF_ATTEMPTS = (ActionSucceeded, ActionFailed, ActionUnknown, AttemptFailed)
 
 
 class RunEntry:
@@ -123,6 +136,16 @@ class RunEntry:
         self.owner, self.lease_until = "", 0
         self.wake_at, self.waiting_on, self.parked_reason = wake_at, waiting_on, reason
 
+    def takes(self, lease: Lease, pieces: Sequence[Piece]) -> list[Piece]:
+        """Return the pieces that belong to attempts which run under `lease`. Raises Fenced."""
+        if self.head.epoch != lease.epoch:
+            raise Fenced("E_FENCED", run=self.run.id, current=self.head.epoch, epoch=lease.epoch)
+        return [piece for piece in pieces if self._runs(piece.address, piece.attempt)]
+
+    def _runs(self, address: str, attempt: int) -> bool:
+        entry = self.head.open.get(address)
+        return entry is not None and entry.phase == "started" and entry.attempt == attempt
+
     def release(self, *, now: int) -> None:
         """Let go of a held run without having looked at it; it is due at once."""
         self.owner, self.lease_until, self.wake_at = "", 0, now
@@ -132,3 +155,14 @@ class RunEntry:
         if self.head.epoch != lease.epoch:
             return False
         return self.owner == lease.owner or self.head.terminal
+
+
+def superseded(events: Iterable[AnyEvent]) -> list[tuple[str, int]]:
+    """Return (address, attempt): pieces of these actions before that attempt are of no use now."""
+    found = []
+    for event in events:
+        if isinstance(event, AttemptStarted):
+            found.append((event.address, event.attempt))
+        elif isinstance(event, ENDS_OF_ATTEMPTS):
+            found.append((event.address, event.attempt + 1))
+    return found

@@ -8,12 +8,14 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from gatebook.errors import Conflict, RunNotFound, StoreError
 from gatebook.journals.clock import StoreClock, SystemClock
-from gatebook.journals.entry import RunEntry
+from gatebook.journals.entry import RunEntry, superseded
 from gatebook.kernel.append import Batch, Row, SeqMismatch
 from gatebook.kernel.events import RunStarted, attach, decode
-from gatebook.ports import Appended, Journal, Lease, Recorded, RunKey, RunQuery, RunRow
+from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 
 class _Stored:
@@ -51,6 +53,8 @@ class MemoryJournal(Journal):
         self._entries: dict[RunKey, RunEntry] = {}
         self._events: dict[RunKey, list[_Stored]] = {}
         self._log: list[_Stored] = []
+        self._pieces: dict[RunKey, list[Piece]] = {}
+        self._mark = 0
         self._seen = 0
         self._opened = False
         self._waiters: set[asyncio.Future[None]] = set()
@@ -87,6 +91,8 @@ class MemoryJournal(Journal):
             rows = entry.append(batch, now=self.now())
         except SeqMismatch:
             return self._own_or_conflict(entry, batch)
+        if run in self._pieces:
+            self._drop_pieces(entry, batch)
         return Appended(self._store(run, rows, batch.append_id), entry.head.copy())
 
     def _own_or_conflict(self, entry: RunEntry, batch: Batch) -> Appended:
@@ -153,6 +159,27 @@ class MemoryJournal(Journal):
 
         await self._until(look)
         return found
+
+    async def put_pieces(self, lease: Lease, pieces: Sequence[Piece]) -> None:
+        """Keep pieces of answers that are being written."""
+        taken = self._entry(lease.run).takes(lease, pieces)
+        kept = self._pieces.setdefault(lease.run, [])
+        known = {(piece.address, piece.first) for piece in kept}
+        for piece in taken:
+            if (piece.address, piece.first) not in known:
+                self._mark += 1
+                kept.append(msgspec.structs.replace(piece, mark=self._mark))
+
+    async def pieces(self, run: RunKey, *, after: int = 0) -> list[Piece]:
+        """Return the run's pieces with a mark > `after`."""
+        self._entry(run)
+        return [piece for piece in self._pieces.get(run, ()) if piece.mark > after]
+
+    def _drop_pieces(self, entry: RunEntry, batch: Batch) -> None:
+        over = dict(superseded(batch.events))
+        kept = [p for p in self._pieces.pop(entry.run) if p.attempt >= over.get(p.address, 0)]
+        if kept and not entry.head.terminal:
+            self._pieces[entry.run] = kept
 
     async def claim(self, run: RunKey, *, owner: str, ttl_ms: int) -> Lease | None:
         """Claim a run for a worker and bump its epoch; None while another's lease stands."""

@@ -24,6 +24,7 @@ from gatebook.journals.sqlite_members import (
     Claim,
     Close,
     Create,
+    Keep,
     Member,
     Open,
     Park,
@@ -37,7 +38,7 @@ from gatebook.journals.sqlite_scribe import Scribe
 from gatebook.journals.sqlite_writer import Writer
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
-from gatebook.ports import Appended, Journal, Lease, Recorded, RunKey, RunQuery, RunRow
+from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 BUSY_S = 30.0  # one lease: who holds a lock longer hangs; docs/design.md, "Leases"
 
@@ -164,6 +165,15 @@ class SqliteJournal(Journal):
         self._opened().submit([waiting])
         runs: frozenset[RunKey] = await waiting.future
         return runs
+
+    async def put_pieces(self, lease: Lease, pieces: Sequence[Piece]) -> None:
+        """Keep pieces of answers that are being written; see `ports.Journal.put_pieces`."""
+        await self._write(Keep(lease, pieces))
+
+    async def pieces(self, run: RunKey, *, after: int = 0) -> list[Piece]:
+        """Return the run's pieces with a mark > `after`, as they were put."""
+        found: list[Piece] = await self._ask(partial(reads.pieces, run=run, after=after))
+        return found
 
     async def claim(self, run: RunKey, *, owner: str, ttl_ms: int) -> Lease | None:
         """Claim a run for a worker and bump its epoch; None when a live worker holds it.

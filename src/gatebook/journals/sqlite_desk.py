@@ -13,11 +13,11 @@ import msgspec
 
 from gatebook.errors import Conflict, RunNotFound
 from gatebook.journals import sqlite_reads as reads
-from gatebook.journals.entry import RunEntry
+from gatebook.journals.entry import RunEntry, superseded
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.kernel.append import Batch, Row
 from gatebook.kernel.state import Head
-from gatebook.ports import Lease, Recorded, RunKey
+from gatebook.ports import Lease, Piece, Recorded, RunKey
 
 _INSERT_EVENT = """
 INSERT INTO events (position, run, seq, epoch, append_id, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -52,6 +52,10 @@ WHERE owner <> '' AND owner IN (SELECT value FROM json_each(?2))
 """
 _INSERT_BLOB = "INSERT OR IGNORE INTO blobs (tenant, digest, body) VALUES (?, ?, ?)"
 _INSERT_REF = "INSERT INTO blob_refs (run, seq, tenant, digest) VALUES (?, ?, ?, ?)"
+_INSERT_PIECE = """
+INSERT OR IGNORE INTO pieces (run, address, attempt, first, count, body) VALUES (?, ?, ?, ?, ?, ?)
+"""
+_DROP_PIECES = "DELETE FROM pieces WHERE run = ?1 AND (?2 IS NULL OR address = ?2 AND attempt < ?3)"
 
 KEPT = 4_096  # runs whose heads are kept between transactions
 
@@ -84,6 +88,7 @@ class Desk:
         self._version = -1
         self._runs = 0
         self._entries: dict[RunKey, RunEntry] = {}
+        self._spoken: set[int] = set()  # runs that may have pieces
         self._clear()
 
     def _clear(self) -> None:
@@ -94,6 +99,8 @@ class Desk:
         self._stepped: dict[int, RunEntry] = {}
         self._changed: dict[int, RunEntry] = {}
         self._later: list[Callable[[], None]] = []
+        self._pieces: list[tuple[Any, ...]] = []
+        self._dropped: list[tuple[int, str | None, int]] = []
 
     def begin(self, now: int) -> None:
         """Start with what other processes have left; the write lock is held already."""
@@ -110,6 +117,7 @@ class Desk:
         self.forget()
         self.last = reads.last_position(self.connection)
         self._runs = int(self.cursor.execute("SELECT max(id) FROM runs").get or 0)
+        self._spoken = {run for (run,) in self.cursor.execute("SELECT DISTINCT run FROM pieces")}
         return True
 
     def forget(self) -> None:
@@ -151,11 +159,24 @@ class Desk:
     def append(self, entry: RunEntry, batch: Batch) -> tuple[Recorded, ...]:
         """Admit a batch to a run and take in its rows. Raises what `RunEntry.append` raises."""
         rows = entry.append(batch, now=self.now)
+        if entry.id in self._spoken:
+            self._drop_pieces(entry, batch)
         if batch.epoch is None or entry.head.terminal:
             self._changed[entry.id] = entry
         else:
             self._stepped[entry.id] = entry
         return self.store(entry, rows, batch)
+
+    def keep(self, entry: RunEntry, pieces: list[Piece]) -> None:
+        """Take in pieces of answers that are being written."""
+        self._spoken.add(entry.id)
+        self._pieces += [(entry.id, p.address, p.attempt, p.first, p.count, p.body) for p in pieces]
+
+    def _drop_pieces(self, entry: RunEntry, batch: Batch) -> None:
+        if entry.head.terminal:
+            self._dropped.append((entry.id, None, 0))
+        else:
+            self._dropped += [(entry.id, *over) for over in superseded(batch.events)]
 
     def change(self, entry: RunEntry) -> None:
         """Take in that a run was claimed, parked or released."""
@@ -219,6 +240,10 @@ class Desk:
             digest, body = row.blob or ("", b"")
             cursor.execute(_INSERT_BLOB, (entry.run.tenant, digest, body))
             cursor.execute(_INSERT_REF, (entry.id, row.seq, entry.run.tenant, digest))
+        if self._pieces:
+            cursor.executemany(_INSERT_PIECE, self._pieces)
+        if self._dropped:
+            cursor.executemany(_DROP_PIECES, self._dropped)
         if self._changed:
             cursor.executemany(
                 _UPDATE_ALL, [(*_step(e), *_held(e), e.id) for e in self._changed.values()]

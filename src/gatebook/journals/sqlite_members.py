@@ -16,7 +16,7 @@ from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_desk import Desk
 from gatebook.kernel.append import Batch, SeqMismatch
 from gatebook.kernel.events import RunStarted
-from gatebook.ports import Appended, Lease, RunKey
+from gatebook.ports import Appended, Lease, Piece, RunKey
 
 
 class Member:
@@ -168,6 +168,21 @@ class Park(Member):
 
     def _refuse(self, desk: Desk, entry: RunEntry) -> None:
         self.error = desk.conflict(entry, self.after, desk.tail(entry, self.after))
+
+
+class Keep(Member):
+    """Keep pieces of answers that are being written."""
+
+    __slots__ = ("lease", "pieces")
+
+    def __init__(self, lease: Lease, pieces: Sequence[Piece]) -> None:
+        super().__init__()
+        self.lease, self.pieces = lease, pieces
+
+    def act(self, desk: Desk) -> None:
+        """See Member."""
+        entry = desk.entry(self.lease.run)
+        desk.keep(entry, entry.takes(self.lease, self.pieces))
 
 
 class Wait(Member):

@@ -15,7 +15,7 @@ from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import Hold
 from gatebook.kernel.events import attach, decode
 from gatebook.kernel.state import Head
-from gatebook.ports import Recorded, RunKey, RunQuery, RunRow
+from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow
 
 _COLUMNS = (
     "id, tenant, run_id, program, kind, definition, input_hash, head, owner, lease_until,"
@@ -54,6 +54,10 @@ FROM events AS e CROSS JOIN runs AS r ON r.id = e.run
 LEFT JOIN blob_refs AS ref ON ref.run = e.run AND ref.seq = e.seq
 LEFT JOIN blobs AS b ON b.tenant = ref.tenant AND b.digest = ref.digest
 WHERE e.position > ? AND r.tenant = ? ORDER BY e.position LIMIT ?
+"""
+_PIECES = """
+SELECT address, attempt, first, count, body, mark FROM pieces
+WHERE run = ? AND mark > ? ORDER BY mark
 """
 _HELD = """
 SELECT id, tenant, run_id, program, owner, epoch, lease_until, updated
@@ -174,6 +178,14 @@ def raw(connection: apsw.Connection, run: RunKey) -> list[tuple[int, bytes, byte
     if anchor is None:
         raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
     return _all(connection, _RAW, anchor[:1])
+
+
+def pieces(connection: apsw.Connection, run: RunKey, after: int) -> list[Piece]:
+    """Return the run's pieces of answers in progress, with a mark > `after`."""
+    anchor = connection.execute(_ANCHOR, run).get
+    if anchor is None:
+        raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
+    return [Piece(*columns) for columns in _all(connection, _PIECES, (anchor[0], after))]
 
 
 def tail(connection: apsw.Connection, tenant: str, after: int, limit: int) -> list[Recorded]:

@@ -16,7 +16,15 @@ from gatebook.journals import sqlite_reads as reads
 from gatebook.journals.sqlite_desk import Desk
 from gatebook.journals.sqlite_files import Store
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
-from gatebook.journals.sqlite_members import Member, Renew, Touched, Wait, answer, fail
+from gatebook.journals.sqlite_members import (
+    Keep,
+    Member,
+    Renew,
+    Touched,
+    Wait,
+    answer,
+    fail,
+)
 
 Now = Callable[[], int]
 
@@ -77,10 +85,23 @@ class Scribe:
                 fail(members, self._stop())
             elif members:
                 members.sort(key=_renewals_first)
-                self._commit(members, tries=TRIES)
+                self._commit_as_needed(members)
         except Exception as exc:  # noqa: BLE001 - a thread that dies would leave callers waiting
             self._stopped = f"{type(exc).__name__}: {exc}"
             fail(members, CommitUnknown("E_COMMIT_UNKNOWN", detail=self._stopped))
+
+    def _commit_as_needed(self, members: list[Member]) -> None:
+        """Commit members; what a crash may take is not waited for, the next commit syncs it too."""
+        if not all(type(member) is Keep for member in members):
+            self._commit(members, tries=TRIES)
+            return
+        pace_s = self.pace_s
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        try:
+            self._commit(members, tries=1)
+        finally:
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self.pace_s = pace_s
 
     def serve_at_once(self, members: list[Member]) -> bool:
         """Commit members without waiting for anybody; False: nothing was written, `serve` them.

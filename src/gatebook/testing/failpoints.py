@@ -15,7 +15,7 @@ import msgspec
 from gatebook.errors import CommitUnknown, ConfigError, StoreError
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
-from gatebook.ports import Appended, Journal, Lease, Recorded, RunKey, RunQuery, RunRow
+from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 VARIABLE = "GATEBOOK_FAILPOINT"
 
@@ -169,6 +169,14 @@ class FailpointJournal(Journal):
     async def touched(self) -> frozenset[RunKey]:
         """Ask the inner journal."""
         return await self.inner.touched()
+
+    async def put_pieces(self, lease: Lease, pieces: Sequence[Piece]) -> None:
+        """Put into the inner journal."""
+        await self.inner.put_pieces(lease, pieces)
+
+    async def pieces(self, run: RunKey, *, after: int = 0) -> list[Piece]:
+        """Ask the inner journal."""
+        return await self.inner.pieces(run, after=after)
 
     async def due(self, tenant: str, *, programs: Sequence[str], limit: int = 100) -> list[RunKey]:
         """Ask the inner journal."""
