@@ -1,0 +1,176 @@
+"""Who commits: the loop while the disk is quick, the thread when it is not, never both."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+from tests.journals.disk import Disk
+
+from gatebook.errors import StoreError
+from gatebook.journals import sqlite_scribe, sqlite_writer
+from gatebook.journals.sqlite import SqliteJournal
+from gatebook.ports import RunQuery
+from gatebook.testing.journal_facts.kit import begin, note, outside
+
+
+class Told(Disk):
+    """A disk that remembers which threads made it sync, and takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by: list[str] = []
+        self.slow_s = 0.0
+
+    def ask(self, operation: str, name: str) -> None:
+        if operation == "sync":
+            self.by.append(threading.current_thread().name.partition(" ")[0])
+            time.sleep(self.slow_s)
+        super().ask(operation, name)
+
+
+@pytest.fixture
+def disk() -> Iterator[Told]:
+    disk = Told()
+    yield disk
+    disk.unregister()
+
+
+def never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no machine be too slow for a test of what a quick disk does."""
+    monkeypatch.setattr(sqlite_writer, "QUICK_S", float("inf"))
+
+
+def test_a_quick_commit_is_made_where_it_is_asked_for(
+    tmp_path: Path, disk: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handing it to a thread and back would cost more than the sync."""
+    never_slow(monkeypatch)
+
+    async def scenario() -> None:
+        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
+        await journal.open()
+        run = await begin(journal)
+        disk.by.clear()
+        for i in range(3):
+            await journal.append(run, outside(note(str(i))))
+        assert disk.by == ["MainThread"] * 3
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_disk_is_waited_for_by_the_thread(tmp_path: Path, disk: Told) -> None:
+    """The loop serves everybody; a disk of many milliseconds must not stop it."""
+
+    async def scenario() -> None:
+        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
+        await journal.open()
+        run = await begin(journal)
+        disk.slow_s = 2 * sqlite_writer.QUICK_S
+        await journal.append(run, outside(note("the one that shows it")))
+        disk.by.clear()
+        for i in range(3):
+            await journal.append(run, outside(note(str(i))))
+        assert disk.by == ["gatebook-writer"] * 3
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_another_process_s_lock_is_waited_for_by_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take seconds, and the loop goes on meanwhile."""
+    never_slow(monkeypatch)
+    store = tmp_path / "j.db"
+
+    async def scenario() -> None:
+        journal = SqliteJournal(store)
+        await journal.open()
+        run = await begin(journal)
+        other = apsw.Connection(str(store))
+        other.execute("BEGIN IMMEDIATE")
+
+        waiting = asyncio.ensure_future(journal.append(run, outside(note("late"))))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert not waiting.done()
+        other.execute("ROLLBACK")
+        assert (await waiting).head.seq == 2
+
+        other.close()
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_of_the_loop_that_failed_is_looked_up_before_anything_else(
+    tmp_path: Path, disk: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written after an unknown commit would build on what may not be there."""
+    never_slow(monkeypatch)
+
+    async def scenario() -> None:
+        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
+        await journal.open()
+        first, second = await begin(journal, "a"), await begin(journal, "b")
+        failures = iter([True])
+        disk.plan = lambda operation, name, number: (
+            "full" if operation == "sync" and next(failures, False) else ""
+        )
+
+        answers = await asyncio.gather(
+            journal.append(first, outside(note("one"))),
+            journal.append(second, outside(note("two"))),
+        )
+
+        assert [answer.head.seq for answer in answers] == [2, 2]
+        rows = await journal.runs("default", RunQuery())
+        assert {row.head.seq for row in rows} == {2}
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_log_is_copied_by_the_thread_after_its_commits_were_answered(
+    tmp_path: Path, disk: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint syncs two files; no caller should wait for it, nor the log grow for ever."""
+    never_slow(monkeypatch)
+    monkeypatch.setattr(sqlite_scribe, "LOG_PAGES", 20)
+    store = tmp_path / "j.db"
+
+    async def scenario() -> None:
+        journal = SqliteJournal(store, vfs=disk.vfs)
+        await journal.open()
+        run = await begin(journal)
+        for i in range(200):
+            await journal.append(run, outside(note(str(i))))
+            await asyncio.sleep(0)
+        assert "gatebook-writer" in disk.by
+        assert os.stat(f"{store}-wal").st_size < 200 * 4096
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_comes_after_the_end_is_told(tmp_path: Path) -> None:
+    """It must not wait for a thread that is gone."""
+
+    async def scenario() -> None:
+        journal = SqliteJournal(tmp_path / "j.db")
+        await journal.open()
+        run = await begin(journal)
+        closing = asyncio.ensure_future(journal.close())
+        late = asyncio.ensure_future(journal.append(run, outside(note("late"))))
+        await closing
+        with pytest.raises(StoreError) as caught:
+            await late
+        assert caught.value.code == "E_STORE_CLOSED"
+
+    asyncio.run(scenario())
