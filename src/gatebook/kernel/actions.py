@@ -79,6 +79,7 @@ class CallLLM(
         settings: canonical JSON object of the rest (temperature, response_format, ...).
         max_output_tokens: the most the answer may have; reserved before the call.
         timeout_ms: total deadline of one attempt.
+        fallbacks: routes to go on with, in order, when the one before cannot answer.
     """
 
     provider: str
@@ -89,11 +90,25 @@ class CallLLM(
     settings: Raw = Raw(b"{}")
     max_output_tokens: int | None = None
     timeout_ms: int | None = None
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def route(self) -> str:
-        """The route as people write it: "provider:model"."""
+        """The (first) route as people write it: "provider:model"."""
         return f"{self.provider}:{self.model}"
+
+    def after(self, route: str) -> str | None:
+        """Return the route to go on with after `route` ("" for the first), None after the last."""
+        routes = (self.route, *self.fallbacks)
+        place = routes.index(route or self.route) + 1
+        return routes[place] if place < len(routes) else None
+
+    def on(self, route: str) -> "CallLLM":
+        """Return the call as one of its routes gets it; "" and the first stand for itself."""
+        if not route or route == self.route:
+            return self
+        provider, model = split_route(route)
+        return msgspec.structs.replace(self, provider=provider, model=model, fallbacks=())
 
 
 class Sleep(

@@ -96,7 +96,10 @@ class ActionDenied(Event, frozen=True, tag="action_denied"):
 
 
 class AttemptFailed(Event, frozen=True, tag="attempt_failed"):
-    """An attempt failed and another follows `delay_ms` after this event's time."""
+    """An attempt failed and another follows `delay_ms` after this event's time.
+
+    `route` is where a model call goes on then, "" for the action's own (its first).
+    """
 
     address: str
     attempt: int
@@ -104,15 +107,20 @@ class AttemptFailed(Event, frozen=True, tag="attempt_failed"):
     delay_ms: int
     spent: Amount | None = None
     price: Price | None = None
+    route: str = ""
 
 
 class AttemptStarted(Event, frozen=True, tag="attempt_started"):
-    """A later attempt (1, 2, ...) starts: after its wait, a crash, or a person's order."""
+    """A later attempt (1, 2, ...) starts: after its wait, a crash, or a person's order.
+
+    `route` is the one it asks, "" for the action's own (its first).
+    """
 
     address: str
     attempt: int
     reserve: Amount = NOTHING
     cause: Cause = "retry"
+    route: str = ""
 
 
 class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):

@@ -136,6 +136,7 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
         context = _context(grounds, address, action, effect, 0)
         decision = _ask_policy(action, context, grounds)
         if decision.verdict == "allow":
+            _check_fallbacks(action, context, grounds)
             if record.verdict != "modify":
                 record = DecisionRecord(rule=decision.rule) if decision.rule else record
             break
@@ -229,6 +230,25 @@ def _ask_policy(action: Action, context: PolicyContext, grounds: Grounds) -> Dec
     return decision
 
 
+def _check_fallbacks(action: Action, context: PolicyContext, grounds: Grounds) -> None:
+    """Refuse a model call of which some further route may not be asked, or has no price.
+
+    Each is decided again when it comes to it; one that is refused is better known now.
+    """
+    if not isinstance(action, CallLLM):
+        return
+    for route in action.fallbacks:
+        call = action.on(route)
+        try:
+            decision = _ask_policy(call, context, grounds)
+            if decision.verdict != "allow":
+                raise _denied(call, decision)
+            if grounds.limits.usd_micros is not None:
+                _price(call, grounds)
+        except _Refused as refused:
+            raise _Refused(action, refused.decision, refused.error) from refused
+
+
 def _denied(action: Action, decision: Decision) -> _Refused:
     if decision.verdict == "deny":
         text = f"policy denied {describe(action)!r}: {decision.reason or 'no reason given'}"
@@ -286,11 +306,15 @@ def _reserve_tokens(action: CallLLM, wall_ms: int, grounds: Grounds) -> Amount:
     tokens = estimate_tokens(action)
     if grounds.limits.usd_micros is None:
         return Amount(llm_tokens=tokens, wall_ms=wall_ms)
+    usd = charged(action, _price(action, grounds), None)
+    return Amount(llm_tokens=tokens, wall_ms=wall_ms, usd_micros=usd, priced_tokens=tokens)
+
+
+def _price(action: CallLLM, grounds: Grounds) -> Price:
     price = grounds.price(action)
     if price is None:
         raise _refused(action, GatebookError("E_PRICE_UNKNOWN", tool=action.route))
-    usd = charged(action, price, None)
-    return Amount(llm_tokens=tokens, wall_ms=wall_ms, usd_micros=usd, priced_tokens=tokens)
+    return price
 
 
 def over_budget(action: Action, short: Shortfall) -> GatebookError:

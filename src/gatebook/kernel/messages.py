@@ -24,23 +24,29 @@ class TextPart(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
 
 
 class ThinkingPart(msgspec.Struct, frozen=True, tag="thinking", omit_defaults=True):
-    """What the model thought aloud; `signature` and `provider_data` go back to it verbatim."""
+    """What the model thought aloud; `signature` and `provider_data` go back to it verbatim.
+
+    `origin` names the provider these are bound to, see `kernel.origins`.
+    """
 
     text: str = ""
     signature: str | None = None
     provider_data: str | None = None
+    origin: str = ""
 
 
 class ToolCallPart(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=True):
     """A tool call the model asks for; `arguments` is the JSON text of one object.
 
     An answer holds only calls that are fit to run: the others are its `invalid_tool_calls`.
+    `origin` names the provider that `provider_data` is bound to.
     """
 
     id: str
     name: str
     arguments: str = "{}"
     provider_data: str | None = None
+    origin: str = ""
 
 
 class ToolResultPart(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=True):

@@ -97,6 +97,8 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             back-off's end; None when only an outcome can move it.
         lost: how many attempts died with their worker.
         epoch: of the worker that started the last attempt.
+        route: the model route of that attempt, in a back-off of the next; "" for the first.
+        since: the first attempt on that route.
     """
 
     phase: Phase = "started"
@@ -105,6 +107,8 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     due: int | None = None
     lost: int = 0
     epoch: int = 0
+    route: str = ""
+    since: int = 0
 
 
 class Head(msgspec.Struct, omit_defaults=True):
@@ -193,7 +197,9 @@ class Head(msgspec.Struct, omit_defaults=True):
         entry = self._entry(event.address)
         self._settle(entry, event.spent)
         due = event.time + event.delay_ms * 1000
-        self.open[event.address] = Open("backoff", entry.attempt, NOTHING, due, entry.lost)
+        self.open[event.address] = Open(
+            "backoff", entry.attempt, NOTHING, due, entry.lost, 0, *_routed(entry, event.route)
+        )
 
     def _attempt_started(self, event: AttemptStarted) -> None:
         entry = self._entry(event.address)
@@ -203,7 +209,8 @@ class Head(msgspec.Struct, omit_defaults=True):
             )
         self._settle(entry, None)  # a lost attempt is charged at its reservation
         lost = entry.lost + (event.cause == "recovery")
-        entry = Open("started", event.attempt, event.reserve, None, lost, event.epoch)
+        on = _routed(entry, event.route)
+        entry = Open("started", event.attempt, event.reserve, None, lost, event.epoch, *on)
         self._reserve(event.address, entry)
 
     def _ended(self, event: ActionSucceeded | ActionFailed) -> None:
@@ -214,14 +221,18 @@ class Head(msgspec.Struct, omit_defaults=True):
 
     def _unknown(self, event: ActionUnknown) -> None:
         entry = self._entry(event.address)
-        self.open[event.address] = Open("unknown", entry.attempt, entry.reserve, None, entry.lost)
+        self.open[event.address] = Open(
+            "unknown", entry.attempt, entry.reserve, None, entry.lost, 0, entry.route, entry.since
+        )
 
     def _resolved(self, event: ActionResolved) -> None:
         entry = self._entry(event.address)
         self._settle(entry, None)
         if event.resolution == "retry" and not self.terminal:
-            again = Open("backoff", entry.attempt, NOTHING, event.time, entry.lost)
-            self.open[event.address] = again
+            self.open[event.address] = Open(
+                "backoff", entry.attempt, NOTHING, event.time, entry.lost, 0,
+                entry.route, entry.since,
+            )  # fmt: skip
         else:
             del self.open[event.address]
 
@@ -241,6 +252,11 @@ class Head(msgspec.Struct, omit_defaults=True):
         self.spent += self.reserved  # what is still unknown is charged at its reservation
         self.reserved = NOTHING
         self.open = {a: Open("unknown", e.attempt) for a, e in self.open.items()}
+
+
+def _routed(entry: Open, route: str) -> tuple[str, int]:
+    """Return the route an action is on after an event that names it, and its first attempt."""
+    return (route, entry.since) if route == entry.route else (route, entry.attempt + 1)
 
 
 _FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {

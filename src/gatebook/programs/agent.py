@@ -16,7 +16,7 @@ from gatebook.kernel.events import RunStarted
 from gatebook.kernel.messages import ToolDefinition
 from gatebook.ports import Tool
 from gatebook.programs.conversation import definitions, tools_digest
-from gatebook.programs.declared import program_name, tool_map, undeclarable
+from gatebook.programs.declared import program_name, route_list, tool_map, undeclarable
 from gatebook.programs.outputs import Output, output_of
 from gatebook.programs.settings import (
     ModelLimits,
@@ -58,6 +58,9 @@ class Agent(Generic[Out]):
     a dict. The provider is asked for it; that the answer fits is checked here, and an answer that
     does not is asked for again, in a turn of its own, twice at most.
 
+    `model` is a route, or a list of them: a call that its route cannot answer (overloaded, rate
+    limited for too long, no such model, or still failing after its retries) goes on with the next.
+
     Immutable. The tool calls of one turn: reads overlap, a write keeps its place among them,
     results go back in the model's order. A call that is denied, fails or has bad arguments is a
     result the model reads, not the end of the run.
@@ -72,25 +75,25 @@ class Agent(Generic[Out]):
 
     @overload
     def __init__(
-        self: "Agent[str]", *, name: str, model: str, instructions: str = "",
+        self: "Agent[str]", *, name: str, model: str | Sequence[str], instructions: str = "",
         tools: Sequence[Any] = (), output: None = None, **options: Unpack[AgentOptions],
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
-        self, *, name: str, model: str, instructions: str = "",
+        self, *, name: str, model: str | Sequence[str], instructions: str = "",
         tools: Sequence[Any] = (), output: type[Out], **options: Unpack[AgentOptions],
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
-        self: "Agent[Any]", *, name: str, model: str, instructions: str = "",
+        self: "Agent[Any]", *, name: str, model: str | Sequence[str], instructions: str = "",
         tools: Sequence[Any] = (), output: Any, **options: Unpack[AgentOptions],
     ) -> None: ...  # fmt: skip
     def __init__(
-        self, *, name: str, model: str, instructions: str = "",
+        self, *, name: str, model: str | Sequence[str], instructions: str = "",
         tools: Sequence[Any] = (), output: Any = None, **options: Unpack[AgentOptions],
     ) -> None:  # fmt: skip
         program = program_name(name)
-        split_route(model)
+        models = route_list(model, program=program)
         if not isinstance(instructions, str):
             raise undeclarable(program, "its instructions are not text", "pass a str")
         unknown = [key for key in options if key not in AgentOptions.__annotations__]
@@ -100,7 +103,7 @@ class Agent(Generic[Out]):
         asked = output_of(output, program=program)
         self._facts = _Facts(
             name=program,
-            model=model,
+            models=models,
             instructions=instructions,
             tools=MappingProxyType(tool_map(tools, program=program)),
             output=asked,
@@ -124,13 +127,13 @@ class Agent(Generic[Out]):
 
     @property
     def model(self) -> str:
-        """The model route, "provider:model"."""
-        return self._facts.model
+        """The model route, "provider:model"; of several the first."""
+        return self._facts.models[0]
 
     @property
     def models(self) -> Sequence[str]:
-        """The model routes it declares: this one."""
-        return (self._facts.model,)
+        """The model routes it declares: `model`, then those it falls back on, in order."""
+        return self._facts.models
 
     @property
     def instructions(self) -> str:
@@ -161,7 +164,7 @@ class Agent(Generic[Out]):
     def ask(self) -> CallLLM:
         """The model call of every turn, without its prompt."""
         facts = self._facts
-        provider, model = split_route(facts.model)
+        provider, model = split_route(self.model)
         return CallLLM(
             provider,
             model,
@@ -171,18 +174,21 @@ class Agent(Generic[Out]):
             settings=facts.settings,
             max_output_tokens=facts.limits.max_output_tokens,
             timeout_ms=facts.limits.timeout_ms,
+            fallbacks=facts.models[1:],
         )
 
     @cached_property
     def digest(self) -> str:
         """Fingerprint: over everything that affects execution, tools and output type included."""
         facts = self._facts
+        fallbacks = {"fallbacks": list(facts.models[1:])} if facts.models[1:] else {}
         return digest(
             canonical(
                 {
                     "kind": self.kind,
                     "name": facts.name,
-                    "model": facts.model,
+                    "model": self.model,
+                    **fallbacks,
                     "instructions": facts.instructions,
                     "tools": [[name, tool.spec.digest] for name, tool in facts.tools.items()],
                     "output": facts.output.schema,
@@ -218,7 +224,7 @@ class Agent(Generic[Out]):
 
 class _Facts(NamedTuple):
     name: str
-    model: str
+    models: tuple[str, ...]
     instructions: str
     tools: Mapping[str, Tool]
     output: Output[Any]

@@ -32,6 +32,7 @@ from gatebook.programs.conversation import (
     definitions,
     tools_digest,
 )
+from gatebook.programs.declared import route_list
 from gatebook.programs.outputs import Output, output_of
 from gatebook.programs.scheduler import Gather, Scheduler, Steps, steps_of
 from gatebook.programs.settings import (
@@ -154,27 +155,29 @@ class WorkflowContext:
 
     @overload
     def call_llm(
-        self, route: str, messages: Any, *, tools: Sequence[Tool] = (), output: None = None,
-        **options: Unpack[LLMOptions],
+        self, route: str | Sequence[str], messages: Any, *, tools: Sequence[Tool] = (),
+        output: None = None, **options: Unpack[LLMOptions],
     ) -> Awaitable[ChatResponse]: ...  # fmt: skip
     @overload
     def call_llm(
-        self, route: str, messages: Any, *, tools: Sequence[Tool] = (), output: type[T],
-        **options: Unpack[LLMOptions],
+        self, route: str | Sequence[str], messages: Any, *, tools: Sequence[Tool] = (),
+        output: type[T], **options: Unpack[LLMOptions],
     ) -> Awaitable[T]: ...  # fmt: skip
     @overload
     def call_llm(
-        self, route: str, messages: Any, *, tools: Sequence[Tool] = (), output: Any,
-        **options: Unpack[LLMOptions],
+        self, route: str | Sequence[str], messages: Any, *, tools: Sequence[Tool] = (),
+        output: Any, **options: Unpack[LLMOptions],
     ) -> Awaitable[Any]: ...  # fmt: skip
     def call_llm(
-        self, route: str, messages: Any, *, tools: Sequence[Tool] = (), output: Any = None,
-        **options: Unpack[LLMOptions],
+        self, route: str | Sequence[str], messages: Any, *, tools: Sequence[Tool] = (),
+        output: Any = None, **options: Unpack[LLMOptions],
     ) -> Awaitable[Any]:  # fmt: skip
         """Ask a declared model; return its answer, or the value it wrote of what `output` declares.
 
         `output` is a type, or a JSON Schema as a dict. An answer that does not fit is asked for
         again, twice at most; each time is a model call of its own.
+
+        `route` is one, or a list: a call that its route cannot answer goes on with the next.
 
         `messages` is the user's text, or a list of `Message` objects and
         {"role": ..., "content": text} dicts. To go on with a conversation, pass the earlier
@@ -188,7 +191,8 @@ class WorkflowContext:
                 does not fit `output` (E_ANSWER_UNFIT; `fields["problems"]` says where).
         """
         program = self._scheduler.program
-        provider, model = split_route(route)
+        routes = route_list(route, program=program)
+        provider, model = split_route(routes[0])
         rest: dict[str, Any] = dict(options)
         limits = model_limits(
             rest.pop("max_output_tokens", None), rest.pop("timeout", None), program=program
@@ -207,6 +211,7 @@ class WorkflowContext:
             settings=settings_bytes(rest, program=program),
             max_output_tokens=limits.max_output_tokens,
             timeout_ms=limits.timeout_ms,
+            fallbacks=routes[1:],
         )
         said = (as_messages(messages), offered)
         return LLMAct(self._scheduler, self._threads, action, said, asked)

@@ -9,6 +9,7 @@ from gatebook.kernel.codec import check_name
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Tool
 
+MAX_ROUTES = 8  # of one call: its fallbacks have retries of their own
 PARTS = ("validate", "call", "decode")
 
 
@@ -44,6 +45,24 @@ def routes(models: Iterable[Any], *, program: str) -> tuple[str, ...]:
     found = tuple(_listed(models, "models", program))
     for route in found:
         split_route(route)
+    return found
+
+
+def route_list(model: Any, *, program: str) -> tuple[str, ...]:
+    """Return the routes of one call: a route, or a list of them to go through in order.
+
+    Raises:
+        InvalidInput: E_ROUTE. ConfigError: E_PROGRAM_DECLARATION: none, too many, or one twice.
+    """
+    if not isinstance(model, list | tuple):
+        split_route(model)
+        return (model,)
+    found = routes(model, program=program)
+    if not 1 <= len(found) <= MAX_ROUTES:
+        what = f"a call is given {len(found)} model routes"
+        raise undeclarable(program, what, f"give 1 to {MAX_ROUTES}")
+    if len(set(found)) < len(found):
+        raise undeclarable(program, "a call is given a model route twice", "name each route once")
     return found
 
 

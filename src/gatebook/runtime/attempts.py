@@ -8,13 +8,13 @@ cannot kill it.
 import asyncio
 import logging
 from collections.abc import Callable, Set
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gatebook.errors import GatebookError, Permanent
-from gatebook.kernel.actions import CallTool, describe
+from gatebook.errors import GatebookError, Permanent, ProviderError
+from gatebook.kernel.actions import CallLLM, CallTool, describe
 from gatebook.kernel.budget import Amount
 from gatebook.kernel.events import ActionRequested
-from gatebook.kernel.state import RunState
+from gatebook.kernel.state import Open, RunState
 from gatebook.ports import Lease, Want
 from gatebook.runtime.executor import Ended, Permit, outlived
 from gatebook.runtime.services import Services
@@ -37,10 +37,10 @@ class _Flight:
 
     __slots__ = ("permit", "task", "told", "until")
 
-    def __init__(self, permit: Permit, until: float | None) -> None:
+    def __init__(self, permit: Permit) -> None:
         self.permit = permit
-        self.task: asyncio.Task[None] | None = None
-        self.until = until
+        self.task: asyncio.Task[Any] | None = None
+        self.until: float | None = None
         self.told = False
 
 
@@ -71,25 +71,50 @@ class Attempts:
         """Addresses with an attempt in flight, as a view."""
         return self._flights.keys()
 
-    def launch(
-        self, request: ActionRequested, attempt: int, want: Want, planner: "Planner"
-    ) -> None:
-        """Start an attempt whose request is committed."""
+    def launch(self, request: ActionRequested, entry: Open, want: Want, planner: "Planner") -> None:
+        """Start an attempt whose request is committed; `entry` says which, on which route."""
         address = request.address
-        self.launched.add((address, attempt))
-        leases = self._services.leases
-        permit = Permit(request, attempt, self._lease, leases.fresh)
-        until: float | None = None
-        if request.timeout_ms is not None:
-            leases.expect_silence(request.timeout_ms / 1000)
-            until = self._loop.time() + request.timeout_ms / 1000
-            self._set_alarm(until)
-        flight = self._flights[address] = _Flight(permit, until)
+        self.launched.add((address, entry.attempt))
+        fresh = self._services.leases.fresh
+        permit = Permit(request, entry.attempt, self._lease, fresh, route=entry.route)
+        flight = self._flights[address] = _Flight(permit)
+        perform = self._perform
+        if type(request.action) is CallLLM:
+            perform = self._ask
+        else:
+            self._set_deadline(flight)
         flight.task = self._loop.create_task(
-            self._perform(flight, want, planner), name=f"{self._lease.run.id}/{address}"
+            perform(flight, want, planner), name=f"{self._lease.run.id}/{address}"
         )
 
-    async def _perform(self, flight: _Flight, want: Want, planner: "Planner") -> None:
+    def _set_deadline(self, flight: _Flight) -> None:
+        timeout_ms = flight.permit.request.timeout_ms
+        if timeout_ms is not None and not flight.told:
+            self._services.leases.expect_silence(timeout_ms / 1000)
+            flight.until = self._loop.time() + timeout_ms / 1000
+            self._set_alarm(flight.until)
+
+    async def _ask(self, flight: _Flight, want: Want, planner: "Planner") -> Ended | None:
+        """Ask a model when its route may be called; its deadline counts from then."""
+        admission, ended = self._services.admission, None
+        action = flight.permit.request.action
+        assert type(action) is CallLLM
+        try:
+            admitted = await admission.enter(action.on(flight.permit.route))
+        except Exception as exc:  # noqa: BLE001 - as in `_perform`
+            error = exc if isinstance(exc, ProviderError) else self._broke(exc)
+            ended = Ended(error=error, spent=Amount())
+            self._end(flight, ended)
+            return ended
+        try:
+            self._set_deadline(flight)
+            ended = await self._perform(flight, want, planner)
+        finally:
+            admission.leave(admitted, ended)
+        return ended
+
+    async def _perform(self, flight: _Flight, want: Want, planner: "Planner") -> Ended | None:
+        """Make the attempt; return how it ended, None when it was not made."""
         permit, services = flight.permit, self._services
         action = permit.request.action
         try:
@@ -97,14 +122,17 @@ class Attempts:
                 self.fenced = True
                 if self._drop(flight):
                     self._on_end()
-                return
+                return None
             tool = planner.program.tools.get(action.tool) if type(action) is CallTool else None
             ended = await services.executor.perform(permit, want, tool, planner.started)
         except Exception as exc:  # noqa: BLE001 - our bug must not leave the action open
-            _log.exception("an attempt broke", extra={"run": self._lease.run.id})
-            error = Permanent(f"the attempt broke: {type(exc).__name__}", code="E_ACTION_FAILED")
-            ended = Ended(error=error, doubtful=permit.used)
+            ended = Ended(error=self._broke(exc), doubtful=permit.used)
         self._end(flight, ended)
+        return ended
+
+    def _broke(self, exc: Exception) -> Permanent:
+        _log.error("an attempt broke", exc_info=exc, extra={"run": self._lease.run.id})
+        return Permanent(f"the attempt broke: {type(exc).__name__}", code="E_ACTION_FAILED")
 
     async def _renewed(self) -> bool:
         """Renew the lease; a store that does not answer makes it uncertain, so it is not ours."""

@@ -126,6 +126,7 @@ class Driver:
         finally:
             await self._attempts.close()
             self._let_go()
+            self._services.hub.keep_only(self._lease.run, frozenset())
 
     def _let_go(self) -> None:
         if self._planner is not None:
@@ -217,6 +218,7 @@ class Driver:
         if current > epoch:
             raise Fenced("E_FENCED", run=run, current=current, epoch=epoch)
         planner.fold(*recorded)
+        self._services.hub.keep_only(self._lease.run, planner.state.head.open.keys())
 
     # ---- one round ----
 
@@ -293,7 +295,7 @@ class Driver:
             return
         if isinstance(request.action, CALLS):
             want = planner.redrive.asked[address]
-            self._attempts.launch(request, entry.attempt, want, planner)
+            self._attempts.launch(request, entry, want, planner)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, and again while it does not answer and the lease is good."""

@@ -29,6 +29,7 @@ from gatebook.kernel.budget import Amount, charged, impossible, tokens_used
 from gatebook.kernel.codec import Raw, idempotency_key, plain
 from gatebook.kernel.events import ActionRequested, RunStarted
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
+from gatebook.kernel.origins import bound, sendable
 from gatebook.kernel.prices import Price
 from gatebook.kernel.raised import bad_hint, sound
 from gatebook.kernel.redact import Redactor
@@ -36,7 +37,8 @@ from gatebook.kernel.stream import StreamMachine
 from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
 from gatebook.runtime.prices import Prices
 from gatebook.runtime.routes import Providers
-from gatebook.runtime.subscriptions import Delta, Hub, Progress
+from gatebook.runtime.subscriptions import Hub, Progress
+from gatebook.runtime.voices import Voices
 
 MAX_ERROR_TEXT = 2_000  # characters of an error message that are journaled
 
@@ -50,14 +52,21 @@ class Permit:
     """The gate's one-use token: made from a committed request, good for exactly one attempt."""
 
     __slots__ = (
-        "_fresh", "_used", "attempt", "cancelled", "lease", "request", "timed_out",
+        "_fresh", "_used", "attempt", "cancelled", "lease", "request", "route", "timed_out",
     )  # fmt: skip
 
     def __init__(
-        self, request: ActionRequested, attempt: int, lease: Lease, fresh: Callable[[Lease], bool]
+        self,
+        request: ActionRequested,
+        attempt: int,
+        lease: Lease,
+        fresh: Callable[[Lease], bool],
+        *,
+        route: str = "",
     ) -> None:
         self.request = request
         self.attempt = attempt
+        self.route = route  # that a model call's attempt asks, "" for its first
         self.lease = lease
         self.cancelled = False
         self.timed_out = False
@@ -136,7 +145,9 @@ class Executor:
         redactor: Redactor,
         clock: Clock,
         prices: Prices | None = None,
+        voices: Voices | None = None,
     ) -> None:
+        self._voices = voices or Voices(hub, redactor)
         self._providers = providers
         self._prices = prices or Prices(now=clock.now)
         self._hub = hub
@@ -162,15 +173,17 @@ class Executor:
                 raise IntegrityError("E_PERMIT", tool=describe(action), detail="nothing to call")
         except IntegrityError as exc:
             ended = Ended(error=Transient(str(exc), code=exc.code), spent=Amount())
-        return self._clean(ended, request, elapsed_s=self._clock.monotonic() - began)
+        return self._clean(ended, permit, elapsed_s=self._clock.monotonic() - began)
 
-    def _clean(self, ended: Ended, request: ActionRequested, *, elapsed_s: float) -> Ended:
+    def _clean(self, ended: Ended, permit: Permit, *, elapsed_s: float) -> Ended:
         """Redact what came in and complete what was spent."""
+        request = permit.request
         wall = max(0, round(elapsed_s * 1000))
         if ended.spent is None:
             if isinstance(request.action, CallLLM):
                 reserve, usage = request.reserve, ended.usage
-                ended.spent, ended.price = self._cost(request.action, reserve, usage, wall)
+                called = request.action.on(permit.route)
+                ended.spent, ended.price = self._cost(called, reserve, usage, wall)
             else:
                 ended.spent = Amount(request.reserve.tool_calls, 0, wall)
         if ended.output is not None:
@@ -270,6 +283,7 @@ class Executor:
         if want.action != action:
             raise IntegrityError("E_PERMIT", tool=action.route, detail="its prompt was not rebuilt")
         key = idempotency_key(run.tenant, run.id, nonce, request.address)
+        action = action.on(permit.route)
         try:
             provider, model = self._providers.resolve(action.route)
             chat = self._chat(permit, model, want)
@@ -287,7 +301,7 @@ class Executor:
         except Exception as exc:  # noqa: BLE001 - an adapter's bug must not take the worker down
             text = f"provider {action.provider!r} raised {described(exc)}"
             return Ended(error=Permanent(text))
-        return self._answered(action.route, machine.response)
+        return self._answered(action.route, bound(machine.response, action.provider))
 
     def _answered(self, route: str, response: ChatResponse) -> Ended:
         """Return the end of a call that was answered; usage that cannot be is told, not kept."""
@@ -311,14 +325,18 @@ class Executor:
     def _chat(self, permit: Permit, model: str, want: Want) -> ChatRequest:
         action = permit.request.action
         assert isinstance(action, CallLLM)
+        own = action.provider
+        action = action.on(permit.route)
         fields = msgspec.json.decode(action.settings)
         fields |= {"provider": action.provider, "model": model, "messages": []}
+        if action.provider != own:
+            fields.pop("provider_options", None)  # they are in the words of the first route's
         request = msgspec.json.decode(msgspec.json.encode(fields), type=ChatRequest)
         total = permit.request.timeout_ms
         timeouts = Timeouts() if total is None else _within(Timeouts(), total)
         return msgspec.structs.replace(
             request,
-            messages=want.messages,
+            messages=sendable(want.messages, action.provider),
             tools=want.offered,
             max_output_tokens=action.max_output_tokens,
             timeouts=timeouts,
@@ -334,18 +352,18 @@ class Executor:
         machine: StreamMachine,
     ) -> None:
         """Make one streamed attempt; what it says goes to readers as it comes."""
-        run, address, attempt = permit.lease.run, permit.request.address, permit.attempt
         machine.open()
-        index = 0
+        voice = self._voices.begin(permit.lease, permit.request.address, permit.attempt)
         try:
-            async with provider.stream(request, Call(key, attempt)) as events:
+            async with provider.stream(request, Call(key, permit.attempt)) as events:
                 async for event in events:
                     for shown in machine.feed(event):
-                        self._hub.publish(run, Delta(address, attempt, index, shown))
-                        index += 1
+                        voice.say(shown)
         except ProviderError as exc:
             if not machine.complete:
                 raise self._broken(machine, machine.fail(exc)) from exc
+        finally:
+            voice.end()
         ended = machine.eof()
         if ended is not None:
             raise self._broken(machine, ended)

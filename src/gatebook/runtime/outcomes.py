@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import ActionError, GatebookError, ProviderError, printable, shown
-from gatebook.kernel.actions import MAX_SLEEP_DAYS, CallTool
+from gatebook.kernel.actions import MAX_SLEEP_DAYS, Action, CallLLM, CallTool
 from gatebook.kernel.backoff import MAX_ATTEMPTS, jittered, unit
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import (
@@ -40,7 +40,12 @@ from gatebook.runtime.executor import Ended
 MAX_REASON = 400  # characters of a policy's reason that are kept
 EDGE_JITTER = 0.5  # half the wait at most, so that runs started together do not retry together
 
+POLICY_FAULTS = ("E_POLICY_ERROR", "E_POLICY_RETRY")  # a policy that is broken repeats nothing
 MAX_WAIT_MS = MAX_SLEEP_DAYS * 86_400_000  # a back-off is no longer than a sleep may be
+
+# Categories that say: this route will not answer, another may. A quota that is used up is a rate
+# limit without an end. docs/design.md, "Fallback routes"
+ELSEWHERE = frozenset({"overloaded", "not_found", "quota"})
 
 _CLOSED = Policy()
 
@@ -87,7 +92,10 @@ def outcome_event(
     record = record_of(error, doubtful=doubtful)
     if doubtful and effect == "at_most_once":
         return ActionUnknown(address=address, attempt=attempt, error=record)
-    verdict = retry_verdict(error, request, attempt, *decide)
+    verdict = retry_verdict(error, request, attempt, *decide, on=(entry.route, entry.since))
+    route = next_route(error, request.action, entry, verdict)
+    if route is not None:
+        verdict = Retry(0)
     if isinstance(verdict, Retry):
         delay = jittered(verdict.after_ms, verdict.jitter_ratio, unit(run_id, address, attempt))
         return AttemptFailed(
@@ -97,6 +105,7 @@ def outcome_event(
             delay_ms=delay,
             spent=ended.spent,
             price=ended.price,
+            route=entry.route if route is None else route,
         )
     if effect == "idempotent" and (doubtful or doubted):
         return ActionUnknown(address=address, attempt=attempt, error=record)
@@ -107,6 +116,28 @@ def outcome_event(
         spent=ended.spent,
         price=ended.price,
     )
+
+
+def next_route(
+    error: ActionError, action: Action, entry: Open, verdict: Retry | Fail
+) -> str | None:
+    """Return the fallback route that a failed model call goes on with at once, None for none.
+
+    It moves on when its route says that it cannot answer, and when retries that might have
+    helped there are used up or would wait too long. Never after output was shown, never for an
+    error that is of the request (it would fail elsewhere too, or must not succeed there), nor
+    for a wrong key, which somebody must see.
+    """
+    if type(action) is not CallLLM or not action.fallbacks:
+        return None
+    if not isinstance(error, ProviderError) or error.fields.get("emitted", False):
+        return None
+    given_up = verdict if isinstance(verdict, Fail) else None
+    if entry.attempt + 1 >= MAX_ATTEMPTS or (given_up and given_up.code in POLICY_FAULTS):
+        return None
+    if error.category in ELSEWHERE or (given_up and retryable(error)):
+        return action.after(entry.route)
+    return None
 
 
 def _why(record: ErrorRecord, verdict: Fail) -> ErrorRecord:
@@ -131,25 +162,30 @@ def retry_verdict(
     attempt: int,
     policy: Policy,
     spec: ToolSpec | None,
+    *,
+    on: tuple[str, int] = ("", 0),
 ) -> Retry | Fail:
     """Decide whether a failed attempt is followed by another; the only owner of retries.
 
     A policy that defines `retry` decides; otherwise model calls and repeatable tools get three
-    retries. `retries=` of the tool or the call is the upper bound in either case.
+    retries. `retries=` of the tool or the call is the upper bound in either case. `on` is the
+    route of a model call and the first attempt there: each route has its retries.
     """
+    route, since = on
     if attempt + 1 >= MAX_ATTEMPTS or (isinstance(error, ProviderError) and not retryable(error)):
         return Fail()
+    attempt -= since
     if attempt >= error.fields.get("max_retries", MAX_ATTEMPTS):
         return Fail()
     if request.effect == "at_most_once" and error.kind == "permanent":
         return Fail()  # only what states that nothing happened may be started again
-    action = request.action
+    action = request.action.on(route) if type(request.action) is CallLLM else request.action
     own = action.retries if isinstance(action, CallTool) else None
     limit = own if own is not None else (spec.retries if spec is not None else None)
     if limit is not None and attempt >= limit:
         return Fail()
     if owns_retries(policy):
-        return _asked(policy, error, request, attempt)
+        return _asked(policy, error, action, attempt)
     if limit is None:
         limit = EDGE_RETRIES if request.effect != "at_most_once" else 0
     edge = RetryWithBackoffPolicy(_CLOSED, limit, EDGE_BASE_MS, EDGE_CAP_MS, EDGE_JITTER)
@@ -162,11 +198,9 @@ def _waitable(verdict: Retry) -> bool:
     return bounded and type(ratio) in (int, float) and 0 <= ratio <= 1
 
 
-def _asked(
-    policy: Policy, error: ActionError, request: ActionRequested, attempt: int
-) -> Retry | Fail:
+def _asked(policy: Policy, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
     try:
-        verdict: Any = policy.retry(error, request.action, attempt)
+        verdict: Any = policy.retry(error, action, attempt)
     except Exception as exc:  # noqa: BLE001 - a policy that raises retries nothing
         return Fail("E_POLICY_ERROR", type(exc).__name__)
     if type(verdict) is Retry and _waitable(verdict):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import GatebookError
-from gatebook.kernel.actions import CALLS, WAITS, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.actions import CALLS, WAITS, CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.append import MAX_EVENTS, Batch, Draft
 from gatebook.kernel.events import (
     DOUBTFUL,
@@ -255,16 +255,20 @@ class Planner:
         self, address: str, entry: Open, request: ActionRequested, *, lost: bool
     ) -> None:
         attempt = entry.attempt + 1
-        reserve, refusal = decide_again(address, request.action, attempt, self._grounds())
+        action = request.action
+        if type(action) is CallLLM:
+            action = action.on(entry.route)
+        reserve, refusal = decide_again(address, action, attempt, self._grounds())
         if refusal is None:
             cause: Cause = "retry"
             if lost:
                 cause = "recovery"
             elif address in self.state.ordered:
                 cause = "resolved"
-            self._add(
-                AttemptStarted(address=address, attempt=attempt, reserve=reserve, cause=cause)
+            again = AttemptStarted(
+                address=address, attempt=attempt, reserve=reserve, cause=cause, route=entry.route
             )
+            self._add(again)
             return
         doubtful = lost or address in self.state.doubts
         if doubtful and request.effect != "read":

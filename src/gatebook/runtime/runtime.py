@@ -19,15 +19,19 @@ from gatebook.ports import (
     Provider,
     RunKey,
 )
+from gatebook.runtime.admission import Admission
+from gatebook.runtime.breaker import BreakerSettings
 from gatebook.runtime.client import Client
 from gatebook.runtime.driver import Driver
 from gatebook.runtime.executor import Executor
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper
+from gatebook.runtime.limiter import Rate, checked_rates
 from gatebook.runtime.prices import Prices
 from gatebook.runtime.routes import Providers
 from gatebook.runtime.services import DefinitionChange, Services
 from gatebook.runtime.subscriptions import either
+from gatebook.runtime.voices import Voices
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -48,6 +52,10 @@ class Runtime(Client):
         prices: of models, by route or model name, in dollars per million tokens:
             {"openai:m": {"input": "0.25", "output": "2", "cache_read": "0.025"}}. They win over
             `[prices]` in gatebook.toml, which wins over the package genai-prices.
+        rates: how much may be asked in a minute, by provider or route, over all runs here:
+            {"openai": {"requests_per_minute": 500, "tokens_per_minute": 200_000}}. They win over
+            gatebook.toml. A call waits its turn up to `max_wait_s` (30 s).
+        breaker: when a route that fails is left alone for a while; None never does.
         deps: what tools get as `ctx.deps`: a value, or a function, async function or async
             context manager function that makes it when the runtime opens.
         on_definition_change: "refuse" parks a run whose program was changed; "adopt" goes on
@@ -65,6 +73,8 @@ class Runtime(Client):
         policy: Policy | None = None,
         providers: Mapping[str, Provider] | None = None,
         prices: Mapping[str, Price | Mapping[str, Any]] | None = None,
+        rates: Mapping[str, Rate | Mapping[str, Any]] | None = None,
+        breaker: BreakerSettings | None = BreakerSettings(),  # noqa: B008 - frozen
         deps: Any = None,
         tenant: str = DEFAULT_TENANT,
         secrets: Iterable[str] = (),
@@ -79,6 +89,8 @@ class Runtime(Client):
             "policy": policy,
             "providers": providers,
             "prices": prices,
+            "rates": rates,
+            "breaker": breaker,
             "deps": deps,
             "tenant": tenant,
             "secrets": secrets,
@@ -94,6 +106,8 @@ class Runtime(Client):
         self._given_providers = dict(providers or {})
         self._given_prices = dict(prices or {})
         Prices(self._given_prices, now=self.clock.now)  # refuses what is no price, at once
+        self._given_rates = checked_rates(rates or {})
+        self._breaker = breaker
         self._secrets = list(secrets)
         self._deps = deps
         self._on_definition_change: DefinitionChange = on_definition_change
@@ -137,8 +151,11 @@ class Runtime(Client):
             endpoints={n: p.base_url for n, p in configured if n not in self._given_providers},
             now=self.clock.now,
         )
+        voices = Voices(self.hub, self.redactor, self.journal)
+        self._stack.push_async_callback(voices.close)
         executor = Executor(
             providers=self._providers,
+            voices=voices,
             hub=self.hub,
             redactor=self.redactor,
             clock=self.clock,
@@ -158,6 +175,9 @@ class Runtime(Client):
             clock=self.clock,
             leases=leases,
             prices=prices,
+            admission=Admission(
+                self.clock, rates={**settings.rates, **self._given_rates}, breaker=self._breaker
+            ),
             on_definition_change=self._on_definition_change,
         )
         self._engine = LocalEngine(
@@ -255,9 +275,10 @@ class Runtime(Client):
             again = driver.touched and parked.state == "waiting"
         return parked
 
-    def look_s(self, run: RunKey) -> float:
+    def look_s(self, run: RunKey, *, listening: bool = False) -> float:
         """See Client; of a run that is driven here, news comes."""
-        return DRIVEN_LOOK_S if run in self._drivers else super().look_s(run)
+        driven = run in self._drivers
+        return DRIVEN_LOOK_S if driven else super().look_s(run, listening=listening)
 
     def touched(self, run: RunKey) -> None:
         """Wake the readers and the driver of a run that somebody here appended to."""

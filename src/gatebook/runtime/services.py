@@ -7,6 +7,7 @@ from typing import Any, Literal
 from gatebook.kernel.policy import Policy, policy_digest, policy_name
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Clock, Journal, Lease, Program
+from gatebook.runtime.admission import Admission
 from gatebook.runtime.executor import Executor
 from gatebook.runtime.leases import LeaseKeeper
 from gatebook.runtime.prices import Prices
@@ -22,6 +23,7 @@ class Services:
     Attributes:
         programs: what this worker can drive, by name.
         leases: knows which leases are good.
+        admission: when a model call may go to its route.
         prices: what model calls cost.
         on_definition_change: what to do with a run whose program was changed meanwhile.
     """
@@ -36,6 +38,7 @@ class Services:
     leases: LeaseKeeper
     on_definition_change: DefinitionChange = "refuse"
     prices: Prices = field(default_factory=lambda: Prices(now=lambda: 0))
+    admission: Admission = field(default_factory=Admission)
     policy_digest: str = field(init=False)
     policy_name: str = field(init=False)
 

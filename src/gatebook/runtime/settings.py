@@ -15,12 +15,13 @@ import msgspec
 
 from gatebook.errors import ConfigError
 from gatebook.kernel.prices import Price
+from gatebook.runtime.limiter import RATE_KEYS, Rate, wrong_rate
 from gatebook.runtime.prices import price_of, wrong_in
 from gatebook.runtime.routes import COMPATIBLE, KINDS, ProviderSettings
 
 KEYS = ("store", "app", "policy")
 TABLES = ("providers", "prices")
-PROVIDER_KEYS = ("base_url", "api_key", "kind")
+PROVIDER_KEYS = ("base_url", "api_key", "kind", *RATE_KEYS)
 REFERENCES = ("env:", "file:")
 LOCAL_STORE = Path(".gatebook") / "journal.db"
 
@@ -34,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         policy: "allow-declared" or "module:attribute", or None.
         providers: `[providers.x]` tables, by name.
         prices: `[prices.x]` tables, by route or model name.
+        rates: what `[providers.x]` tables say of a minute, by provider or route.
         origins: where each value came from, by key ("store", "providers.x"): a flag, a variable,
             "file:line" or "default".
     """
@@ -43,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policy: str | None = None
     providers: dict[str, ProviderSettings] = {}
     prices: dict[str, Price] = {}
+    rates: dict[str, Rate] = {}
     origins: dict[str, str] = {}
 
 
@@ -78,6 +81,7 @@ def load_settings(
     origins: dict[str, str] = {}
     providers: dict[str, ProviderSettings] = {}
     prices: dict[str, Price] = {}
+    rates: dict[str, Rate] = {}
     given = {key: (value, f"--{key}") for key, value in (flags or {}).items() if value}
     for key in KEYS:
         variable = f"GATEBOOK_{key.upper()}"
@@ -94,6 +98,7 @@ def load_settings(
                 providers[name] = provider
                 origins[f"providers.{name}"] = f"{file.path}:{line}"
         prices = {**file.prices(), **prices}
+        rates = {**file.rates(), **rates}
     if "store" not in values:
         values["store"], origins["store"] = f"sqlite:///{_default_store(folder)}", "default"
     return Settings(
@@ -102,6 +107,7 @@ def load_settings(
         policy=values.get("policy"),
         providers=providers,
         prices=prices,
+        rates=rates,
         origins=origins,
     )
 
@@ -187,14 +193,30 @@ class _File:
         return given
 
     def providers(self) -> list[tuple[str, ProviderSettings, int]]:
-        """Return (name, table, line) of each `[providers.x]`."""
+        """Return (name, table, line) of each `[providers.x]` that says more than rates."""
+        return [
+            (name, self._provider(name, table), self._line(None, ("providers", name)))
+            for name, table in self._tables().items()
+            if not isinstance(table, dict) or not table or not table.keys() <= {*RATE_KEYS}
+        ]
+
+    def rates(self) -> dict[str, Rate]:
+        """Return what each `[providers.x]` or `[providers."x:model"]` says of a minute."""
+        found = {}
+        for name, table in self._tables().items():
+            said = {key: table[key] for key in RATE_KEYS if key in table}
+            if wrong := wrong_rate(said):
+                key, detail, fix = wrong
+                raise self._wrong(key, ("providers", name), detail, fix)
+            if said:
+                found[name] = Rate(**said)
+        return found
+
+    def _tables(self) -> dict[str, Any]:
         tables = self._found.get("providers", {})
         if not isinstance(tables, dict):
             raise self._wrong("providers", (), "it is not a table", "write [providers.NAME]")
-        return [
-            (name, self._provider(name, table), self._line(None, ("providers", name)))
-            for name, table in tables.items()
-        ]
+        return tables
 
     def prices(self) -> dict[str, Price]:
         """Return the price of each `[prices.x]`."""
