@@ -22,6 +22,7 @@ from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.subscriptions import Hub
 
+LISTEN_S = 0.1
 LOOK_S = 0.25  # at a run that another process drives: no news comes from there
 
 In = TypeVar("In")
@@ -105,9 +106,12 @@ class Client:
         """Return this tenant's runs, newest first."""
         return await self.journal.runs(self.tenant, query or RunQuery())
 
-    def look_s(self, run: RunKey) -> float:
-        """Return how often a reader looks at a run, in seconds, beside the news it gets of it."""
-        return LOOK_S
+    def look_s(self, run: RunKey, *, listening: bool = False) -> float:
+        """Return how often a reader looks at a run, in seconds, beside the news it gets of it.
+
+        `listening`: it waits for what a model says to another process.
+        """
+        return LISTEN_S if listening else LOOK_S
 
     def touched(self, run: RunKey) -> None:
         """Somebody appended to a run here: wake its readers (and its driver, in a Runtime)."""

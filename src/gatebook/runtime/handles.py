@@ -2,22 +2,19 @@
 
 import os
 from collections.abc import AsyncIterator
-from typing import Any, Generic, Literal, Protocol, TypeVar
-
-import msgspec
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from gatebook.errors import (
     InvalidInput,
     RunIsOver,
 )
-from gatebook.kernel.actions import CallLLM, CallTool
+from gatebook.kernel.actions import CallTool
 from gatebook.kernel.append import Batch
 from gatebook.kernel.budget import Budget, checked_budget
 from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, plain
 from gatebook.kernel.events import (
     ActionRequested,
     ActionResolved,
-    ActionSucceeded,
     AnyEvent,
     BudgetRaised,
     CancelRequested,
@@ -29,9 +26,8 @@ from gatebook.kernel.events import (
 from gatebook.kernel.events import RunCancelled as RunCancelledEvent
 from gatebook.kernel.events import RunCompleted as RunCompletedEvent
 from gatebook.kernel.events import RunFailed as RunFailedEvent
-from gatebook.kernel.messages import ChatResponse
-from gatebook.kernel.redact import Redactor
-from gatebook.ports import Clock, Journal, Program, Recorded, RunKey, RunRow
+from gatebook.ports import Program, Recorded, RunKey, RunRow
+from gatebook.runtime.reading import Door, Follower, Reading
 from gatebook.runtime.states import (
     RETRY,
     Cancelled,
@@ -44,27 +40,9 @@ from gatebook.runtime.states import (
     blocked,
     stopped,
 )
-from gatebook.runtime.subscriptions import Delta, Hub, Lagged, Live, Reset, either, texts
+from gatebook.runtime.subscriptions import Delta, Live, Reset, either
 
 Out = TypeVar("Out")
-
-
-class Door(Protocol):
-    """What a handle needs of the client it came from."""
-
-    hub: Hub
-    clock: Clock
-    redactor: Redactor
-
-    @property
-    def journal(self) -> Journal:
-        """The open store."""
-
-    def touched(self, run: RunKey) -> None:
-        """Somebody appended to a run here."""
-
-    def look_s(self, run: RunKey) -> float:
-        """How often to look at a run that nobody here tells about."""
 
 
 class RunHandle(Generic[Out]):
@@ -149,25 +127,32 @@ class RunHandle(Generic[Out]):
         data = bytes(output)
         return plain(data) if self._program is None else self._program.decode(data)
 
-    async def events(self, *, after: int = 0) -> AsyncIterator[Recorded]:
-        """Yield the run's events with seq > `after`, and new ones as they come, to its end.
+    @overload
+    def events(
+        self, *, after: int | str = ..., deltas: Literal[False] = ...
+    ) -> Reading[Recorded]: ...
 
-        The seq of the last event you saw is the cursor to come back with, from any process.
+    @overload
+    def events(
+        self, *, after: int | str = ..., deltas: Literal[True]
+    ) -> Reading[Recorded | Delta | Reset]: ...
+
+    def events(self, *, after: int | str = 0, deltas: bool = False) -> Reading[Any]:
+        """Yield the run's events after a cursor, and new ones as they come, to its end.
+
+        The `cursor` of what is returned is the place to come back with, from any process; so is
+        the seq of the last event, without deltas.
+
+        Args:
+            deltas: also what model calls say while they run. Each outcome is preceded by the rest
+                of the answer's text that this reader has not been given, so that it gets the text
+                once whenever it comes; a Reset says what to drop.
+
+        Raises:
+            InvalidInput: E_CURSOR_INVALID.
         """
-        journal = self._door.journal
-        with self._door.hub.subscribe(self._key, catch_up=False) as news:
-            while True:
-                news.drain()
-                for each in await journal.read(self._key, after=after):
-                    after = each.seq
-                    yield each
-                    if isinstance(each.event, Ends):
-                        return
-                if (await self.row()).head.terminal:
-                    if not await journal.read(self._key, after=after, limit=1):
-                        return
-                    continue
-                await either(news.wait(), self._pause())
+        follower = Follower(self._door, self._key, after)
+        return Reading(follower, follower.items() if deltas else follower.events())
 
     async def live(self) -> AsyncIterator[Live]:
         """Yield what is said while the run goes on: deltas, progress; in this process only.
@@ -183,40 +168,18 @@ class RunHandle(Generic[Out]):
                     return
                 await either(news.wait(), self._pause())
 
-    async def text(self) -> AsyncIterator[str | Reset]:
-        """Yield the model's text as it is written; Reset when what was shown is superseded.
+    def text(self, *, after: int | str = 0) -> Reading[str | Reset]:
+        """Yield the text of the run's answers as it is written, here or in another process.
 
-        What was said before you came, in another process, or faster than you read, comes whole
-        from the journal.
+        Reset says when what was shown is superseded: by another attempt, or because it did not
+        fit the declared output and is asked for again. The `cursor` of what is returned is the
+        place to come back with.
+
+        Raises:
+            InvalidInput: E_CURSOR_INVALID.
         """
-        asked: set[str] = set()
-        shown: dict[str, int] = {}  # address -> attempt, of answers that are not recorded yet
-        whole: set[str] = set()  # answers of which something was lost on the way
-        cursor = 0
-        with self._door.hub.subscribe(self._key) as news:
-            while True:
-                row = await self.row()
-                live = news.drain()
-                said = {item.address: item.attempt for item in live if isinstance(item, Delta)}
-                if any(isinstance(item, Lagged) for item in live):
-                    for address, attempt in shown.items():
-                        yield Reset(address, attempt)
-                    whole |= shown.keys() | said.keys()
-                    shown.clear()
-                async for part in texts(_each(live), without=whole):
-                    yield part
-                shown.update((a, n) for a, n in said.items() if a not in whole)
-                for each in await self._door.journal.read(self._key, after=cursor):
-                    cursor, event = each.seq, each.event
-                    if isinstance(event, ActionRequested) and isinstance(event.action, CallLLM):
-                        asked.add(event.address)
-                    if not isinstance(event, ActionSucceeded) or event.address not in asked:
-                        continue
-                    if shown.pop(event.address, None) is None:
-                        yield answer_text(event)
-                if row.head.terminal and cursor >= row.head.seq:
-                    return
-                await either(news.wait(), self._pause())
+        follower = Follower(self._door, self._key, after)
+        return Reading(follower, follower.texts())
 
     # ---- steering ----
 
@@ -315,13 +278,3 @@ def _text(name: str, value: Any) -> str:
         raise InvalidInput("E_TEXT_TYPE", name=name, value=value)
     canonical(value, what=name)
     return value
-
-
-async def _each(items: list[Live]) -> AsyncIterator[Live]:
-    for item in items:
-        yield item
-
-
-def answer_text(event: ActionSucceeded) -> str:
-    """Return the text of a recorded model answer."""
-    return msgspec.json.decode(event.output, type=ChatResponse).text

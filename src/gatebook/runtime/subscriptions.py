@@ -6,13 +6,13 @@ finds every fact in the journal. A slow reader never blocks a run.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
-from gatebook.kernel.messages import StreamEvent, TextDelta
+from gatebook.kernel.messages import StreamEvent
 from gatebook.ports import RunKey
 
 BACKLOG = 10_000  # deltas one reader may lag before the oldest are dropped and it is told
@@ -37,10 +37,19 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Reset(msgspec.Struct, frozen=True):
-    """Drop what was shown of this action: another attempt of it begins."""
+    """Drop what was shown of this action: it is superseded.
+
+    Attributes:
+        attempt: the one that begins now.
+        shown: characters of its text that this reader was given, and drops.
+        instead: "" when another attempt of the action begins; else the address of the action that
+            asks for its answer again, because it did not fit.
+    """
 
     address: str
     attempt: int
+    shown: int = 0
+    instead: str = ""
 
 
 class Lagged(msgspec.Struct, frozen=True):
@@ -57,16 +66,26 @@ class Subscriber:
 
     Attributes:
         follows: it reads every event, and not only where the run stands when it stops.
+        keeps: live items are queued for it; else it is only woken, and asks `Hub.current`.
+        hears: live items concern it.
+        grown: it was told to look at the journal since the last `drain`.
     """
 
-    def __init__(self, *, follows: bool = True) -> None:
+    def __init__(self, *, follows: bool = True, keeps: bool = True, hears: bool = True) -> None:
         self.follows = follows
+        self.keeps = keeps
+        self.hears = hears
+        self.grown = False
         self._queue: deque[Live] = deque()
         self._ready = asyncio.Event()
         self._dropped = 0
 
     def put(self, item: Live) -> None:
         """Offer an item; over the bound the oldest goes."""
+        if not self.keeps:
+            if self.hears:
+                self._ready.set()
+            return
         if len(self._queue) >= BACKLOG:
             self._queue.popleft()
             self._dropped += 1
@@ -75,6 +94,7 @@ class Subscriber:
 
     def wake(self) -> None:
         """Make a waiting reader look at the journal."""
+        self.grown = True
         self._ready.set()
 
     async def wait(self) -> None:
@@ -84,6 +104,7 @@ class Subscriber:
     def drain(self) -> list[Live]:
         """Return what has come, oldest first."""
         self._ready.clear()
+        self.grown = False
         items = list(self._queue)
         self._queue.clear()
         if self._dropped:
@@ -101,15 +122,21 @@ class Hub:
 
     @contextmanager
     def subscribe(
-        self, run: RunKey, *, catch_up: bool = True, follows: bool = True
+        self,
+        run: RunKey,
+        *,
+        catch_up: bool = True,
+        follows: bool = True,
+        keeps: bool = True,
+        hears: bool = True,
     ) -> Iterator[Subscriber]:
         """Listen to a run; `catch_up` begins with what its running model calls said so far.
 
-        Who does not follow every event is not woken for each.
+        Who does not follow every event is not woken for each; `keeps`, `hears`: see Subscriber.
         """
-        subscriber = Subscriber(follows=follows)
+        subscriber = Subscriber(follows=follows, keeps=keeps, hears=hears)
         if catch_up:
-            for deltas in self._current.get(run, {}).values():
+            for deltas in self.current(run).values():
                 for delta in deltas:
                     subscriber.put(delta)
         self._subscribers.setdefault(run, set()).add(subscriber)
@@ -124,12 +151,26 @@ class Hub:
     def publish(self, run: RunKey, item: Delta | Progress) -> None:
         """Hand an item to every reader of the run."""
         if isinstance(item, Delta):
-            kept = self._current.setdefault(run, {}).setdefault(item.address, [])
-            if kept and kept[-1].attempt != item.attempt:
-                kept.clear()
-                self._put(run, Reset(item.address, item.attempt))
-            kept.append(item)
+            self._keep(run, item)
         self._put(run, item)
+
+    def _keep(self, run: RunKey, item: Delta) -> None:
+        said = self._current.setdefault(run, {})
+        kept = said.get(item.address)
+        if kept is not None and kept[0].attempt == item.attempt:
+            kept.append(item)
+            return
+        if kept is not None:
+            self._put(run, Reset(item.address, item.attempt))
+        if item.index == 0:  # else it is the end of something that was forgotten
+            said[item.address] = [item]
+
+    def current(self, run: RunKey) -> Mapping[str, list[Delta]]:
+        """Return what the running model calls said so far, by address, each from its beginning.
+
+        The lists grow while they are read.
+        """
+        return self._current.get(run, {})
 
     def _put(self, run: RunKey, item: Live) -> None:
         for subscriber in self._subscribers.get(run, ()):
@@ -143,6 +184,11 @@ class Hub:
             if not current:
                 del self._current[run]
 
+    def keep_only(self, run: RunKey, addresses: Set[str]) -> None:
+        """Forget the deltas of all other actions of a run: they are not under way here."""
+        for address in self.current(run).keys() - addresses:
+            self.settled(run, address)
+
     def changed(self, run: RunKey) -> None:
         """Tell readers that the journal or the state of the run has changed."""
         for subscriber in self._subscribers.get(run, ()):
@@ -153,19 +199,6 @@ class Hub:
         for subscriber in self._subscribers.get(run, ()):
             if subscriber.follows:
                 subscriber.wake()
-
-
-async def texts(
-    items: AsyncIterator[Live], *, without: Set[str] = frozenset()
-) -> AsyncIterator[str | Reset]:
-    """Return only what a person reads: text, and when to drop it; nothing of some addresses."""
-    async for item in items:
-        if isinstance(item, Delta | Reset) and item.address in without:
-            continue
-        if isinstance(item, Delta) and isinstance(item.event, TextDelta):
-            yield item.event.text
-        elif isinstance(item, Reset):
-            yield item
 
 
 async def either(*waits: Any) -> None:
