@@ -54,8 +54,8 @@ class Scribe:
         self._doubt: tuple[list[Member], apsw.Error] | None = None
         self._stopped = ""
         self._seen = 0
-        self._pages = 0
-        self._full = LOG_PAGES
+        self._pages = 0  # of the log
+        self._copied = 0  # of these, when it was last copied
 
     def open(self) -> None:
         """Open the store, or make it. Raises what `Store.open` raises."""
@@ -73,6 +73,8 @@ class Scribe:
 
     def _grown(self, _: apsw.Connection, __: str, pages: int) -> int:
         self._pages = pages
+        if pages < self._copied:
+            self._copied = 0  # the log has begun anew
         return 0
 
     # ---- transactions ----
@@ -249,13 +251,13 @@ class Scribe:
     @property
     def log_is_long(self) -> bool:
         """Whether the log should be copied into the database."""
-        return self._pages >= self._full
+        return self._pages - self._copied >= LOG_PAGES
 
     def shorten_log(self) -> None:
         """Copy as much of the log as readers allow, after its commits were answered."""
         with suppress(apsw.Error):  # what is not copied stays in the log and is tried again
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        self._full, self._pages = self._pages + LOG_PAGES, 0
+        self._copied = self._pages
 
     def _cut_log(self) -> None:
         """Copy the log into the database, sync it, and cut the log to nothing."""

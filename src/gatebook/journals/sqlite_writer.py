@@ -41,6 +41,7 @@ class Writer(threading.Thread):
         self._queue: queue.SimpleQueue[list[Member]] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._ended = False
+        self._at_work = False  # the thread has members or wants to look round: it goes first
 
     @property
     def last(self) -> int:
@@ -76,6 +77,7 @@ class Writer(threading.Thread):
             self._scribe.pace_s < QUICK_S
             and len(members) <= GROUP
             and self._queue.empty()
+            and not self._at_work
             and all(self._brief(member) for member in members)
         )
 
@@ -106,6 +108,7 @@ class Writer(threading.Thread):
     def _turn(self) -> bool:
         """Serve what waits; return whether that was the end."""
         members, scribe = self._take(), self._scribe
+        self._at_work = True
         ends: list[Member] = [member for member in members if type(member) is Close]
         with scribe.turn:
             writing = [member for member in members if self._writes(member)]
@@ -116,6 +119,7 @@ class Writer(threading.Thread):
             scribe.notice()
             if scribe.log_is_long:
                 scribe.shorten_log()
+        self._at_work = False
         return False
 
     def _take(self) -> list[Member]:
