@@ -1,11 +1,13 @@
 """Redaction: every kind of secret is found in stored bytes, wherever it stands in them."""
 
 import json
+from base64 import b64encode, urlsafe_b64encode
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from gatebook.kernel.codec import canonical, plain
-from gatebook.kernel.redact import KEY_NAMES, PATTERNS, Redactor
+from gatebook.kernel.redact import KEY_NAMES, PATTERNS, PERCENT, Redactor
 
 SAMPLES = {
     "aws-key": ["AKIA" + "A1" * 8, "ASIA" + "Z9" * 8],
@@ -62,3 +64,90 @@ def test_innocent_bytes_come_back_as_they_are() -> None:
     data = canonical({"task-list": "risk-free sky_high prose", "n": [1, 2.5, None]})
 
     assert Redactor(["registered"]).json(data) is data
+
+
+TOKEN = "t0k/En+=?7f3e91 d2b4"  # every way of writing changes some of it
+FORMS = {
+    "json": json.dumps(TOKEN),
+    "json in json": json.dumps(json.dumps(TOKEN)),
+    "url": quote(TOKEN, safe=""),
+    "path": quote(TOKEN),
+    "form": quote_plus(TOKEN),
+    "lower": PERCENT.sub(lambda found: found[0].lower(), quote(TOKEN, safe="")),
+    "base64": b64encode(TOKEN.encode()).decode(),
+    "basic": b64encode(f"user:{TOKEN}".encode()).decode(),
+    "after one": b64encode(f"u{TOKEN}tail".encode()).decode(),
+    "after two": b64encode(f"uv{TOKEN}".encode()).decode(),
+    "url-safe": urlsafe_b64encode(f"{TOKEN}".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_registered_secret_is_cut_however_it_is_written(form: str) -> None:
+    """A service echoes what it was sent: in a URL, a form, a header, a body."""
+    clean = Redactor([TOKEN]).text(f"before {FORMS[form]} after")
+
+    assert "[redacted:registered]" in clean
+    assert TOKEN not in clean
+    assert not any(piece in clean for piece in pieces(FORMS[form], 11))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_is_found_in_bytes_too(form: str) -> None:
+    """The quick look must not pass what a close look would cut."""
+    data = canonical({"echo": FORMS[form]})
+
+    clean = Redactor([TOKEN]).json(data)
+
+    assert b"[redacted:registered]" in clean
+
+
+@pytest.mark.parametrize("number", [8_312_904_417, 83.12904417])
+def test_a_registered_number_is_cut_where_it_is_no_text(number: float) -> None:
+    """A PIN or an account number comes back as a JSON number."""
+    data = canonical({"account": number, "n": 7})
+
+    clean = Redactor([json.dumps(number)]).json(data)
+
+    assert plain(clean) == {"account": "[redacted:registered]", "n": 7}
+
+
+@pytest.mark.parametrize("cut", range(16, 40))
+def test_a_message_cut_within_a_secret_does_not_keep_its_beginning(cut: int) -> None:
+    """Messages show refused values, and are cut before anybody can redact them."""
+    secret = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"
+    message = f"got '{secret[:cut]}...'; pass a number"
+
+    clean = Redactor([secret]).told(message)
+
+    assert clean == "got '[redacted:registered]...'; pass a number"
+
+
+def test_a_secret_that_is_a_word_of_the_mark_ends_too() -> None:
+    """The mark must not be looked at again."""
+    assert Redactor(["registered"]).told("it was registered") == "it was [redacted:registered]"
+
+
+def test_a_reference_under_a_secret_name_stays() -> None:
+    """It is the remedy for a secret that stands there."""
+    data = canonical({"password": "secret://crm.password", "api_key": "secret://"})
+
+    clean = Redactor().json(data)
+
+    assert plain(clean) == {"api_key": "[redacted:api_key]", "password": "secret://crm.password"}
+
+
+def test_added_secrets_join_the_known_ones() -> None:
+    """What is resolved while runs go on is cut from then on, and what was known still is."""
+    redactor = Redactor(["first-secret"])
+
+    redactor.add(["second-secret", "short"])
+
+    assert redactor.text("first-secret second-secret short") == (
+        "[redacted:registered] [redacted:registered] short"
+    )
+
+
+def pieces(text: str, size: int) -> set[str]:
+    """Every run of `size` characters of a text."""
+    return {text[at : at + size] for at in range(len(text) - size + 1)}

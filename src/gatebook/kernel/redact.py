@@ -6,8 +6,10 @@ precise patterns, and a short list of key names whose text values are always sec
 
 import json
 import re
-from collections.abc import Iterable
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import msgspec
 
@@ -15,6 +17,10 @@ from gatebook.kernel.codec import canonical, plain
 
 MARK = "[redacted:{}]"
 MIN_SECRET = 8  # shorter registered values would cut ordinary words to pieces
+MIN_BEGINNING = 16  # characters of a longer value that give it away where a text was cut
+REFERENCE = re.compile(r"secret://([A-Za-z0-9_.-]{1,64})")  # what stands for a secret, in full
+PERCENT = re.compile(r"%[0-9A-F]{2}")
+TO_URLS = str.maketrans("+/", "-_")  # the two alphabets of base64
 
 # Formats published by their vendors; each is anchored on a prefix no prose contains by chance.
 PATTERNS = {
@@ -85,17 +91,53 @@ KEY_NAMES = frozenset({
 })  # fmt: skip
 
 
+def references(value: Any) -> Iterator[str]:
+    """Yield the name of every secret that plain JSON refers to, by texts that say nothing else."""
+    if isinstance(value, str):
+        found = REFERENCE.fullmatch(value)
+        if found is not None:
+            yield found[1]
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from references(item)
+
+
+def _forms(secret: str) -> set[str]:
+    """Return how a value may be written: as it is, in JSON, in a URL, within base64."""
+    data = secret.encode("utf-8", "surrogatepass")
+    urls = {quote(data, safe=""), quote(data), quote_plus(data)}
+    urls |= {PERCENT.sub(lambda found: found[0].lower(), url) for url in urls}
+    escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    return {secret} | escaped | urls | set(_base64(data))
+
+
+def _base64(data: bytes) -> Iterator[str]:
+    """Yield what any base64 that holds the data must hold: it begins at one of three places."""
+    for lead, first in enumerate((0, 2, 3)):  # characters that also say what stands before it
+        text = b64encode(bytes(lead) + data).decode()
+        core = text[first : (lead + len(data)) * 8 // 6]
+        yield core
+        yield core.translate(TO_URLS)
+
+
 class Redactor:
     """Cuts known secrets out of JSON bytes and texts."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.learn(secrets)
 
+    def add(self, secrets: Iterable[str]) -> None:
+        """Take these as registered secrets too."""
+        new = {secret for secret in secrets if len(secret) >= MIN_SECRET} - self._known
+        if new:
+            self.learn(self._known | new)
+
     def learn(self, secrets: Iterable[str]) -> None:
         """Take these as the registered secrets from now on."""
-        known = sorted({s for s in secrets if len(s) >= MIN_SECRET}, key=len, reverse=True)
-        escaped = {json.dumps(s)[1:-1] for s in known} | set(known)
-        self._registered = sorted(escaped, key=len)[::-1]
+        known = self._known = frozenset(s for s in secrets if len(s) >= MIN_SECRET)
+        escaped = {form for secret in known for form in _forms(secret)}
+        self._registered = sorted(sorted(escaped), key=len)[::-1]
+        self._needles = [form.encode("utf-8", "surrogatepass") for form in self._registered]
         pairs = sorted({secret[:2] for secret in escaped})
         glances = [f"{re.escape(pair[0])}(?:{re.escape(pair[1])}|\\Z)" for pair in pairs]
         self.glance = re.compile("|".join([*glances, GLANCES])).search
@@ -105,12 +147,30 @@ class Redactor:
         parts += [f"(?P<{name.replace('-', '_')}>{text})" for name, text in PATTERNS.items()]
         self._text = re.compile("|".join(parts))
         names = "|".join(sorted(KEY_NAMES))
-        suspects = "|".join([*registered, BEGINNINGS, rf'"(?i:{names})":'])
-        self._suspect = re.compile(suspects.encode())
+        self._suspect = re.compile(rf'{BEGINNINGS}|"(?i:{names})":'.encode())
 
     def text(self, text: str) -> str:
         """Return text with every secret replaced by a mark that names its kind."""
         return self._text.sub(_mark, text)
+
+    def told(self, text: str) -> str:
+        """Return a message redacted, also where it was cut in the middle of a registered secret.
+
+        Of such a secret fewer than 16 characters stay, and less than half.
+        """
+        clean = self._text.sub(_mark, text)
+        for secret in self._registered:
+            head = secret[: max(MIN_SECRET, min(MIN_BEGINNING, len(secret) // 2))]
+            at = clean.find(head)
+            while at >= 0:
+                end = at + len(head)
+                while end < len(clean) and clean[end] == secret[end - at : end - at + 1]:
+                    end += 1
+                if not clean.endswith("[redacted:", 0, at):
+                    clean = clean[:at] + MARK.format("registered") + clean[end:]
+                    end = at + len(MARK) + len("registered")
+                at = clean.find(head, end)
+        return clean
 
     def settled(self, text: str, start: int = 0) -> tuple[str, int]:
         """Return `text[start:end]` redacted, and `end`: from there on more text might change it.
@@ -154,11 +214,14 @@ class Redactor:
 
     def json(self, data: bytes) -> bytes:
         """Return canonical JSON bytes with every secret in them replaced."""
-        if self._suspect.search(data) is None:
+        if self._suspect.search(data) is None and not self._holds(data):
             return data
         value = plain(data)
         clean = self._value(value)
         return data if clean == value else canonical(clean)
+
+    def _holds(self, data: bytes) -> bool:
+        return any(needle in data for needle in self._needles)  # one pattern of all is slower
 
     def raw(self, data: msgspec.Raw) -> msgspec.Raw:
         """Return a stored value with every secret in it replaced."""
@@ -173,11 +236,16 @@ class Redactor:
             return [self._value(item) for item in value]
         if isinstance(value, dict):
             return {self.text(k): self._field(k, v) for k, v in value.items()}
+        if type(value) in (int, float):
+            digits = json.dumps(value)
+            clean = self.text(digits)
+            return value if clean == digits else clean
         return value
 
     def _field(self, key: str, value: Any) -> Any:
         if key.lower() in KEY_NAMES and isinstance(value, str) and value:
-            return value if value.startswith("[redacted:") else MARK.format(key.lower())
+            known = value.startswith("[redacted:") or REFERENCE.fullmatch(value) is not None
+            return value if known else MARK.format(key.lower())
         return self._value(value)
 
 
