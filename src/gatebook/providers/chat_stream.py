@@ -55,6 +55,8 @@ class ChatStream:
         self._parts: AsyncGenerator[bytes, None] | None = None
         self._events: AsyncGenerator[StreamEvent, None] | None = None
         self._done = False
+        self._size = 0
+        self._fault: ProviderError | None = None  # raised after the events before it
         self._seen = False  # at least one event
         self._head = b""  # what came before the first event: no event stream, if there is none
 
@@ -109,7 +111,7 @@ class ChatStream:
         parts, clock, reader = self._parts, asyncio.get_running_loop().time, EventReader()
         idle_s, timer = self._timeouts.idle_ms / 1000, ReadTimer(first)
         data: bytes | None = b""
-        size, graced = 0, False
+        graced = False
         try:
             while data is not None and not self._done:
                 try:
@@ -118,16 +120,15 @@ class ChatStream:
                     if answer.finished:
                         break  # the answer is whole; only its usage may be missing
                     raise _lost(exc) from exc
-                size += len(data or b"")
-                events, error = self._batch(self._split(reader, data, size), answer)
+                events = self._batch(self._split(reader, data), answer)
                 for event in events:
                     yield event
-                if error is not None:
-                    raise error
+                if self._fault is not None:
+                    raise self._fault
                 if answer.finished and not graced:
                     graced = True
                     timer.until(min(clock() + GRACE_S, total))
-                elif not graced and _meaningful(events):
+                elif events and not graced and _meaningful(events):
                     timer.until(min(clock() + idle_s, total))
             if not answer.finished and not (self._done and self._terminal == "done"):
                 raise self._truncated(answer)
@@ -138,7 +139,7 @@ class ChatStream:
         finally:
             timer.stop()
 
-    def _split(self, reader: EventReader, data: bytes | None, size: int) -> list[Event]:
+    def _split(self, reader: EventReader, data: bytes | None) -> list[Event]:
         """Return the events of one read; None is the end, where one may be left over."""
         if data is None:
             rest = reader.rest()
@@ -146,7 +147,8 @@ class ChatStream:
                 return []
             self._seen = True
             return [rest] if _is_whole(rest[1]) else []
-        if size > MAX_STREAM:
+        self._size += len(data)
+        if self._size > MAX_STREAM:
             raise malformed(f"the stream has more than {MAX_STREAM} bytes", in_stream=True)
         try:
             found = reader.feed(data)
@@ -158,10 +160,8 @@ class ChatStream:
             self._head += data[:MAX_HEAD]
         return found
 
-    def _batch(
-        self, found: list[Event], answer: AnswerReader
-    ) -> tuple[list[StreamEvent], ProviderError | None]:
-        """Read a batch as far as it goes: what came before an error is part of the answer."""
+    def _batch(self, found: list[Event], answer: AnswerReader) -> list[StreamEvent]:
+        """Read a batch as far as it goes: what came before a fault is part of the answer."""
         events: list[StreamEvent] = []
         try:
             for name, data in found:
@@ -170,10 +170,13 @@ class ChatStream:
                     break
                 if name == "error":
                     raise classify_event(parse_body(data), request_id=answer.request_id)
-                events += answer.read(data)
+                if events:
+                    events += answer.read(data)
+                else:
+                    events = answer.read(data)
         except ProviderError as error:
-            return events, error
-        return events, None
+            self._fault = error
+        return events
 
     def _truncated(self, answer: AnswerReader) -> ProviderError:
         """Return what a stream means that ended without its terminal marker."""
@@ -197,7 +200,7 @@ class ChatStream:
 
 def _meaningful(events: list[StreamEvent]) -> bool:
     """Whether a batch shows progress: comments, pings and empty chunks make no events at all."""
-    return len(events) > 1 or (len(events) == 1 and not isinstance(events[0], MessageStart))
+    return len(events) > 1 or events[0].__class__ is not MessageStart
 
 
 def _lost(exc: Exception) -> ProviderError:

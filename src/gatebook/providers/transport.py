@@ -124,6 +124,7 @@ class ReadTimer:
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._handle: asyncio.TimerHandle | None = None
+        self._look_at = 0.0  # when the timer fires, if it runs
         self._waiting: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._expired = False
@@ -138,7 +139,7 @@ class ReadTimer:
         assert task is not None
         self._waiting, self._cancelling = task, task.cancelling()
         if self._handle is None:
-            self._handle = self._loop.call_at(self._limit, self._look)
+            self._start()
         try:
             return await anext(parts, None)
         except asyncio.CancelledError:
@@ -151,7 +152,7 @@ class ReadTimer:
     def until(self, limit: float) -> None:
         """Set another deadline for the waits that follow; cheap, so do it as often as you like."""
         self._limit = limit
-        if self._handle is not None and self._handle.when() > limit:
+        if self._look_at > limit:
             self.stop()
 
     def stop(self) -> None:
@@ -159,14 +160,19 @@ class ReadTimer:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+            self._look_at = 0.0
 
     def _look(self) -> None:
         """End the wait if its deadline has passed, else look again at the deadline."""
-        self._handle = None
+        self._handle, self._look_at = None, 0.0
         if self._waiting is None:
             return
         if self._loop.time() < self._limit:
-            self._handle = self._loop.call_at(self._limit, self._look)
+            self._start()
         else:
             self._expired = True
             self._waiting.cancel()
+
+    def _start(self) -> None:
+        self._look_at = self._limit
+        self._handle = self._loop.call_at(self._limit, self._look)
