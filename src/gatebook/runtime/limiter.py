@@ -60,8 +60,9 @@ def checked_rates(given: Mapping[str, Rate | Mapping[str, Any]]) -> dict[str, Ra
     """
     found = {}
     for name, rate in given.items():
-        table = rate if not isinstance(rate, Rate) else msgspec.to_builtins(rate)
-        table = {key: value for key, value in table.items() if value is not None}
+        table: Any = rate
+        if isinstance(rate, Rate):
+            table = {k: v for k, v in msgspec.to_builtins(rate).items() if v is not None}
         if wrong := wrong_rate(table):
             key, detail, fix = wrong
             where = f"{name}.{key}" if key else name
