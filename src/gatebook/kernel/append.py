@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import Fenced, GatebookError, InvalidInput, RunIsOver, StoreError
-from gatebook.kernel.budget import shortfall
+from gatebook.kernel.budget import NO_LIMITS, shortfall
 from gatebook.kernel.events import (
     AUDIT,
     EXTERNAL,
@@ -38,7 +38,7 @@ from gatebook.kernel.events import (
     stamp,
     stamped,
 )
-from gatebook.kernel.state import Head, Status
+from gatebook.kernel.state import TERMINAL, Head, Status
 
 DETACH = 64 * 1024  # bytes; event bodies above this go to the blob table
 MAX_EVENTS = 50_000  # events of one run; docs/design.md, "Limits"
@@ -80,7 +80,6 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """One event as it is stored; `blob` is (digest, bytes) of a body kept apart."""
 
     seq: int
-    kind: str
     time: int
     prev_hash: bytes
     hash: bytes
@@ -131,7 +130,7 @@ def _linked(head: Head, fact: AnyEvent, data: bytes, append_id: bytes) -> Row:
         blob = (name, whole)
     previous = head.hash
     head.hash = chain(previous, head.seq, data)
-    return Row(head.seq, kind_of(fact), fact.time, previous, head.hash, data, fact, blob)
+    return Row(head.seq, fact.time, previous, head.hash, data, fact, blob)
 
 
 class Draft:
@@ -191,12 +190,11 @@ class Draft:
 
 
 def _guard(head: Head, event: AnyEvent, batch: Batch, run: str) -> None:
-    kind = type(event)
     if batch.epoch is None and not isinstance(event, EXTERNAL) and head.status is not Status.NEW:
         raise StoreError("E_EVENT_EXTERNAL", kind=kind_of(event))
-    if head.terminal and not isinstance(event, AUDIT):
+    if head.status in TERMINAL and not isinstance(event, AUDIT):
         raise RunIsOver("E_RUN_TERMINAL", run=run, status=head.status.value)
-    check = _GUARDS.get(kind)
+    check = _GUARDS.get(type(event))
     if check is not None:
         check(head, event, batch, run)
 
@@ -249,7 +247,9 @@ def _guard_request(
         entry = head.open.get(event.address)
         if entry is None or (entry.phase == "unknown"):
             raise StoreError("E_INVARIANT", run=run, detail=f"{event.address} cannot start again")
-    short = shortfall(head.limits, head.used, event.reserve)
+    short = None
+    if head.limits != NO_LIMITS:
+        short = shortfall(head.limits, head.used, event.reserve)
     if short is not None:
         raise BudgetShort("E_BUDGET", tool=event.address, **short.told())
 

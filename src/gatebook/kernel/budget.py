@@ -91,7 +91,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return msgspec.structs.replace(self, **named)
 
 
-_UNLIMITED = Limits()
+NO_LIMITS = Limits()
 
 
 class Shortfall(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ def shortfall(limits: Limits, used: Amount, want: Amount) -> Shortfall | None:
     `used` is reserved plus spent. A meter that nothing is asked of is not looked at, so an
     overrun blocks the next request and not an outcome.
     """
-    if limits == _UNLIMITED:
+    if limits == NO_LIMITS:
         return None
     for meter in METERS:
         limit, asked = getattr(limits, meter), getattr(want, meter)

@@ -33,7 +33,8 @@ def canonical(value: Any, *, what: str = "value") -> bytes:
         InvalidInput: E_JSON_* when the value is not JSON, E_TEXT_INVALID for a lone surrogate,
             E_PAYLOAD_TOO_LARGE above 8 MiB.
     """
-    _check(value, "$", 0, [])
+    if not _is_flat(value):
+        _check(value, "$", 0, [])
     try:
         data = _encode(value)
     except UnicodeEncodeError as exc:
@@ -78,6 +79,19 @@ def _check(value: Any, path: str, depth: int, above: list[Any]) -> None:
             if not _is_simple(item):
                 _check(item, f"{path}[{index}]", depth + 1, above)
     above.pop()
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether a value is certainly JSON: simple, or an object of simple values, as most are."""
+    if type(value) is not dict:
+        return _is_simple(value)
+    for key, item in value.items():
+        kind = type(item)
+        if type(key) is not str:
+            return False
+        if kind is not str and kind is not bool and item is not None and not _is_simple(item):
+            return False
+    return True
 
 
 def _is_simple(value: Any) -> bool:
