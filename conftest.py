@@ -15,20 +15,31 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 
 pytest_plugins = ["loopback_plugin"]
 
+HOMES = ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")
+home = tempfile.TemporaryDirectory(prefix="gatebook-tests-")
+
+
+def use_home(folder: str) -> None:
+    """Keep away from the store and settings of whoever runs the tests."""
+    for name in HOMES:
+        os.environ[name] = str(Path(folder) / ".home")
+
+
+use_home(home.name)
+
 
 def open_page(namespace: dict[str, Any]) -> None:
     """Give a page its own empty folder, and the name a script has."""
     folder = tempfile.TemporaryDirectory(prefix="gatebook-docs-")
     namespace.update(__name__="__main__", _folder=folder, _left=Path.cwd())
     os.chdir(folder.name)
-    # Not the store and settings of whoever runs the tests.
-    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        os.environ[name] = str(Path(folder.name) / ".home")
+    use_home(folder.name)
 
 
 def close_page(namespace: dict[str, Any]) -> None:
     """Leave the page's folder and remove it."""
     os.chdir(namespace["_left"])
+    use_home(home.name)
     namespace["_folder"].cleanup()
 
 

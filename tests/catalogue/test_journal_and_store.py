@@ -16,7 +16,7 @@ import pytest
 
 from gatebook import AllowDeclared, Client, Finished, GatebookError, Runtime, Waiting
 from gatebook.journals.sqlite import SqliteJournal
-from gatebook.journals.sqlite_files import check_place, check_sqlite
+from gatebook.journals.sqlite_files import SCHEMA, check_place, check_sqlite
 from gatebook.kernel.events import SignalReceived
 from gatebook.ports import RunKey
 from gatebook.runtime.audit import audit
@@ -187,8 +187,8 @@ async def opened(store: Path | str) -> None:
 @pytest.mark.parametrize(
     ("schema", "code", "says"),
     [
-        ("2", "E_SCHEMA_NEWER", ("schema 2", "knows 1", "upgrade Gatebook")),
-        ("0", "E_SCHEMA_OLD", ("schema 0", "needs 1", "start a new store")),
+        ("99", "E_SCHEMA_NEWER", ("schema 99", f"knows {SCHEMA}", "upgrade Gatebook")),
+        ("0", "E_SCHEMA_OLD", ("schema 0", f"needs {SCHEMA}", "start a new store")),
     ],
 )
 def test_another_schema_is_left_alone(

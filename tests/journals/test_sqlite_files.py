@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from gatebook.errors import ConfigError, GatebookError, JournalCorrupt, StoreError
 from gatebook.journals import MemoryJournal, open_journal
 from gatebook.journals.sqlite import SqliteJournal
-from gatebook.journals.sqlite_files import SCHEMA, check_sqlite, network_filesystem
+from gatebook.journals.sqlite_files import APPLICATION_ID, SCHEMA, check_sqlite, network_filesystem
 from gatebook.testing.journal_facts.kit import begin, claimed
 
 MOUNTS = """\
@@ -50,6 +52,17 @@ def refusal(path: Path) -> GatebookError:
     with pytest.raises(GatebookError) as caught:
         opened(path)
     return caught.value
+
+
+def rows(store: Path, query: str) -> list[tuple[Any, ...]]:
+    connection = apsw.Connection(str(store))
+    found = list(connection.execute(query))
+    connection.close()
+    return found
+
+
+def tables(store: Path) -> list[tuple[Any, ...]]:
+    return rows(store, "SELECT name, sql FROM sqlite_schema ORDER BY name")
 
 
 def edit(store: Path, statement: str) -> None:
@@ -104,7 +117,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path).code == "E_STORE_FORMAT"
 
 
-@pytest.mark.parametrize(("schema", "code"), [(2, "E_SCHEMA_NEWER"), (0, "E_SCHEMA_OLD")])
+@pytest.mark.parametrize(("schema", "code"), [(SCHEMA + 1, "E_SCHEMA_NEWER"), (0, "E_SCHEMA_OLD")])
 def test_another_schema_is_refused(tmp_path: Path, schema: int, code: str) -> None:
     """Reading with the wrong schema would be guessing."""
     store = tmp_path / "journal.db"
@@ -114,7 +127,20 @@ def test_another_schema_is_refused(tmp_path: Path, schema: int, code: str) -> No
     error = refusal(store)
 
     assert (error.code, error.fields["got"]) == (code, schema)
-    assert SCHEMA == 1
+
+
+def test_a_store_of_an_earlier_schema_is_brought_up(tmp_path: Path) -> None:
+    """Upgrading Gatebook must not cost the runs there are."""
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    opened(new)
+    first = files("gatebook.journals").joinpath("sql/schema_1.sql").read_text()
+    edit(old, f"{first}; INSERT INTO meta VALUES ('schema', '1'), ('kept', 'yes');"
+              f"PRAGMA application_id = {APPLICATION_ID}")  # fmt: skip
+
+    opened(old)
+
+    assert tables(old) == tables(new)
+    assert rows(old, "SELECT value FROM meta WHERE name = 'kept'") == [("yes",)]
 
 
 def test_a_store_others_can_write_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import apsw
 from gatebook.errors import ConfigError, GatebookError, JournalCorrupt, StoreError
 from gatebook.journals.sqlite_locks import OwnerLocks
 
-SCHEMA = 1
+SCHEMA = 2  # the last of sql/schema_N.sql
 APPLICATION_ID = 0x6761_7465  # "gate"
 SOUND = (3, 51, 3)  # the first release without the WAL-reset bug; sqlite.org/wal.html
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs"})
@@ -114,22 +114,26 @@ def _use_schema(connection: apsw.Connection, path: Path) -> None:
         if application != APPLICATION_ID and tables:
             detail = "it is another program's database"
             raise ConfigError("E_STORE_FORMAT", store=str(path), detail=detail)
-        if not tables:
-            _make_schema(connection)
-        found = connection.execute("SELECT value FROM meta WHERE name = 'schema'").get
-        got = int(found or 0)
-        if got != SCHEMA:
-            code = "E_SCHEMA_NEWER" if got > SCHEMA else "E_SCHEMA_OLD"
-            raise ConfigError(code, store=str(path), got=got, want=str(SCHEMA))
+        got = 0
+        if tables:
+            got = int(connection.execute("SELECT value FROM meta WHERE name = 'schema'").get or 0)
+            if not 1 <= got <= SCHEMA:
+                code = "E_SCHEMA_NEWER" if got > SCHEMA else "E_SCHEMA_OLD"
+                raise ConfigError(code, store=str(path), got=got, want=str(SCHEMA))
+        for number in range(got + 1, SCHEMA + 1):
+            _upgrade(connection, number)
         connection.execute("COMMIT")
     finally:
         if not connection.get_autocommit():
             connection.execute("ROLLBACK")
 
 
-def _make_schema(connection: apsw.Connection) -> None:
-    connection.execute(files("gatebook.journals").joinpath("sql/schema.sql").read_text())
-    connection.execute("INSERT INTO meta (name, value) VALUES ('schema', ?)", (str(SCHEMA),))
+def _upgrade(connection: apsw.Connection, number: int) -> None:
+    script = files("gatebook.journals").joinpath(f"sql/schema_{number}.sql")
+    connection.execute(script.read_text(encoding="utf-8"))
+    connection.execute(
+        "INSERT OR REPLACE INTO meta (name, value) VALUES ('schema', ?)", (str(number),)
+    )
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
 
 

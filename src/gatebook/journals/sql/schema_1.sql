@@ -1,4 +1,5 @@
--- Schema 1 of a Gatebook store on SQLite. Ids are integers, times are microseconds UTC.
+-- Schema 1 of a Gatebook store on SQLite; each schema_N.sql adds to the ones before it.
+-- Ids are integers, times are microseconds UTC.
 -- Order is by seq (in a run) and by position (in the store), never by time.
 
 CREATE TABLE meta (
@@ -68,16 +69,3 @@ CREATE TABLE blob_refs (
     digest TEXT    NOT NULL,
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
-
--- Parts of model answers that are being written, for readers in other processes: no events, never
--- hashed, gone with the append that ends their attempt. A mark is never handed out twice.
-CREATE TABLE pieces (
-    mark    INTEGER PRIMARY KEY AUTOINCREMENT,
-    run     INTEGER NOT NULL,
-    address TEXT    NOT NULL,
-    attempt INTEGER NOT NULL,
-    first   INTEGER NOT NULL,
-    count   INTEGER NOT NULL,
-    body    BLOB    NOT NULL,
-    UNIQUE (run, address, attempt, first)
-) STRICT;
