@@ -99,8 +99,8 @@ BUILDS = (
     Build(
         "a request is not guarded by its budget inside the append",
         "kernel/append.py",
-        "    short = shortfall(head.limits, head.used, event.reserve)\n",
-        "    short = None\n",
+        "        short = shortfall(head.limits, head.used, event.reserve)\n",
+        "        short = None\n",
         (f"{KERNEL}/test_append.py",),
     ),
     Build(
@@ -167,8 +167,8 @@ BUILDS = (
     Build(
         "arguments with a secret run redacted",
         "kernel/gate.py",
-        "    if clean != final:\n        raise",
-        "    final, clean = clean, clean\n    if clean != final:\n        raise",
+        "        if clean != final:\n            raise",
+        "        if final != final:\n            raise",
         (f"{KERNEL}/test_gate.py",),
     ),
     Build(
@@ -336,8 +336,8 @@ BUILDS = (
     Build(
         "modified arguments are not decided again",
         "kernel/gate.py",
-        'record = DecisionRecord("modify", decision.rule, reason)\n',
-        'record = DecisionRecord("modify", decision.rule, reason)\n        break\n',
+        "        patch = _joined(patch, decision)\n",
+        "        patch, decision = _joined(patch, decision), Decision.allow()\n        break\n",
         (f"{KERNEL}/test_gate.py",),
     ),
     Build(

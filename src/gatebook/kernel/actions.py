@@ -145,6 +145,16 @@ def same_action(recorded: Action, wanted: Action) -> bool:
     return recorded == wanted or _encode(recorded) == _encode(wanted)
 
 
+def rerouted(call: CallLLM, like: Any) -> CallLLM:
+    """Return a model call with what a policy may change taken from another, or from its answer."""
+    return msgspec.structs.replace(
+        call,
+        provider=like.provider,
+        model=like.model,
+        max_output_tokens=like.max_output_tokens,
+    )
+
+
 def describe(action: Action) -> str:
     """Return the few words people see for an action: a tool name, a route, a wait."""
     match action:

@@ -39,13 +39,25 @@ class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What policy said: its verdict, the rule and reason, and the policy when it has changed."""
+    """What policy said: its verdict, the rule and reason, and the policy when it has changed.
+
+    Attributes:
+        verdict: what was done.
+        shadow: what the rules said, where a policy in shadow mode did not enforce it.
+        facts: what rules that were not a plain allow asked, by name: short, redacted.
+        patch: how rules changed the action: a JSON Patch (RFC 6902), b"null" for not at all.
+        hidden: tools of a model call that the model was not offered.
+    """
 
     verdict: Verdict = "allow"
     rule: str = ""
     reason: str = ""
     code: str = ""
     policy: str = ""
+    shadow: Verdict | None = None
+    facts: dict[str, str] = {}
+    patch: Raw = NULL
+    hidden: tuple[str, ...] = ()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind",

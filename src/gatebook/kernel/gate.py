@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gatebook.errors import GatebookError, InvalidInput
-from gatebook.kernel.actions import WAITS, Action, CallLLM, CallTool, describe
+from gatebook.kernel.actions import WAITS, Action, CallLLM, CallTool, describe, rerouted
 from gatebook.kernel.budget import (
     NOTHING,
     Amount,
@@ -22,16 +22,17 @@ from gatebook.kernel.budget import (
     estimated,
     shortfall,
 )
-from gatebook.kernel.codec import Raw
+from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.events import (
     ActionDenied,
     ActionRequested,
     DecisionRecord,
     ErrorRecord,
 )
-from gatebook.kernel.policy import Decision, Policy, PolicyContext
-from gatebook.kernel.prices import Price
+from gatebook.kernel.policy import Decision, Policy, PolicyContext, offered_by
+from gatebook.kernel.prices import Price, dollars
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.rules.facts import RunFacts, tool_facts
 from gatebook.kernel.tools import Effect, ToolSpec
 
 MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
@@ -54,7 +55,8 @@ class Grounds(msgspec.Struct, kw_only=True):
         base: the context of this run; address, effect and attempt are filled in per action.
         policy_digest: of the policy in force; recorded when it is not `recorded_policy`.
         share: among how many new actions the remaining wall clock is divided.
-        price: what a model call would cost; asked only under a limit in dollars.
+        price: what a model call would cost; asked under a limit in dollars and for facts.
+        run: what rules may ask about the run at an address; None for a policy that asks nothing.
     """
 
     policy: Policy
@@ -67,6 +69,7 @@ class Grounds(msgspec.Struct, kw_only=True):
     used: Amount
     share: int = 1
     price: Callable[[CallLLM], Price | None] = lambda _: None
+    run: Callable[[str], RunFacts] | None = None
 
 
 def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
@@ -90,7 +93,7 @@ def decide_again(
         context = _context(grounds, address, action, effect, attempt)
         decision = _ask_policy(action, context, grounds)
         if decision.verdict != "allow" and not _modifies_nothing(decision, action):
-            raise _denied(action, decision)
+            raise _denied(action, decision, grounds)
         return _reserve(action, _deadline_ms(action, spec, grounds), grounds), None
     except _Refused as refused:
         return NOTHING, refused.error
@@ -131,26 +134,32 @@ def redacted(action: Action, redactor: Redactor) -> Action:
 def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
     spec, effect = _spec(action, grounds)
     action = _validated(action, grounds)
-    record = DecisionRecord()
+    strictest: Decision | None = None
+    patch = NULL
     for _ in range(MAX_ROUNDS):
         context = _context(grounds, address, action, effect, 0)
         decision = _ask_policy(action, context, grounds)
-        if decision.verdict == "allow":
-            _check_fallbacks(action, context, grounds)
-            if record.verdict != "modify":
-                record = DecisionRecord(rule=decision.rule) if decision.rule else record
+        if strictest is None or _is_stricter(decision, strictest):
+            strictest = decision
+        if decision.verdict not in CHANGING or decision.args is None:
             break
-        if decision.verdict != "modify" or not isinstance(action, CallTool):
-            raise _denied(action, decision)
-        if decision.args is None:
-            raise _refused(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
-        action = _validated(msgspec.structs.replace(action, args=decision.args), grounds)
-        reason = grounds.redactor.text(decision.reason)
-        record = DecisionRecord("modify", decision.rule, reason)
+        action = _changed(action, decision, grounds)
+        patch = _joined(patch, decision)
     else:
         raise _refused(
             action, GatebookError("E_MODIFY_LOOP", tool=describe(action), limit=MAX_ROUNDS)
         )
+    _check_secrets(action, grounds)
+    if strictest.verdict not in ("allow", "modify"):
+        raise _denied(action, strictest, grounds)
+    if decision.verdict == "modify":
+        raise _refused(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
+    _check_fallbacks(action, context, grounds)
+    record = _recorded(strictest, grounds)
+    if patch is not NULL:
+        record = msgspec.structs.replace(record, patch=grounds.redactor.raw(patch))
+    if grounds.run is not None and isinstance(action, CallLLM) and action.tools:
+        record = _with_hidden(record, action, context, grounds)
     deadline_ms = _deadline_ms(action, spec, grounds)
     reserve = _reserve(action, deadline_ms, grounds)
     return ActionRequested(
@@ -161,6 +170,74 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
         reserve=reserve,
         timeout_ms=deadline_ms,
     )
+
+
+CHANGING = ("modify", "ask", "defer")  # verdicts that may come with arguments to use instead
+STRICTNESS = ("allow", "modify", "defer", "ask", "interrupt", "deny")
+_PLAIN = DecisionRecord()
+
+
+def _is_stricter(one: Decision, other: Decision) -> bool:
+    return STRICTNESS.index(one.verdict) >= STRICTNESS.index(other.verdict)
+
+
+def _changed(action: Action, decision: Decision, grounds: Grounds) -> Action:
+    """Return the action with what a policy wants instead, validated."""
+    assert decision.args is not None
+    if isinstance(action, CallTool):
+        return _validated(msgspec.structs.replace(action, args=decision.args), grounds)
+    if not isinstance(action, CallLLM):
+        raise _denied(action, decision, grounds)
+    try:
+        found = msgspec.json.decode(decision.args, type=Route)
+    except msgspec.DecodeError as exc:
+        error = GatebookError("E_POLICY_DECISION", value=f"a model call changed to {exc}")
+        raise _refused(action, error) from exc
+    return rerouted(action, found)
+
+
+class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a model call a policy may change."""
+
+    provider: str
+    model: str
+    max_output_tokens: int | None
+
+
+def _recorded(decision: Decision, grounds: Grounds) -> DecisionRecord:
+    """Return a decision as it is journaled; nothing at all of a plain allow."""
+    if decision.verdict == "allow" and decision.shadow is None:
+        return DecisionRecord(rule=decision.rule) if decision.rule else _PLAIN
+    clean = grounds.redactor
+    return DecisionRecord(
+        verdict=decision.verdict,
+        rule=decision.rule,
+        reason=clean.text(decision.reason),
+        shadow=decision.shadow,
+        facts={name: clean.text(text) for name, text in decision.facts.items()},
+    )
+
+
+def _joined(patch: Raw, decision: Decision) -> Raw:
+    """Return a patch followed by the one that leads to a decision's arguments."""
+    more = bytes(decision.patch)
+    if decision.patch == NULL:
+        assert decision.args is not None
+        more = b'[{"op":"replace","path":"","value":%b}]' % bytes(decision.args)
+    return Raw(more if patch is NULL else b"%b,%b" % (bytes(patch)[:-1], more[1:]))
+
+
+def _with_hidden(
+    record: DecisionRecord, action: CallLLM, context: PolicyContext, grounds: Grounds
+) -> DecisionRecord:
+    """Return the record with the tools that the policy keeps from the model."""
+    try:
+        kept = frozenset(offered_by(grounds.policy, action.tools, context))
+    except Exception as exc:
+        error = GatebookError("E_POLICY_ERROR", detail=type(exc).__name__)
+        raise _refused(action, error) from exc
+    hidden = tuple(name for name in action.tools if name not in kept)
+    return msgspec.structs.replace(record, hidden=hidden) if hidden else record
 
 
 def _spec(action: Action, grounds: Grounds) -> tuple[ToolSpec | None, Effect]:
@@ -185,10 +262,16 @@ def _validated(action: Action, grounds: Grounds) -> Action:
         final = grounds.tools[action.tool].validate(given)
     except InvalidInput as exc:
         raise _refused(action, exc) from exc
-    clean = grounds.redactor.json(final)
-    if clean != final:
-        raise _secret(msgspec.structs.replace(action, args=Raw(clean)), clean)
     return action if final == given else msgspec.structs.replace(action, args=Raw(final))
+
+
+def _check_secrets(action: Action, grounds: Grounds) -> None:
+    """Refuse a call whose final arguments hold a secret: what is stored is what is done."""
+    if isinstance(action, CallTool):
+        final = bytes(action.args)
+        clean = grounds.redactor.json(final)
+        if clean != final:
+            raise _secret(msgspec.structs.replace(action, args=Raw(clean)), clean)
 
 
 def _clean_prompt(action: CallLLM, grounds: Grounds) -> CallLLM:
@@ -216,7 +299,19 @@ def _context(
         limits=grounds.limits,
         used=grounds.used,
         est_tokens=estimate_tokens(action) if isinstance(action, CallLLM) else 0,
+        **({} if grounds.run is None else _facts(grounds.run(address), action, grounds)),
     )
+
+
+def _facts(run: RunFacts, action: Action, grounds: Grounds) -> dict[str, Any]:
+    """Return what a context carries for rules beside what every policy gets."""
+    if isinstance(action, CallTool):
+        return {"run": run, "tool": tool_facts(grounds.tools[action.tool].spec)}
+    price = grounds.price(action) if isinstance(action, CallLLM) else None
+    if price is None or not isinstance(action, CallLLM):
+        return {"run": run}
+    cost = dollars(charged(action, price, None))
+    return {"run": msgspec.structs.replace(run, est_cost_usd=cost)}
 
 
 def _ask_policy(action: Action, context: PolicyContext, grounds: Grounds) -> Decision:
@@ -242,20 +337,21 @@ def _check_fallbacks(action: Action, context: PolicyContext, grounds: Grounds) -
         try:
             decision = _ask_policy(call, context, grounds)
             if decision.verdict != "allow":
-                raise _denied(call, decision)
+                raise _denied(call, decision, grounds)
             if grounds.limits.usd_micros is not None:
                 _price(call, grounds)
         except _Refused as refused:
             raise _Refused(action, refused.decision, refused.error) from refused
 
 
-def _denied(action: Action, decision: Decision) -> _Refused:
+def _denied(action: Action, decision: Decision, grounds: Grounds) -> _Refused:
+    record = _recorded(decision, grounds)
     if decision.verdict == "deny":
         text = f"policy denied {describe(action)!r}: {decision.reason or 'no reason given'}"
-        record = DecisionRecord("deny", decision.rule, decision.reason, decision.code)
+        record = msgspec.structs.replace(record, code=decision.code)
         return _Refused(action, record, ErrorRecord(decision.code, text))
     error = GatebookError("E_VERDICT_UNSUPPORTED", tool=describe(action), value=decision.verdict)
-    record = DecisionRecord(decision.verdict, decision.rule, decision.reason, error.code)
+    record = msgspec.structs.replace(record, code=error.code)
     return _Refused(action, record, ErrorRecord(error.code, str(error)))
 
 

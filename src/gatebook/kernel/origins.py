@@ -32,12 +32,13 @@ def sendable(messages: Sequence[Message], provider: str) -> tuple[Message, ...]:
     """
     seen = []
     for message in messages:
-        if any(_is_foreign(part, provider) for part in message.content):
-            parts = tuple(_plain(p) if _is_foreign(p, provider) else p for p in message.content)
-            message = Message(message.role, tuple(part for part in parts if part is not None))
-            if not message.content:
-                continue
-        seen.append(message)
+        if not any(_is_foreign(part, provider) for part in message.content):
+            seen.append(message)
+            continue
+        parts = [_plain(p) if _is_foreign(p, provider) else p for p in message.content]
+        kept = tuple(part for part in parts if part is not None)
+        if kept:
+            seen.append(Message(message.role, kept))
     return tuple(seen)
 
 

@@ -13,7 +13,7 @@ from gatebook.errors import ActionError, GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe
 from gatebook.kernel.backoff import exponential
 from gatebook.kernel.budget import Amount, Budget, Limits, checked_budget
-from gatebook.kernel.codec import Raw, canonical, digest
+from gatebook.kernel.codec import NULL, Raw, canonical, digest
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.rules.facts import RunFacts, ToolFacts
 from gatebook.kernel.tools import Effect
@@ -29,7 +29,12 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         reason: for people and for the model, in one sentence.
         rule: the name of the rule that decided.
         code: a stable error code for a deny.
-        args: for modify: the arguments to use instead (canonical JSON).
+        args: the arguments to use instead, for a model call its provider, model and
+            max_output_tokens (canonical JSON): they are decided again. Not with allow, deny
+            and interrupt.
+        shadow: what the policy would have said if it enforced.
+        facts: what was asked, by name, as it may be recorded.
+        patch: how `args` differ, as a JSON Patch.
     """
 
     verdict: Verdict
@@ -37,6 +42,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     rule: str = ""
     code: str = "E_POLICY_DENIED"
     args: Raw | None = None
+    shadow: Verdict | None = None
+    facts: dict[str, str] = {}
+    patch: Raw = NULL
 
     @classmethod
     def allow(cls, *, rule: str = "") -> "Decision":
@@ -126,6 +134,11 @@ class Policy:
     name = "policy"
 
     @property
+    def wants_facts(self) -> bool:
+        """Whether contexts carry `tool` and `run`; keeping them costs a little for each step."""
+        return False
+
+    @property
     def digest(self) -> str:
         """Identifies this policy's rules; changes when they change."""
         return digest("policy", type(self).__name__, self.name)
@@ -137,6 +150,10 @@ class Policy:
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
         """Decide about one action on its final arguments. Must be pure and quick."""
         return Decision.deny("no rule allows it")
+
+    def offered(self, tools: Iterable[str], context: PolicyContext) -> tuple[str, ...]:
+        """Return the tools a model is offered; asked only of a policy that `wants_facts`."""
+        return tuple(tools)
 
     def retry(self, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
         """Decide whether attempt number `attempt` (from 0) that failed is followed by another."""
@@ -272,6 +289,10 @@ class RetryWithBackoffPolicy(Policy):
         self.name = getattr(inner, "name", type(inner).__name__)
 
     @property
+    def wants_facts(self) -> bool:
+        return wants_facts(self.inner)
+
+    @property
     def digest(self) -> str:
         settings = f"{self.max_retries}/{self.base_ms}/{self.cap_ms}/{self.jitter_ratio}"
         return digest("retry", settings, policy_digest(self.inner))
@@ -281,6 +302,9 @@ class RetryWithBackoffPolicy(Policy):
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
         return self.inner.authorize(action, context)
+
+    def offered(self, tools: Iterable[str], context: PolicyContext) -> tuple[str, ...]:
+        return offered_by(self.inner, tools, context)
 
     def budget(self) -> Budget:
         return self.inner.budget()
@@ -321,6 +345,17 @@ def policy_budget(policy: Any) -> Budget:
     if make is None:
         return Budget()
     return checked_budget(make(), "a policy's budget()")
+
+
+def wants_facts(policy: Any) -> bool:
+    """Whether a policy asks about tools and the run's past; then its contexts carry them."""
+    return getattr(policy, "wants_facts", False) is True
+
+
+def offered_by(policy: Any, tools: Iterable[str], context: PolicyContext) -> tuple[str, ...]:
+    """Return the tools that a policy lets a model be offered; all without `offered()`."""
+    choose = getattr(policy, "offered", None)
+    return tuple(tools) if choose is None else tuple(choose(tools, context))
 
 
 def owns_retries(policy: Any) -> bool:

@@ -1,9 +1,12 @@
 """What the kernel knows of a tool: name, schema, effect class and limits. Not how to call it."""
 
-from typing import Literal
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
+from gatebook.errors import ConfigError, InvalidInput
 from gatebook.kernel.codec import canonical, digest, plain
 
 Effect = Literal["read", "idempotent", "at_most_once"]
@@ -11,6 +14,11 @@ OnError = Literal["failed", "unknown"]
 
 TOOL_TIMEOUT_MS = 60_000  # every action has a finite deadline; docs/design.md, "Limits"
 MAX_OUTPUT = 256 * 1024  # bytes of one tool result
+RESERVED = "gatebook"  # no tool of this name, nor of one that goes on with a separator
+SEPARATORS = str.maketrans("", "", "._-")
+# Letters and marks that show nothing though they are of a visible kind (UTS 39, "blank").
+BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0") | {chr(c) for c in range(0xE0100, 0xE01F0)}
+UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})  # control, format, private, separators
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +34,10 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
         retries: how often an attempt may be repeated; None leaves it to the policy.
         on_error: what an exception other than ActionError means for an `at_most_once` tool.
         max_output: bytes of a result.
-        digest: sha256 over name, description, schema and effect.
+        digest: of all that makes it this tool, see `tool_digest`; a changed one is a new tool.
+        returns: labels of what its results bring into a run ("untrusted", "private"), sorted.
+        sends: whether it carries something outside.
+        secrets: parameters that take secrets, by reference.
     """
 
     name: str
@@ -38,6 +49,9 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     on_error: OnError = "failed"
     max_output: int = MAX_OUTPUT
     digest: str = ""
+    returns: tuple[str, ...] = ()
+    sends: bool = False
+    secrets: tuple[str, ...] = ()
 
     @property
     def repeatable(self) -> bool:
@@ -45,7 +59,59 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.effect != "at_most_once"
 
 
-def tool_digest(*, name: str, description: str, schema: bytes, effect: Effect) -> str:
-    """Return the digest that pins a tool's definition."""
+def tool_digest(
+    *, name: str, description: str, schema: bytes, effect: Effect, **annotations: Any
+) -> str:
+    """Return the digest that pins a tool's definition.
+
+    Annotations (on_error, returns, sends) are left out where they are empty or the default, so
+    that a new one changes the digests of those tools only that use it.
+    """
     facts = {"name": name, "description": description, "schema": plain(schema), "effect": effect}
-    return digest(canonical(facts))
+    said = {key: value for key, value in annotations.items() if value not in _UNSAID}
+    return digest(canonical(facts | said))
+
+
+_UNSAID: tuple[Any, ...] = ((), False, "failed")
+
+
+def check_tools(specs: Mapping[str, ToolSpec] | Iterable[ToolSpec]) -> None:
+    """Refuse tools whose names or texts could pass for something else.
+
+    Raises:
+        InvalidInput: E_NAME_RESERVED.
+        ConfigError: E_TOOL_CONFUSABLE for two names that differ only in case or separators,
+            E_TOOL_UNSEEN for a description or schema with characters nobody sees.
+    """
+    known: dict[str, str] = {}
+    for spec in specs.values() if isinstance(specs, Mapping) else specs:
+        bare = spec.name.lower().translate(SEPARATORS)
+        prefix = spec.name.lower().removeprefix(RESERVED)
+        if bare == RESERVED or (prefix != spec.name.lower() and prefix[:1] in "._-"):
+            raise InvalidInput("E_NAME_RESERVED", value=spec.name)
+        other = known.setdefault(bare, spec.name)
+        if other != spec.name:
+            raise ConfigError("E_TOOL_CONFUSABLE", value=spec.name, names=other)
+        check_seen(spec)
+
+
+def check_seen(spec: ToolSpec) -> None:
+    """Refuse a tool whose texts hold characters that a model reads and a person does not see."""
+    for what, text in (
+        ("description", spec.description),
+        ("schema", bytes(spec.schema).decode()),
+    ):
+        found = unseen(text)
+        if found is not None:
+            raise ConfigError("E_TOOL_UNSEEN", tool=spec.name, what=what, detail=found)
+
+
+def unseen(text: str) -> str | None:
+    """Return the first character that cannot be seen as `U+202E`, or None; line ends may stand."""
+    if text.isascii() and text.isprintable():
+        return None
+    for char in text:
+        hidden = unicodedata.category(char) in UNSEEN and char not in "\n\r\t"
+        if hidden or char in BLANK:
+            return f"U+{ord(char):04X}"
+    return None

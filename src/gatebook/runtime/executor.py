@@ -24,7 +24,7 @@ from gatebook.errors import (
     described,
     printable,
 )
-from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe
+from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe, rerouted
 from gatebook.kernel.budget import Amount, charged, impossible, tokens_used
 from gatebook.kernel.codec import Raw, idempotency_key, plain
 from gatebook.kernel.events import ActionRequested, RunStarted
@@ -280,7 +280,9 @@ class Executor:
 
     async def _call_llm(self, permit: Permit, action: CallLLM, want: Want, nonce: str) -> Ended:
         run, request = permit.lease.run, permit.request
-        if want.action != action:
+        asked = want.action
+        assert isinstance(asked, CallLLM)
+        if asked != action and rerouted(asked, action) != action:
             raise IntegrityError("E_PERMIT", tool=action.route, detail="its prompt was not rebuilt")
         key = idempotency_key(run.tenant, run.id, nonce, request.address)
         action = action.on(permit.route)
@@ -325,7 +327,8 @@ class Executor:
     def _chat(self, permit: Permit, model: str, want: Want) -> ChatRequest:
         action = permit.request.action
         assert isinstance(action, CallLLM)
-        own = action.provider
+        assert isinstance(want.action, CallLLM)
+        own = want.action.provider
         action = action.on(permit.route)
         fields = msgspec.json.decode(action.settings)
         fields |= {"provider": action.provider, "model": model, "messages": []}
@@ -337,7 +340,9 @@ class Executor:
         return msgspec.structs.replace(
             request,
             messages=sendable(want.messages, action.provider),
-            tools=want.offered,
+            tools=tuple(tool for tool in want.offered if tool.name not in hidden)
+            if (hidden := permit.request.decision.hidden)
+            else want.offered,
             max_output_tokens=action.max_output_tokens,
             timeouts=timeouts,
         )

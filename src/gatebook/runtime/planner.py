@@ -34,7 +34,8 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.gate import Grounds, admit_want, decide_again, redacted
-from gatebook.kernel.policy import PolicyContext
+from gatebook.kernel.policy import PolicyContext, wants_facts
+from gatebook.kernel.rules.past import Past
 from gatebook.kernel.state import Open, RunState, Status
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Complete, Lease, Program, Recorded, Want
@@ -98,6 +99,7 @@ class Planner:
         self._draft: Draft
         self._loop = _get_running_loop()
         self.started = started
+        self._past = Past() if wants_facts(services.policy) else None
         self._crowd: set[str] = set()  # wants beyond the fan-out, refused one batch after another
         self._base = PolicyContext(
             run_id=lease.run.id,
@@ -173,11 +175,15 @@ class Planner:
             for each in recorded:
                 self.state.apply(each.event)
                 self.state.head.hash = each.hash
+                if self._past is not None:
+                    self._past.apply(each.event)
                 self.redrive.feed(each.event, each.seq)
 
     def _add(self, event: AnyEvent) -> None:
         fact = self._draft.add(event)
         self.state.note(fact)
+        if self._past is not None:
+            self._past.apply(fact)
         self.events.append(event)
         self.redrive.feed(fact, self.state.head.seq)
 
@@ -200,6 +206,7 @@ class Planner:
             used=head.used,
             share=share,
             price=services.prices.price,
+            run=None if self._past is None else self._past.facts,
         )
 
     # ---- what has happened ----

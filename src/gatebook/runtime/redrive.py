@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import Diverged, InvalidInput
-from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, same_action
+from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted, same_action
+from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import (
     ActionDenied,
     ActionFailed,
@@ -87,7 +88,7 @@ class Redrive:
 
     def _requested(self, event: ActionRequested, seq: int) -> None:
         want = self._take(event.address, event.action, seq)
-        modified = event.decision.verdict == "modify"
+        modified = event.decision.verdict == "modify" or event.decision.patch != NULL
         if not self._agrees(event.action, want.action, modified=modified):
             raise _diverged(seq, event.address, event.action, want.action)
         self.asked[event.address] = want
@@ -123,6 +124,8 @@ class Redrive:
     def _agrees(self, recorded: Action, wanted: Action, *, modified: bool) -> bool:
         if same_action(recorded, wanted):
             return True
+        if isinstance(recorded, CallLLM) and isinstance(wanted, CallLLM) and modified:
+            return same_action(recorded, rerouted(wanted, recorded))
         if not isinstance(recorded, CallTool) or not isinstance(wanted, CallTool):
             return False
         if not same_action(recorded, msgspec.structs.replace(wanted, args=recorded.args)):
@@ -221,7 +224,8 @@ def _same_kind(recorded: Action, wanted: Action) -> bool:
     if isinstance(recorded, CallTool) and isinstance(wanted, CallTool):
         return recorded.tool == wanted.tool
     if isinstance(recorded, CallLLM) and isinstance(wanted, CallLLM):
-        return recorded.route == wanted.route
+        same_prompt = recorded.prompt.digest == wanted.prompt.digest
+        return same_prompt or recorded.route == wanted.route  # a policy may have changed the route
     return same_action(recorded, wanted)
 
 

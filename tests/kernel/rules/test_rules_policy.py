@@ -8,11 +8,10 @@ import pytest
 from gatebook.errors import Permanent, Transient
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
 from gatebook.kernel.budget import Amount, Budget, Limits
-from gatebook.kernel.codec import Raw, canonical
+from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import ActionDenied, ActionRequested
 from gatebook.kernel.gate import Grounds, admit_want
 from gatebook.kernel.policy import (
-    Decision,
     Fail,
     PolicyContext,
     Retry,
@@ -125,7 +124,8 @@ def test_a_modify_beside_an_ask_hands_over_the_final_arguments() -> None:
 
     decision = policy.authorize(call(x=1, y=2), CONTEXT)
 
-    assert decision == Decision("ask", "rule 'a' says so", "a", "E_POLICY_DENIED", Raw(b'{"y":2}'))
+    assert (decision.verdict, decision.rule, decision.args) == ("ask", "a", Raw(b'{"y":2}'))
+    assert plain(decision.patch) == [{"op": "remove", "path": "/x"}]
 
 
 def test_shadow_lets_through_and_can_say_what_it_would_have_done() -> None:
@@ -134,7 +134,9 @@ def test_shadow_lets_through_and_can_say_what_it_would_have_done() -> None:
         rule("no", "deny"), rule("b", "modify", "", 'set = { "args.x" = 1 }'), top='mode = "shadow"'
     )
 
-    assert policy.authorize(call(), CONTEXT) == Decision("allow", "rule 'no' says so", "no")
+    decision = policy.authorize(call(), CONTEXT)
+
+    assert (decision.verdict, decision.rule, decision.shadow) == ("allow", "no", "deny")
     assert policy.rule(call(), CONTEXT).verdict == "deny"
     assert policy_name(policy) == "policy.toml (shadow)"
 

@@ -176,6 +176,11 @@ class Rulebook:
                 found.update(label.add)
         return tuple(sorted(found))
 
+    def facts(self, rules: Iterable[str], request: Request) -> dict[str, str]:
+        """Return what these rules asked of a request, as it may be recorded."""
+        parts = [part.rule for part in self._rules if part.rule.id in rules]
+        return facts_used(parts, request, self._redactor)
+
     def hidden(self, request: Request) -> bool:
         """Whether a tool is left out of what the model is offered; its arguments are not known."""
         narrows = self._about(request).narrows

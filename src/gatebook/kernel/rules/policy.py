@@ -5,10 +5,12 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from gatebook.errors import ActionError
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal
 from gatebook.kernel.budget import Budget
-from gatebook.kernel.codec import Raw, canonical, plain
+from gatebook.kernel.codec import NULL, Raw, canonical, plain
 from gatebook.kernel.policy import (
     Decision,
     Fail,
@@ -48,11 +50,29 @@ class RulesPolicy(Policy):
     def digest(self) -> str:
         return self._digest
 
+    @property
+    def wants_facts(self) -> bool:
+        return True
+
+    def knowing(self, redactor: Redactor) -> "RulesPolicy":
+        """Return this policy with a redactor that knows what is secret here."""
+        return type(self)(self.document, redactor=redactor)
+
     def start(self, program: str, input: Any, context: PolicyContext) -> Decision:
-        return decision_of(self.book.decide(started(program, input, context)))
+        return self._decide(started(program, input, context))
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
-        return decision_of(self.rule(action, context))
+        return self._decide(requested(action, context))
+
+    def _decide(self, request: Request) -> Decision:
+        ruling = self.book.decide(request)
+        if ruling.verdict == "allow":
+            return decision_of(ruling, shadow=self.document.mode == "shadow")
+        return decision_of(
+            ruling,
+            shadow=self.document.mode == "shadow",
+            facts=self.book.facts(ruling.rules, request),
+        )
 
     def budget(self) -> Budget:
         limits = self.document.budgets
@@ -81,6 +101,8 @@ class RulesPolicy(Policy):
     def offered(self, tools: Iterable[str], context: PolicyContext) -> tuple[str, ...]:
         """Return the tools that a model is offered: those that no rule hides, in order."""
         agent = context.program
+        if self.document.mode == "shadow":
+            return tuple(tools)
         return tuple(
             name for name in tools if not self.book.hidden(Request(tool=name, agent=agent))
         )
@@ -129,12 +151,23 @@ def policy_from(*texts: tuple[str, str], redactor: Redactor | None = None) -> Ru
     return kind(document, redactor=redactor)
 
 
-def decision_of(ruling: Ruling) -> Decision:
+def decision_of(
+    ruling: Ruling, *, shadow: bool = False, facts: dict[str, str] | None = None
+) -> Decision:
     """Return what the gate is told: the enforced verdict, and arguments that must replace."""
     code = ruling.code or "E_POLICY_DENIED"
     replaced = ruling.enforced != "allow" and ruling.changed is not MISSING
     args = Raw(canonical(plain_json(ruling.changed))) if replaced else None
-    return Decision(ruling.enforced, ruling.reason, ",".join(ruling.rules), code, args)
+    return Decision(
+        ruling.enforced,
+        ruling.reason,
+        ",".join(ruling.rules),
+        code,
+        args,
+        shadow=ruling.verdict if shadow else None,
+        facts=facts or {},
+        patch=Raw(msgspec.json.encode(ruling.patch)) if ruling.patch else NULL,
+    )
 
 
 def started(program: str, input: Any, context: PolicyContext) -> Request:

@@ -1,0 +1,97 @@
+"""What a run has done so far, as rules may ask about it: a fold over its events.
+
+Kept only for policies that want facts; the same events give the same facts, after a crash too.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gatebook.kernel.actions import describe
+from gatebook.kernel.codec import NULL, plain
+from gatebook.kernel.events import (
+    ActionDenied,
+    ActionFailed,
+    ActionRequested,
+    ActionResolved,
+    ActionSucceeded,
+    ActionUnknown,
+    AnyEvent,
+    Event,
+    RunStarted,
+)
+from gatebook.kernel.rules.facts import History, Outcome, RunFacts
+
+USER = "user"  # the key of a run's context that says for whom it acts
+
+
+class Past:
+    """One run's history and user; changes in place with each event.
+
+    Attributes:
+        history: what rules ask about; live, so that it holds what `apply` took in last.
+        user: for whom the run acts: the text at "user" of the context it was started with.
+    """
+
+    __slots__ = ("_names", "history", "user")
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.user: str | None = None
+        self._names: dict[str, str] = {}  # of open actions, by address
+
+    def apply(self, event: AnyEvent) -> None:
+        """Take in one more event, in journal order."""
+        effect = _EFFECTS.get(type(event))
+        if effect is not None:
+            effect(self, event)
+
+    def facts(self, address: str) -> RunFacts:
+        """Return what rules may ask about the run when they decide at an address."""
+        del address  # nothing is told of single addresses yet
+        return RunFacts(user=self.user, history=self.history)
+
+    def _began(self, event: RunStarted) -> None:
+        self.user = user_of(plain(event.context)) if event.context != NULL else None
+
+    def _requested(self, event: ActionRequested) -> None:
+        name = self._names[event.address] = describe(event.action)
+        self.history.requested(name)
+
+    def _denied(self, event: ActionDenied) -> None:
+        self.history.ended(describe(event.action), "denied")
+
+    def _ended(self, event: Any, outcome: Outcome) -> None:
+        name = self._names.pop(event.address, None)
+        if name is not None:
+            labels: Iterable[str] = getattr(event, "labels", ())
+            self.history.ended(name, outcome, labels)
+
+    def _succeeded(self, event: ActionSucceeded) -> None:
+        self._ended(event, "succeeded")
+
+    def _failed(self, event: ActionFailed) -> None:
+        self._ended(event, "failed")
+
+    def _unknown(self, event: ActionUnknown) -> None:
+        self.history.ended(self._names.get(event.address, ""), "unknown")
+
+    def _resolved(self, event: ActionResolved) -> None:
+        if event.resolution != "retry":
+            self._ended(event, event.resolution)
+
+
+def user_of(context: Any) -> str | None:
+    """Return for whom a run with this context acts, None when it does not say."""
+    found = context.get(USER) if isinstance(context, dict) else None
+    return found if isinstance(found, str) else None
+
+
+_EFFECTS: dict[type[Event], Callable[[Past, Any], None]] = {
+    RunStarted: Past._began,
+    ActionRequested: Past._requested,
+    ActionDenied: Past._denied,
+    ActionSucceeded: Past._succeeded,
+    ActionFailed: Past._failed,
+    ActionUnknown: Past._unknown,
+    ActionResolved: Past._resolved,
+}
