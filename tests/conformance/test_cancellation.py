@@ -167,7 +167,7 @@ def test_a_cancel_in_mid_stream_reaches_the_server(adapter: Adapter) -> None:
             await handle.cancel()
             await it.server.until(lambda server: server.hangups == 1)
             state = await it.end(handle)
-            await text.aclose()  # type: ignore[attr-defined]
+            await text.aclose()
 
             assert isinstance(state, Cancelled)
             assert it.server.count == 1

@@ -129,7 +129,7 @@ def test_a_cancelled_stream_is_charged_at_its_reservation(adapter: Adapter) -> N
             assert await anext(text) == "hel"
             await handle.cancel()
             state = await it.end(handle)
-            await text.aclose()  # type: ignore[attr-defined]
+            await text.aclose()
 
             assert isinstance(state, Cancelled)
             reserved = (await it.desk.only("r", ActionRequested)).reserve.llm_tokens

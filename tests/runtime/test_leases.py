@@ -14,7 +14,7 @@ from gatebook.errors import IntegrityError, StoreError
 from gatebook.journals import MemoryJournal
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import ActionRequested, RunStarted, ActionSucceeded, Note, RunStarted
+from gatebook.kernel.events import ActionRequested, ActionSucceeded, Note, RunStarted
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, RunKey, Want
 from gatebook.runtime.clock import SystemClock

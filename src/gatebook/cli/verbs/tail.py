@@ -1,4 +1,4 @@
-"""`gatebook tail`: the events of one run, or of all, as they come."""
+"""`gatebook tail`: the events of one run, or of all, as they come, and what its models say."""
 
 import asyncio
 import sys
@@ -8,14 +8,19 @@ from typing import Any
 import click
 
 from gatebook.cli.options import Given, Verb, common
-from gatebook.cli.output import cell, json_line, on_terminal, safe, stamp
+from gatebook.cli.output import cell, json_line, on_terminal, safe, say, stamp
 from gatebook.cli.store import existing, find
 from gatebook.cli.telling import Teller, event_fields
+from gatebook.errors import InvalidInput, printable
+from gatebook.kernel.messages import TextDelta
 from gatebook.ports import Recorded
 from gatebook.runtime.client import Client
+from gatebook.runtime.cursors import place_of
 from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.subscriptions import Delta, Reset
 
 PAGE = 1_000  # events read at once
+MARGIN = " " * 29  # what a model says stands under the addresses
 
 
 @click.command(
@@ -24,44 +29,54 @@ PAGE = 1_000  # events read at once
 )
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option(
-    "--after", type=click.IntRange(0), metavar="CURSOR",
-    help="Go on after this cursor: a seq of a run, a position of the store.",
+    "--after", metavar="CURSOR",
+    help="Go on after this cursor: of a run as tail gave it, or a position of the store.",
 )  # fmt: skip
 @click.option("--no-follow", is_flag=True, help="Stop at the last event there is.")
 @common()
-def command(given: Given, run: str | None, after: int | None, no_follow: bool) -> None:
+def command(given: Given, run: str | None, after: str | None, no_follow: bool) -> None:
     """Follow the events of one run to its end, or of all runs until Ctrl-C.
 
-    The first column is the cursor to come back with. A run is shown from its beginning; the
-    store from now on, unless --after says where. With --json, one object a line.
+    The first column is the cursor to come back with. A run is shown from its beginning, with what
+    its models say while they say it, whichever process they say it to; the store from now on,
+    unless --after says where. With --json, one object a line.
     """
-    asyncio.run(_tail(given, run, after, follow=not no_follow))
+    place_of(after or 0)
+    if run is not None:
+        asyncio.run(_one(given, run, after or 0, follow=not no_follow))
+    elif after is not None and not after.isdecimal():
+        raise InvalidInput("E_CURSOR_INVALID", value=after)
+    else:
+        position = None if after is None else int(after)
+        asyncio.run(_all(given, position, follow=not no_follow))
 
 
-async def _tail(given: Given, run: str | None, after: int | None, *, follow: bool) -> None:
-    teller = Teller()
+async def _one(given: Given, run: str, after: int | str, *, follow: bool) -> None:
+    printer = Printer(given, named=False)
     async with existing(given) as client:
-        if run is None:
-            source = _store(client, after, follow=follow)
-        else:
-            handle: RunHandle[Any] = client.handle((await find(client, run)).run.id)
-            for recorded in await client.journal.read(handle.key, limit=after or 0):
-                teller.parts(recorded)  # what is asked before the cursor is answered after it
-            source = _run(client, handle, after or 0, follow=follow)
-        async for recorded in source:
-            cursor = recorded.seq if run is not None else recorded.position
-            _print(given, teller, recorded, cursor, named=run is None)
+        handle: RunHandle[Any] = client.handle((await find(client, run)).run.id)
+        seq, _ = place_of(after)
+        for recorded in await client.journal.read(handle.key, limit=seq):
+            printer.teller.parts(recorded)  # what is asked before the cursor is answered after it
+        if not follow:
+            for recorded in await client.journal.read(handle.key, after=seq):
+                printer.event(recorded, recorded.seq)
+            return
+        reading = handle.events(after=after, deltas=True)
+        try:
+            async for item in reading:
+                printer.item(handle.id, item, reading.cursor)
+        except asyncio.CancelledError:
+            printer.line_ends()
+            say(f"go on with: gatebook tail {handle.id} --after {reading.cursor}")
+            raise
 
 
-async def _run(
-    client: Client, handle: RunHandle[Any], after: int, *, follow: bool
-) -> AsyncIterator[Recorded]:
-    if follow:
-        async for recorded in handle.events(after=after):
-            yield recorded
-        return
-    for recorded in await client.journal.read(handle.key, after=after):
-        yield recorded
+async def _all(given: Given, after: int | None, *, follow: bool) -> None:
+    printer = Printer(given, named=True)
+    async with existing(given) as client:
+        async for recorded in _store(client, after, follow=follow):
+            printer.event(recorded, recorded.position)
 
 
 async def _store(client: Client, after: int | None, *, follow: bool) -> AsyncIterator[Recorded]:
@@ -79,15 +94,68 @@ async def _store(client: Client, after: int | None, *, follow: bool) -> AsyncIte
             await journal.wait(after)
 
 
-def _print(given: Given, teller: Teller, recorded: Recorded, cursor: int, *, named: bool) -> None:
-    if given.as_json:
-        json_line(cursor=cursor, **event_fields(recorded))
-        return
-    run = recorded.run.id
-    if on_terminal(sys.stdout):
-        name = f"{run}  " if named else ""
-        print(f"{cursor:>6}  {name}{safe(teller.line(recorded))}", flush=True)
-        return
-    word, address, detail = teller.parts(recorded)
-    columns = (str(cursor), run, stamp(recorded.event.time), word, address, detail)
-    print("\t".join(map(cell, columns)), flush=True)
+class Printer:
+    """Writes what is followed to standard output: lines on a terminal, else columns or JSON."""
+
+    def __init__(self, given: Given, *, named: bool) -> None:
+        self.teller = Teller()
+        self._as_json = given.as_json
+        self._drawn = on_terminal(sys.stdout)
+        self._named = named
+        self._writing = ""  # the address whose answer the open line holds
+
+    def item(self, run: str, item: Recorded | Delta | Reset, cursor: str) -> None:
+        """Write an event of a run, what a model says, or that it is to be dropped."""
+        if isinstance(item, Recorded):
+            self.event(item, int(cursor) if cursor.isdecimal() else cursor)
+        elif isinstance(item, Reset):
+            self._reset(run, item, cursor)
+        elif isinstance(item.event, TextDelta):
+            self._text(run, item, item.event.text, cursor)
+
+    def event(self, recorded: Recorded, cursor: int | str) -> None:
+        """Write an event."""
+        if self._as_json:
+            json_line(cursor=cursor, **event_fields(recorded))
+            return
+        run = recorded.run.id
+        if self._drawn:
+            self.line_ends()
+            name = f"{run}  " if self._named else ""
+            print(f"{cursor:>6}  {name}{safe(self.teller.line(recorded))}", flush=True)
+            return
+        self._columns(cursor, run, stamp(recorded.event.time), *self.teller.parts(recorded))
+
+    def _text(self, run: str, delta: Delta, text: str, cursor: str) -> None:
+        if self._as_json:
+            said = {"address": delta.address, "attempt": delta.attempt, "index": delta.index}
+            json_line(cursor=cursor, run=run, delta={**said, "text": text})
+        elif not self._drawn:
+            self._columns(cursor, run, "", "says", delta.address, text)
+        else:
+            if self._writing != delta.address:
+                self.line_ends()
+                self._writing = delta.address
+                print(f"{MARGIN}{delta.address:<7} ", end="")
+            lines = (printable(line.expandtabs(4)) for line in text.split("\n"))
+            print(f"\n{MARGIN}{'':<7} ".join(lines), end="", flush=True)
+
+    def _reset(self, run: str, reset: Reset, cursor: str) -> None:
+        why = f"{reset.instead} asks again" if reset.instead else f"attempt {reset.attempt + 1}"
+        if self._as_json:
+            fields = {"address": reset.address, "attempt": reset.attempt, "shown": reset.shown}
+            json_line(cursor=cursor, run=run, reset={**fields, "instead": reset.instead})
+        elif not self._drawn:
+            self._columns(cursor, run, "", "drop", reset.address, why)
+        else:
+            self.line_ends()
+            print(f"{MARGIN}{reset.address:<7} what it said does not count: {why}", flush=True)
+
+    def line_ends(self) -> None:
+        """End the line that an answer is being written on."""
+        if self._writing:
+            self._writing = ""
+            print(flush=True)
+
+    def _columns(self, cursor: int | str, *columns: str) -> None:
+        print("\t".join(map(cell, (str(cursor), *columns))), flush=True)
