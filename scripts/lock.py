@@ -26,7 +26,7 @@ def compile_lock(name: str, requirements: list[str], *options: str) -> None:
 
 
 def main() -> None:
-    """Write the four locks; the development lock holds the tested extras too and agrees with the two it contains."""
+    """Write the four locks; that of development holds the tested extras and agrees with two."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     runtime = project["project"]["dependencies"]
     extras = project["project"]["optional-dependencies"]

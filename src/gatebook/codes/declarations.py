@@ -32,8 +32,21 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_TOOL_DUPLICATE": ("two tools are named {value}", "rename one: @tool(name=...)"),
     "E_TOOL_DECLARATION": ("tool {tool} cannot be declared: {detail}", "{fix}"),
     "E_NAME_RESERVED": (
-        "name {value} begins with the reserved prefix 'gatebook.'",
+        "name {value} is reserved, or begins with a reserved prefix such as 'gatebook.'",
         "choose another name",
+    ),
+    "E_TOOL_CONFUSABLE": (
+        "tool {value} is too like {names}: they differ in case or in '.', '_', '-' only",
+        "rename one: a person who approves must not mistake it",
+    ),
+    "E_TOOL_UNSEEN": (
+        "the {what} of tool {tool} holds a character nobody sees ({detail})",
+        "remove it: a model would read what a person does not",
+    ),
+    "E_SECRET_SOURCE": (
+        "secret {name} cannot be set up: {detail}",
+        'give "env:VARIABLE", "file:/path" or a function that returns the text, by a name of '
+        "letters, digits, '_', '-' or '.'",
     ),
     "E_NAME_CONFUSABLE": (
         "name {value} has characters that look like others or cannot be seen",

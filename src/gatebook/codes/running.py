@@ -91,6 +91,32 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_TOOL_EXIT": ("{tool} raised {detail}", "a tool must not end the process"),
     "E_PERMIT": ("no permit for {tool}: {detail}", "only the runtime may call an executor"),
+    # the tools that are shipped
+    "E_PATH": (
+        "path {value} is not allowed: {detail}",
+        "give a path below the folder, without links and without '..'",
+    ),
+    "E_FILE": ("{value} cannot be used: {detail}", "list the folder to see what is there"),
+    "E_SHELL_PROGRAM": (
+        "program {value} is not in the list",
+        "give one of these as the first item: {names}",
+    ),
+    "E_SHELL_ARGUMENTS": ("the arguments cannot be passed: {detail}", "pass other arguments"),
+    "E_SANDBOX_MISSING": (
+        "tool {tool} asks for a sandbox that is not installed: {want}",
+        "install it (apt install bubblewrap, dnf install bubblewrap), or ask for another profile",
+    ),
+    "E_HTTP_URL": ("the URL {value} is not allowed: {detail}", "give another URL"),
+    "E_HTTP_HOST": (
+        "the host {value} is not in the list",
+        "call one of these: {names}",
+    ),
+    "E_HTTP_ADDRESS": (
+        "the host {value} leads to {address}, which is {detail}",
+        "call another host: only those who declare the tool can allow this one (private=)",
+    ),
+    "E_HTTP_HEADER": ("the header {value} is not allowed: {detail}", "leave it out"),
+    "E_HTTP_REDIRECTS": ("{value} was redirected more than {limit} times", "call another URL"),
     # policy, budget, retry
     "E_POLICY_MISSING": (
         "no policy was given, so nothing may run",
@@ -138,7 +164,31 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_POLICY_NO_RULE": ("no rule allows {tool}", "add an allow rule, or drop the action"),
     "E_ARGS_SECRET": (
         "the arguments of {tool} hold what looks like a secret ({detail})",
-        "pass secrets by reference, never as text",
+        "pass secrets by reference: declare the parameter Secret[str] and give 'secret://name'",
+    ),
+    "E_SECRET_LITERAL": (
+        "argument {path} of {tool} takes a secret, and was given something else",
+        "pass a reference to one: 'secret://name'",
+    ),
+    "E_SECRET_UNKNOWN": (
+        "{tool} refers to secret {value}, and there is none of that name (known: {names})",
+        "correct the name, or add it: Runtime(secrets={{...}}) or [secrets] in gatebook.toml",
+    ),
+    "E_SECRET_UNAVAILABLE": (
+        "secret {name} of {tool} cannot be had: {detail}",
+        "nothing was called: set its source, then start the action again",
+    ),
+    "E_SECRET_UNRESOLVED": (
+        "secret {name} has no value here",
+        "only a tool that runs gets values; in a unit test pass Secret('a value')",
+    ),
+    "E_NAME_SECRET": (
+        "{what} holds what looks like a secret",
+        "name it otherwise: names are stored and shown as they are",
+    ),
+    "E_TOOL_PIN": (
+        "tool {tool} is not the one that was pinned: {detail}",
+        "read its new definition, then approve the call or pin it anew",
     ),
     "E_NOT_DECLARED": (
         "{tool} is not declared by program {program}",
