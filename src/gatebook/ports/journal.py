@@ -1,34 +1,18 @@
-"""The contracts between the rooms: what a journal, program, provider, tool, engine and clock offer.
+"""What a store of journals offers: runs by key, appends, claims, reads, pieces of live answers.
 
-Abstract classes where Gatebook owns the implementations and a missing method should fail at
-construction; protocols where users pass something in.
+An abstract class: Gatebook owns the implementations, and a missing method should fail at
+construction. It knows nothing of who drives a run.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from gatebook.kernel.actions import Action
 from gatebook.kernel.append import Batch
-from gatebook.kernel.codec import NULL, Raw
-from gatebook.kernel.events import AnyEvent, ErrorRecord, RunStarted
-from gatebook.kernel.messages import (
-    Call,
-    Capabilities,
-    ChatRequest,
-    ChatResponse,
-    Message,
-    StreamEvent,
-    ToolDefinition,
-)
+from gatebook.kernel.events import AnyEvent, RunStarted
 from gatebook.kernel.state import Head
-from gatebook.kernel.tools import ToolSpec
-
-In_contra = TypeVar("In_contra", contravariant=True)
-Out_co = TypeVar("Out_co", covariant=True)
 
 DEFAULT_TENANT = "default"
 
@@ -41,9 +25,6 @@ class RunKey(NamedTuple):
 
     def __str__(self) -> str:
         return self.id
-
-
-# ---- journal ----
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -266,209 +247,3 @@ class Journal(ABC):
     @abstractmethod
     def now(self) -> int:
         """Return the store's clock in microseconds UTC; what appends stamp."""
-
-
-# ---- programs ----
-
-
-class Want(msgspec.Struct, frozen=True, gc=False):
-    """One action a program asks for, at its causal address.
-
-    `messages` and `offered` carry what a CallLLM refers to: the whole conversation, whose digest
-    is in the action, and the tools offered. Only the action is journaled.
-    """
-
-    address: str
-    action: Action
-    messages: tuple[Message, ...] = ()
-    offered: tuple[ToolDefinition, ...] = ()
-
-
-class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of an action, as its program sees it. `time` is the event's stamp (us UTC)."""
-
-    address: str
-    status: Literal["succeeded", "failed", "denied"]
-    seq: int
-    time: int
-    output: Raw = NULL
-    error: ErrorRecord | None = None
-
-
-class Complete(msgspec.Struct, frozen=True, gc=False):
-    """The program is done; `output` is canonical JSON of its declared output type."""
-
-    output: Raw
-
-
-class Fail(msgspec.Struct, frozen=True, gc=False):
-    """The program cannot go on. `denied` marks an end by policy or budget."""
-
-    error: ErrorRecord
-    denied: bool = False
-
-
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """What a program wants next: new actions (possibly none yet), log lines, or its end."""
-
-    wants: tuple[Want, ...] = ()
-    end: Complete | Fail | None = None
-    notes: tuple[str, ...] = ()
-
-
-class Stepper(ABC):
-    """One run of a program, as a pure fold over outcomes. Not shared between runs."""
-
-    @abstractmethod
-    def step(self, outcomes: Sequence[Outcome]) -> Step:
-        """Take outcomes in journal order and return what is wanted now.
-
-        The first call gets none. The same outcomes in the same order give the same steps, in
-        any process. After a Step with an end it is not called again.
-        """
-
-    def close(self) -> None:
-        """Let go of a parked computation; nothing it does on the way may act."""
-
-
-class Program(Protocol[In_contra, Out_co]):
-    """What decides a run's next step; immutable, pure, identified by name and digest."""
-
-    @property
-    def name(self) -> str:
-        """Unique in a runtime; what the journal records."""
-
-    @property
-    def kind(self) -> Literal["agent", "workflow"]:
-        """Which family of program this is."""
-
-    @property
-    def digest(self) -> str:
-        """Digest of all that affects what it does; changes when the definition changes."""
-
-    @property
-    def tools(self) -> Mapping[str, "Tool"]:
-        """The tools it declares, by name."""
-
-    @property
-    def models(self) -> Sequence[str]:
-        """The model routes it declares, "provider:model"."""
-
-    def accept(self, value: In_contra) -> bytes:
-        """Return the canonical JSON of an input, or raise InvalidInput."""
-
-    def decode(self, output: bytes) -> Out_co:
-        """Return a run's output as the declared type."""
-
-    def begin(self, started: RunStarted) -> Stepper:
-        """Return a stepper for one run, at its beginning."""
-
-
-# ---- tools and providers ----
-
-
-class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
-    """What one attempt of a tool may know; a tool's context object is made from it.
-
-    Attributes:
-        deps: the live object of this runtime's `deps=` factory; never journaled.
-        context: returns a copy of the JSON given to `start(context=)`.
-        idempotency_key: returns the key, the same on every attempt of this action.
-        attempt: from 0.
-        deadline: on the clock `monotonic`, seconds.
-        cancelled: becomes True when the attempt should stop; safe from any thread.
-        monotonic: the clock of `deadline`; None for the machine's own.
-        progress: call with (done, total, detail); safe from any thread.
-    """
-
-    deps: Any
-    context: Callable[[], Any]
-    idempotency_key: Callable[[], str]
-    attempt: int
-    deadline: float
-    cancelled: Callable[[], bool]
-    progress: Callable[[float | None, float | None, str], None]
-    monotonic: Callable[[], float] | None = None
-
-
-class Tool(Protocol):
-    """Something an agent may do: a spec the kernel decides on, and a call the executor makes."""
-
-    @property
-    def spec(self) -> ToolSpec:
-        """Name, schema, effect and limits."""
-
-    def validate(self, args: bytes) -> bytes:
-        """Return the final canonical arguments, defaults filled in; raises InvalidInput."""
-
-    async def call(self, args: bytes, invocation: Invocation) -> bytes:
-        """Run one attempt on decoded stored bytes; return canonical JSON of the result.
-
-        Raises:
-            ActionError: the tool states that nothing happened.
-            InvalidInput: E_RESULT_TYPE or E_RESULT_TOO_LARGE: it ran, its result is unusable.
-        """
-
-    def decode(self, output: bytes) -> Any:
-        """Return a stored result as the declared type."""
-
-
-class Provider(Protocol):
-    """Who answers model calls. Never retries, never sleeps, always closes its streams."""
-
-    @property
-    def name(self) -> str:
-        """For errors and events."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What its streams promise."""
-
-    def stream(
-        self, request: ChatRequest, call: Call
-    ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:
-        """Open one streamed attempt. Raises ProviderError only."""
-
-    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Make one blocking attempt. Raises ProviderError only."""
-
-    async def aclose(self) -> None:
-        """Close connections."""
-
-
-# ---- engine and clock ----
-
-
-class Parked(msgspec.Struct, frozen=True):
-    """What a run is blocked on after `drive`: over, waiting, or held by somebody else."""
-
-    state: Literal["over", "waiting", "busy"]
-    wake_at: int | None = None
-
-
-Drive = Callable[[RunKey], Awaitable[Parked]]
-
-
-class Engine(ABC):
-    """Keeps runs moving: decides who calls `drive` and when. The journal stays the truth."""
-
-    @abstractmethod
-    async def serve(self, drive: Drive) -> None:
-        """Call `drive` for due runs until cancelled."""
-
-    @abstractmethod
-    def wake(self, run: RunKey) -> None:
-        """Look at this run now. Losing a wake-up is harmless: due runs are looked for anyway."""
-
-
-class Clock(Protocol):
-    """Time for everything above the kernel; tests pass a virtual one."""
-
-    def now(self) -> int:
-        """Wall clock, microseconds UTC."""
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait; returns at once for zero or less."""

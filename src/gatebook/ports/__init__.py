@@ -1,0 +1,42 @@
+"""The contracts between the rooms: journal, program, provider, tool, engine and clock."""
+
+from gatebook.ports.effects import Invocation, Provider, Tool
+from gatebook.ports.engines import Clock, Drive, Engine, Parked
+from gatebook.ports.journal import (
+    DEFAULT_TENANT,
+    Appended,
+    Journal,
+    Lease,
+    Piece,
+    Recorded,
+    RunKey,
+    RunQuery,
+    RunRow,
+)
+from gatebook.ports.programs import Complete, Fail, Outcome, Program, Step, Stepper, Want
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "Appended",
+    "Clock",
+    "Complete",
+    "Drive",
+    "Engine",
+    "Fail",
+    "Invocation",
+    "Journal",
+    "Lease",
+    "Outcome",
+    "Parked",
+    "Piece",
+    "Program",
+    "Provider",
+    "Recorded",
+    "RunKey",
+    "RunQuery",
+    "RunRow",
+    "Step",
+    "Stepper",
+    "Tool",
+    "Want",
+]
