@@ -71,8 +71,9 @@ def test_a_slow_disk_is_waited_for_by_the_thread(tmp_path: Path, disk: Told) -> 
         journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
         await journal.open()
         run = await begin(journal)
-        disk.slow_s = 2 * sqlite_writer.QUICK_S
-        await journal.append(run, outside(note("the one that shows it")))
+        disk.slow_s = 4 * sqlite_writer.QUICK_S
+        for _ in range(4):
+            await journal.append(run, outside(note("one that shows it")))
         disk.by.clear()
         for i in range(3):
             await journal.append(run, outside(note(str(i))))

@@ -31,7 +31,7 @@ Now = Callable[[], int]
 CLOSE_BUSY_MS = 200  # for readers in the way of a short log; one that hangs must not hold up an end
 TRIES = 2  # of one member alone, each looked up when its commit fails
 LOG_PAGES = 1_000  # of the log before it is copied into the database; SQLite's own default
-RECENT = 0.9  # how much of the slowest commit is remembered at the next one
+RECENT = 0.1  # the weight of the last commit among those of late
 
 
 class Scribe:
@@ -40,7 +40,7 @@ class Scribe:
     Attributes:
         turn: held by whoever works here.
         last: the last position known to be committed, by any process.
-        pace_s: how long the disk takes for a commit, seconds: the slowest of late.
+        pace_s: how long the disk takes for a commit, seconds: the mean of late.
         waits, touched: who waits for news.
     """
 
@@ -172,7 +172,7 @@ class Scribe:
     def _end_transaction(self) -> None:
         began = time.monotonic()
         self._desk.cursor.execute("COMMIT")
-        self.pace_s = max(self.pace_s * RECENT, time.monotonic() - began)
+        self.pace_s += RECENT * (time.monotonic() - began - self.pace_s)
 
     def _committed(self) -> None:
         desk = self._desk
