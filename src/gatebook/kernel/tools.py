@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from gatebook.errors import ConfigError, InvalidInput
-from gatebook.kernel.codec import canonical, digest, plain
+from gatebook.kernel.codec import canonical, check_name, digest, plain
 
 Effect = Literal["read", "idempotent", "at_most_once"]
 OnError = Literal["failed", "unknown"]
@@ -79,12 +79,13 @@ def check_tools(specs: Mapping[str, ToolSpec] | Iterable[ToolSpec]) -> None:
     """Refuse tools whose names or texts could pass for something else.
 
     Raises:
-        InvalidInput: E_NAME_RESERVED.
+        InvalidInput: E_TOOL_NAME, E_NAME_CONFUSABLE, E_NAME_RESERVED.
         ConfigError: E_TOOL_CONFUSABLE for two names that differ only in case or separators,
             E_TOOL_UNSEEN for a description or schema with characters nobody sees.
     """
     known: dict[str, str] = {}
     for spec in specs.values() if isinstance(specs, Mapping) else specs:
+        check_name(spec.name, code="E_TOOL_NAME")
         bare = spec.name.lower().translate(SEPARATORS)
         prefix = spec.name.lower().removeprefix(RESERVED)
         if bare == RESERVED or (prefix != spec.name.lower() and prefix[:1] in "._-"):

@@ -6,7 +6,7 @@ from typing import Any
 from gatebook.errors import ConfigError, shown
 from gatebook.kernel.actions import split_route
 from gatebook.kernel.codec import check_name
-from gatebook.kernel.tools import ToolSpec
+from gatebook.kernel.tools import ToolSpec, check_tools
 from gatebook.ports import Tool
 
 MAX_ROUTES = 8  # of one call: its fallbacks have retries of their own
@@ -22,7 +22,9 @@ def tool_map(tools: Iterable[Any], *, program: str) -> dict[str, Tool]:
     """Return the tools by name, in their order; each one's `spec` is read and thereby checked.
 
     Raises:
-        ConfigError: E_TOOL_DECLARATION for what is no tool, E_TOOL_DUPLICATE.
+        ConfigError: E_TOOL_DECLARATION for what is no tool, E_TOOL_DUPLICATE, E_TOOL_CONFUSABLE,
+            E_TOOL_UNSEEN.
+        InvalidInput: E_TOOL_NAME, E_NAME_CONFUSABLE, E_NAME_RESERVED.
     """
     table: dict[str, Tool] = {}
     for item in _listed(tools, "tools", program):
@@ -37,6 +39,7 @@ def tool_map(tools: Iterable[Any], *, program: str) -> dict[str, Tool]:
         if spec.name in table:
             raise ConfigError("E_TOOL_DUPLICATE", value=spec.name)
         table[spec.name] = item
+    check_tools(tool.spec for tool in table.values())
     return table
 
 

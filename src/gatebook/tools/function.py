@@ -30,7 +30,7 @@ from gatebook.kernel.codec import check_name
 from gatebook.kernel.tools import Effect, ToolSpec, tool_digest
 from gatebook.ports import Invocation
 from gatebook.tools.context import ToolContext
-from gatebook.tools.options import CallOptions, Limits, ToolOptions, refused, split
+from gatebook.tools.options import CallOptions, Limits, ToolOptions, flow, refused, split
 from gatebook.tools.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class _Declared:
     name: str
     effect: Effect
     description: str | None
+    returns: tuple[str, ...] = ()
+    sends: bool = False
     running: set[threading.Thread] = field(default_factory=set)
 
     @cached_property
@@ -62,6 +64,7 @@ class _Declared:
             raise ConfigError("E_IDEMPOTENCY_DECL", tool=self.name)
         text = found.description if self.description is None else self.description
         schema = found.arguments.schema
+        annotations = {"returns": self.returns, "sends": self.sends}
         return ToolSpec(
             name=self.name,
             description=text,
@@ -71,7 +74,11 @@ class _Declared:
             retries=limits.retries,
             on_error=limits.on_error,
             max_output=limits.max_output,
-            digest=tool_digest(name=self.name, description=text, schema=schema, effect=self.effect),
+            returns=self.returns,
+            sends=self.sends,
+            digest=tool_digest(
+                name=self.name, description=text, schema=schema, effect=self.effect, **annotations
+            ),
         )
 
 
@@ -235,6 +242,6 @@ def _make(function: Any, options: dict[str, Any]) -> FunctionTool[Any, Any]:
         fix = "return one value, and report on the way with ctx.progress(...)"
         raise refused(name, "it is a generator", fix)
     effect, description, limits = split(name, options)
-    declared = _Declared(function, name, effect, description)
+    declared = _Declared(function, name, effect, description, *flow(name, options))
     kind = AsyncTool if inspect.iscoroutinefunction(function) else SyncTool
     return kind(declared, limits)

@@ -1,7 +1,8 @@
 """What `@tool(...)` may say besides the function, checked when it is said. Imports no pydantic."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypedDict, get_args
@@ -12,6 +13,7 @@ from gatebook.kernel.tools import MAX_OUTPUT, TOOL_TIMEOUT_MS, Effect, OnError
 
 MAX_TIMEOUT_S = 7 * 86_400.0  # a week; longer work is a child run, a sleep or a signal
 MAX_RETRIES = 100
+LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class CallOptions(TypedDict, total=False):
@@ -37,11 +39,15 @@ class ToolOptions(CallOptions, total=False):
         name: instead of the function's name.
         description: text for the model instead of the docstring.
         effect: what a second start would do; undeclared means `at_most_once`.
+        returns: labels of what its results bring into a run: {"untrusted"}, {"private"}.
+        sends: whether it carries something outside, if only in the address it asks.
     """
 
     name: str
     description: str
     effect: Effect
+    returns: Iterable[str]
+    sends: bool
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,22 @@ def split(tool: str, options: Mapping[str, Any]) -> tuple[Effect, str | None, Li
         raise _unfit(tool, "description", description, "text")
     of_call = {name: options[name] for name in CallOptions.__annotations__ if name in options}
     return effect, description, Limits().changed(tool, of_call)
+
+
+def flow(tool: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
+    """Return the labels of a tool's results, sorted, and whether it sends something outside.
+
+    Raises:
+        ConfigError: E_TOOL_DECLARATION, naming the option.
+    """
+    returns, sends = options.get("returns", ()), options.get("sends", False)
+    sound = isinstance(returns, set | frozenset | list | tuple)
+    if not sound or not all(isinstance(x, str) and LABEL.fullmatch(x) for x in returns):
+        want = "a set of labels of letters, digits, '_', '-' or '.', such as {'untrusted'}"
+        raise _unfit(tool, "returns", returns, want)
+    if type(sends) is not bool:
+        raise _unfit(tool, "sends", sends, "True or False")
+    return tuple(sorted(set(returns))), sends
 
 
 def refused(tool: str, detail: str, fix: str) -> ConfigError:

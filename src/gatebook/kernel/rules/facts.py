@@ -341,4 +341,9 @@ def left_of(limits: Limits, used: Amount) -> dict[str, Any]:
 
 def tool_facts(spec: ToolSpec) -> ToolFacts:
     """Return what a tool's spec says of it; our own code comes from no server."""
-    return ToolFacts(effect=spec.effect, schema=spec.schema)
+    return ToolFacts(
+        effect=spec.effect,
+        labels=frozenset(spec.returns),
+        outbound=spec.sends,
+        schema=spec.schema,
+    )
