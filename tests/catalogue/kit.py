@@ -105,9 +105,14 @@ class Asked:
         self.model = Model(calls(*asked), said("done"))
         self.desk = Desk()
 
+    @staticmethod
+    def agent(*tools: Any) -> Agent[str]:
+        """The agent with these tools."""
+        return Agent(name="helper", model="fake:m", tools=list(tools))
+
     async def play(self, *tools: Any, **options: Any) -> list[str]:
         """Run to the end and return what the model read."""
-        agent = Agent(name="helper", model="fake:m", tools=list(tools))
+        agent = self.agent(*tools)
         async with self.desk.open(agent, providers={"fake": self.model}, **options) as runtime:
             handle = await runtime.start(agent, "go", run_id="r")
             await self.desk.settled(handle)

@@ -92,17 +92,17 @@ def test_a_result_of_another_type_fails_the_action() -> None:
     legible(error.message, "E_RESULT_TYPE", "'act'", "integer", "the declared type")
 
 
-def test_a_result_above_its_cap_is_dropped() -> None:
+def test_a_result_above_the_bound_is_dropped() -> None:
     """D53: a tool that answers with everything must not fill the journal and the prompt."""
 
     async def act() -> str:
-        return "needle" * 200_000
+        return "needle" * 1_500_000
 
     async def scenario() -> None:
         asked = Asked(("act", "{}"))
         (result,) = await asked.play(tool(max_output=1_000)(act))
 
-        legible(result, "E_RESULT_TOO_LARGE", "1200000 bytes", "at most 1000", "max_output")
+        legible(result, "E_RESULT_TOO_LARGE", "9000000 bytes", "at most 8388608 bytes")
         assert "needle" not in str(await asked.desk.events("r"))
 
     run(scenario())

@@ -439,7 +439,7 @@ def test_whatever_a_tool_raises_can_be_recorded_and_read_back(error: Any) -> Non
 
 @pytest.mark.parametrize(
     ("result", "options", "code"),
-    [(object(), {}, "E_RESULT_TYPE"), ("x" * 200, {"max_output": 100}, "E_RESULT_TOO_LARGE")],
+    [(object(), {}, "E_RESULT_TYPE"), ("x" * 9_000_000, {}, "E_RESULT_TOO_LARGE")],
 )
 def test_a_result_that_cannot_be_used_is_a_failure(result: Any, options: Any, code: str) -> None:
     """It ran; running it again would give the same."""

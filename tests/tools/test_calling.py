@@ -321,18 +321,27 @@ def test_an_unusable_result_is_refused_after_the_call(kind: str) -> None:
     assert (caught.value.code, ran) == ("E_RESULT_TYPE", [kind])
 
 
-def test_the_copy_carries_its_own_output_limit() -> None:
-    """`options(max_output=)` counts for that call."""
+def test_a_result_is_whole_whatever_a_model_reads_of_it() -> None:
+    """`max_output` cuts what a conversation shows; workflows and the journal get all."""
 
     @tool
     def write() -> str:
         return "x" * 100
 
+    assert len(call(write.options(max_output=50))) == 102
+
+
+def test_a_result_above_eight_mebibytes_is_refused() -> None:
+    """The journal keeps every result whole, so it needs a bound that nobody can raise."""
+
+    @tool
+    def write() -> str:
+        return "x" * (8 * 1024 * 1024)
+
     with pytest.raises(InvalidInput) as caught:
-        call(write.options(max_output=50))
+        call(write)
 
     assert caught.value.code == "E_RESULT_TOO_LARGE"
-    assert len(call(write)) == 102
 
 
 def test_stored_arguments_that_no_longer_fit_are_refused_before_the_call() -> None:

@@ -81,6 +81,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_SLEEP_NEGATIVE": ("a sleep of {value} is negative", "sleep zero or longer"),
     "E_SLEEP_TOO_LONG": ("a sleep of {value} is too long", "sleep at most {limit} days"),
     "E_SLEEP_TYPE": ("a sleep takes seconds or a timedelta, got {value}", "pass a finite number"),
+    "E_ARTIFACT": (
+        "run {run} has no single artifact {value}",
+        "give the digest, or the beginning of one, of: {names}",
+    ),
     "E_FANOUT": (
         "{count} actions were asked for in one step",
         "ask for at most {limit} at once: split the work",
@@ -119,9 +123,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_HTTP_REDIRECTS": ("{value} was redirected more than {limit} times", "call another URL"),
     # policy, budget, retry
     "E_POLICY_MISSING": (
-        "no policy was given, so nothing may run",
+        "no policy {detail}, so nothing may run",
         "choose one: policy=AllowDeclared() allows what the program declares (development); "
-        "policy=AllowListPolicy(tools=[...], providers=[...]); or --policy app:policy",
+        "policy=AllowListPolicy(tools=[...], providers=[...]); or a policy file, "
+        "policy='policy.toml' or --policy policy.toml",
     ),
     "E_POLICY_ERROR": ("the policy raised {detail} while deciding", "correct the policy"),
     "E_POLICY_DECISION": (

@@ -43,7 +43,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_RESULT_TOO_LARGE": (
         "the result of {tool} has {size} bytes",
-        "return at most {limit} bytes, or raise @tool(max_output=...)",
+        "return at most {limit} bytes: keep the rest where a later call can read it",
     ),
     "E_OUTPUT": (
         "the output of program {program} does not fit its declared type: {detail}",

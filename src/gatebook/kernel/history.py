@@ -9,7 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.artifacts import Artifact
 from gatebook.kernel.budget import METERS, NOTHING, Amount
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
@@ -48,6 +50,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
         code: the stable code of that error.
         rule, verdict: what policy said.
         resolved_by: who settled an unknown outcome, "" when nobody had to.
+        artifact: that a model reads only the beginning of the output.
     """
 
     seq: int
@@ -70,6 +73,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
     rule: str = ""
     verdict: str = "allow"
     resolved_by: str = ""
+    artifact: Artifact | None = None
 
     @property
     def duration_us(self) -> int | None:
@@ -103,6 +107,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
                 self._settle(event.spent)
                 self._end("succeeded", event.time)
                 self.output, self.usage, self.price = event.output, event.usage, event.price
+                self.artifact = event.artifact
             case ActionFailed():
                 self._settle(event.spent)
                 self.price = event.price
@@ -165,6 +170,24 @@ def _row(seq: int, event: ActionRequested | ActionDenied) -> TimelineRow:
         row._end("denied", event.time)
         row._blame(event.error)
     return row
+
+
+def find_artifact(events: Iterable[AnyEvent], name: str, *, run: str) -> Raw:
+    """Return the whole result behind an artifact's digest, or behind a beginning that fits one.
+
+    Raises:
+        InvalidInput: E_ARTIFACT: the run has none of that name, or several.
+    """
+    found = {
+        event.artifact.digest: event.output
+        for event in events
+        if isinstance(event, ActionSucceeded) and event.artifact is not None
+    }
+    fits = [digest for digest in found if name and digest.startswith(name)]
+    if len(fits) != 1:
+        names = ", ".join(digest[:12] for digest in fits or found) or "none"
+        raise InvalidInput("E_ARTIFACT", run=run, value=name, names=names)
+    return found[fits[0]]
 
 
 def row_kind(action: Action) -> RowKind:

@@ -13,7 +13,7 @@ Effect = Literal["read", "idempotent", "at_most_once"]
 OnError = Literal["failed", "unknown"]
 
 TOOL_TIMEOUT_MS = 60_000  # every action has a finite deadline; docs/design.md, "Limits"
-MAX_OUTPUT = 256 * 1024  # bytes of one tool result
+MAX_OUTPUT = 256 * 1024  # bytes of one tool result that a model reads
 RESERVED = "gatebook"  # no tool of this name, nor of one that goes on with a separator
 SEPARATORS = str.maketrans("", "", "._-")
 # Letters and marks that show nothing though they are of a visible kind (UTS 39, "blank").
@@ -33,7 +33,7 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
         timeout_ms: deadline of one attempt.
         retries: how often an attempt may be repeated; None leaves it to the policy.
         on_error: what an exception other than ActionError means for an `at_most_once` tool.
-        max_output: bytes of a result.
+        max_output: bytes of a result that a model reads; all of it is kept.
         digest: of all that makes it this tool, see `tool_digest`; a changed one is a new tool.
         returns: labels of what its results bring into a run ("untrusted", "private"), sorted.
         sends: whether it carries something outside.

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from gatebook.kernel.actions import Action
+from gatebook.kernel.artifacts import Artifact
 from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.events import ErrorRecord, RunStarted
 from gatebook.kernel.messages import (
@@ -33,7 +34,10 @@ class Want(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of an action, as its program sees it. `time` is the event's stamp (us UTC)."""
+    """What became of an action, as its program sees it. `time` is the event's stamp (us UTC).
+
+    `artifact` says that a conversation shows the beginning of the output only.
+    """
 
     address: str
     status: Literal["succeeded", "failed", "denied"]
@@ -41,6 +45,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     time: int
     output: Raw = NULL
     error: ErrorRecord | None = None
+    artifact: Artifact | None = None
 
 
 class Complete(msgspec.Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ import msgspec
 
 from gatebook.errors import IntegrityError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, PromptPart
+from gatebook.kernel.artifacts import beginning
 from gatebook.kernel.codec import Raw, digest, plain
 from gatebook.kernel.messages import ChatResponse, Message, ToolDefinition
 from gatebook.kernel.tools import ToolSpec
@@ -55,7 +56,7 @@ def render(action: Action, outcome: Outcome) -> Message:
     """Return the message that an outcome is in a conversation; what references stand for.
 
     A model call reads as its answer's message, a tool call as a tool result: JSON text as it is
-    stored, a string without its quotes, an error as its text.
+    stored, a string without its quotes, the beginning of an artifact, an error as its text.
     """
     if isinstance(action, CallLLM):
         return answer_of(outcome).message
@@ -66,6 +67,8 @@ def render(action: Action, outcome: Outcome) -> Message:
 def tool_message(call_id: str, outcome: Outcome) -> Message:
     """Return the message that the outcome of a tool call is."""
     if outcome.status == "succeeded":
+        if outcome.artifact is not None:
+            return Message.tool_result(call_id, beginning(bytes(outcome.output), outcome.artifact))
         return Message.tool_result(call_id, result_text(outcome.output))
     text = outcome.error.message if outcome.error else "the action failed"
     return Message.tool_result(call_id, text, is_error=True)

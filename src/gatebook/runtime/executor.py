@@ -25,8 +25,9 @@ from gatebook.errors import (
     printable,
 )
 from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe, rerouted
+from gatebook.kernel.artifacts import Artifact, artifact_of, check_size
 from gatebook.kernel.budget import Amount, charged, impossible, tokens_used
-from gatebook.kernel.codec import Raw, idempotency_key, plain
+from gatebook.kernel.codec import MAX_PAYLOAD, Raw, idempotency_key, plain
 from gatebook.kernel.events import ActionRequested, RunStarted
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
 from gatebook.kernel.origins import bound, sendable
@@ -114,6 +115,8 @@ class Ended(msgspec.Struct, kw_only=True):
         price: what the tokens in `spent` cost, None when that is unknown.
         leave: SystemExit or KeyboardInterrupt to raise again once the end is recorded.
         note: what the journal should say beside the outcome, "" for nothing.
+        shown: bytes of the output that a model may read.
+        artifact: what the output is when it is longer than that.
     """
 
     output: Raw | None = None
@@ -124,6 +127,8 @@ class Ended(msgspec.Struct, kw_only=True):
     price: Price | None = None
     leave: Any = None
     note: str = ""
+    shown: int = MAX_PAYLOAD
+    artifact: Artifact | None = None
 
 
 def outlived(request: ActionRequested) -> Ended:
@@ -188,6 +193,8 @@ class Executor:
                 ended.spent = Amount(request.reserve.tool_calls, 0, wall)
         if ended.output is not None:
             ended.output = self._redactor.raw(ended.output)
+            if len(ended.output) > ended.shown:
+                ended.artifact = artifact_of(bytes(ended.output), limit=ended.shown)
         if ended.error is not None:
             text = self._redactor.text(_text_of(ended.error))  # first: a cut secret is not found
             ended.error.message = printable(text[:MAX_ERROR_TEXT])
@@ -225,6 +232,7 @@ class Executor:
         token = _calling.set((self, run.id))
         try:
             output = await tool.call(bytes(request.action.args), invocation)  # type: ignore[union-attr]
+            check_size(output, tool=tool.spec.name)
         except asyncio.CancelledError:
             return self._stopped(permit, tool)
         except ActionError as exc:
@@ -242,7 +250,7 @@ class Executor:
             return Ended(error=_crash(tool, exc), doubtful=doubtful)
         finally:
             _calling.reset(token)
-        return Ended(output=Raw(output))
+        return Ended(output=Raw(output), shown=tool.spec.max_output)
 
     def check_caller(self) -> None:
         """Refuse a caller that is a tool performed here.

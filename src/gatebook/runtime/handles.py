@@ -26,6 +26,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.events import RunCancelled as RunCancelledEvent
 from gatebook.kernel.events import RunCompleted as RunCompletedEvent
 from gatebook.kernel.events import RunFailed as RunFailedEvent
+from gatebook.kernel.history import find_artifact
 from gatebook.ports import Program, Recorded, RunKey, RunRow
 from gatebook.runtime.reading import Door, Follower, Reading
 from gatebook.runtime.states import (
@@ -126,6 +127,18 @@ class RunHandle(Generic[Out]):
     def _decode(self, output: Raw) -> Any:
         data = bytes(output)
         return plain(data) if self._program is None else self._program.decode(data)
+
+    async def artifact(self, digest: str) -> Any:
+        """Return the whole of a tool's result that was too long for the model, as plain JSON.
+
+        Args:
+            digest: as the model and `gatebook show` are told it; a beginning that fits one will do.
+
+        Raises:
+            InvalidInput: E_ARTIFACT, E_TEXT_TYPE. RunNotFound.
+        """
+        name, recorded = _text("digest", digest), await self._door.journal.read(self._key)
+        return plain(find_artifact((each.event for each in recorded), name, run=self.id))
 
     @overload
     def events(

@@ -86,6 +86,7 @@ def outcome_event(
             usage=ended.usage,
             spent=ended.spent,
             price=ended.price,
+            artifact=ended.artifact,
         )
     effect, error = request.effect, ended.error
     doubtful = ended.doubtful and effect != "read"

@@ -165,7 +165,9 @@ def outcome_of(
 ) -> Outcome | None:
     """Return what a program is shown for an event: the final outcome of an action, or None."""
     if type(event) is ActionSucceeded:
-        return Outcome(event.address, "succeeded", seq, event.time, event.output)
+        return Outcome(
+            event.address, "succeeded", seq, event.time, event.output, artifact=event.artifact
+        )
     if type(event) is ActionFailed:
         return Outcome(event.address, "failed", seq, event.time, error=event.error)
     if type(event) is ActionDenied:

@@ -26,7 +26,7 @@ from typing import (
 import msgspec
 
 from gatebook.errors import ConfigError
-from gatebook.kernel.codec import check_name
+from gatebook.kernel.codec import MAX_PAYLOAD, check_name
 from gatebook.kernel.tools import Effect, ToolSpec, tool_digest
 from gatebook.ports import Invocation
 from gatebook.tools.context import ToolContext
@@ -136,7 +136,7 @@ class FunctionTool(ABC, Generic[P, R]):
         call makes its `ctx.cancelled` true and leaves it in `running_threads()` until it ends.
 
         Raises:
-            InvalidInput: E_RESULT_TYPE or E_RESULT_TOO_LARGE: the function has run.
+            InvalidInput: E_RESULT_TYPE, or E_RESULT_TOO_LARGE above 8 MiB: the function has run.
         """
 
     def _bound(
@@ -149,7 +149,7 @@ class FunctionTool(ABC, Generic[P, R]):
 
     def _encoded(self, result: object) -> bytes:
         written = self._declared.definition.result
-        return written.encode(result, limit=self._limits.max_output)
+        return written.encode(result, limit=MAX_PAYLOAD)
 
     def decode(self, output: bytes) -> R:
         """Return a recorded result as the declared type; plain JSON when none is declared.

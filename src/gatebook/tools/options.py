@@ -23,7 +23,7 @@ class CallOptions(TypedDict, total=False):
         timeout: seconds or a timedelta for one attempt.
         retries: how often an attempt may be repeated; None leaves it to the policy.
         on_error: what an exception other than ActionError means: `failed` or `unknown`.
-        max_output: bytes of a result.
+        max_output: bytes of a result that a model reads; all of it is kept, up to 8 MiB.
     """
 
     timeout: float | timedelta

@@ -15,6 +15,7 @@ from gatebook.cli.output import (
     number,
     on_terminal,
     safe,
+    safe_lines,
     short,
     span,
     stamp,
@@ -23,9 +24,9 @@ from gatebook.cli.output import (
 from gatebook.cli.store import existing, find
 from gatebook.cli.telling import Teller, answer_words, event_fields
 from gatebook.cli.words import cost_text, meter_texts, next_steps, run_fields, state_of
-from gatebook.kernel.codec import plain
+from gatebook.kernel.codec import Raw, plain
 from gatebook.kernel.events import RunCompleted, RunFailed, RunStarted
-from gatebook.kernel.history import Cost, TimelineRow, costs, timeline
+from gatebook.kernel.history import Cost, TimelineRow, costs, find_artifact, timeline
 from gatebook.ports import Recorded, RunRow
 
 
@@ -35,20 +36,25 @@ from gatebook.ports import Recorded, RunRow
         "gatebook show @last",
         "gatebook show 0199a0f1 --events",
         "gatebook show @last --json | jq .timeline",
+        "gatebook show @last --artifact 5f1c88a0 > whole.txt",
     ),
 )
 @run_argument
 @click.option("--events", "view", flag_value="events", help="Every event of the journal.")
 @click.option("--cost", "view", flag_value="cost", help="What each tool and model came to.")
 @click.option("--timeline", "view", flag_value="timeline", help="One row per action (default).")
+@click.option("--artifact", metavar="DIGEST", help="The whole of a result a model saw part of.")
 @common()
-def command(given: Given, run: str, view: str | None) -> None:
+def command(given: Given, run: str, view: str | None, artifact: str | None) -> None:
     """Show one run: what it did, what it waits for and which command moves it on.
 
     RUN is a run id, a unique beginning of one, or @last. Piped, only the rows are printed, as
     tab-separated values.
     """
     row, recorded, now = asyncio.run(_read(given, run))
+    if artifact is not None:
+        _artifact(given, row, find_artifact((r.event for r in recorded), artifact, run=row.run.id))
+        return
     view = view or "timeline"
     actions = timeline(each.event for each in recorded)
     if given.as_json:
@@ -77,6 +83,17 @@ async def _read(given: Given, name: str) -> tuple[RunRow, list[Recorded], int]:
         row = await find(client, name)
         recorded = await client.journal.read(row.run)
         return await client.journal.row(row.run), recorded, client.journal.now()
+
+
+def _artifact(given: Given, row: RunRow, whole: Raw) -> None:
+    """Write a text as it is, and other JSON as one line; made safe where it is looked at."""
+    value = plain(whole)
+    if given.as_json:
+        document(run=row.run.id, artifact=value)
+        return
+    text = value if isinstance(value, str) else bytes(whole).decode()
+    sys.stdout.write(safe_lines(text) if on_terminal(sys.stdout) else text)
+    sys.stdout.write("" if text.endswith("\n") else "\n")
 
 
 def _facts_of(recorded: list[Recorded]) -> dict[str, Any]:
@@ -140,6 +157,7 @@ def action_fields(action: TimelineRow) -> dict[str, Any]:
         "price": msgspec.to_builtins(action.price),
         "args": None if action.args is None else plain(action.args),
         "output": None if action.output is None else plain(action.output),
+        "artifact": msgspec.to_builtins(action.artifact),
         "error": {"code": action.code, "message": action.error} if action.code else None,
         "rule": action.rule or None,
         "verdict": action.verdict,
@@ -177,7 +195,11 @@ def detail(action: TimelineRow, *, limit: int) -> str:
     output = bytes(action.output).decode()
     if action.kind == "llm":
         output = answer_words(plain(action.output)) or output
-    return short(f"{given} → {output}" if given else output, limit)
+    text = f"{given} → {output}" if given else output
+    if action.artifact is None:
+        return short(text, limit)
+    name = f" (artifact {action.artifact.digest[:12]})"
+    return short(text, limit - len(name)) + name
 
 
 def _events(recorded: list[Recorded]) -> None:
