@@ -13,7 +13,7 @@ import msgspec
 from gatebook.errors import JournalCorrupt
 from gatebook.kernel.actions import Action
 from gatebook.kernel.artifacts import Artifact
-from gatebook.kernel.budget import NOTHING, Amount, Limits, SoftLimit
+from gatebook.kernel.budget import NOTHING, Amount, Limits
 from gatebook.kernel.codec import NULL, Raw, digest
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.prices import Price
@@ -22,10 +22,6 @@ from gatebook.kernel.tools import Effect
 Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
 Resolution = Literal["succeeded", "failed", "retry"]
 Cause = Literal["retry", "recovery", "resolved"]  # of an attempt after the first
-HookPoint = Literal[
-    "on_run_start", "before_model", "after_model", "before_tool", "after_tool", "on_run_end"
-]
-HookVerdict = Literal["pass", "change", "deny", "failed"]
 
 
 DOUBTFUL = "doubtful"  # category of an attempt that may have taken effect; nobody knows
@@ -78,10 +74,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):
-    """A run began: with this program, definition, policy, input and budget.
-
-    `guards` are the security hooks it may not go on without.
-    """
+    """A run began: with this program, definition, policy, input and budget."""
 
     program: str
     program_kind: str
@@ -93,7 +86,6 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     policy_name: str = ""
     limits: Limits = Limits()
     labels: dict[str, str] = {}
-    soft: tuple[SoftLimit, ...] = ()
 
 
 class ActionRequested(Event, frozen=True, tag="action_requested"):
@@ -161,16 +153,13 @@ class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):
 
 
 class ActionFailed(Event, frozen=True, tag="action_failed"):
-    """An action ended badly and will not be tried again. `usage` is of an answer that a hook
-    withheld.
-    """
+    """An action ended badly and will not be tried again."""
 
     address: str
     error: ErrorRecord
     attempt: int = 0
     spent: Amount | None = None
     price: Price | None = None
-    usage: Usage | None = None
 
 
 class ActionUnknown(Event, frozen=True, tag="action_unknown"):
@@ -207,18 +196,10 @@ class CancelRequested(Event, frozen=True, tag="cancel_requested"):
 
 
 class BudgetRaised(Event, frozen=True, tag="budget_raised"):
-    """Somebody raised limits, to `limits` and by `more`; they count from the next request on."""
+    """Somebody changed limits; they count from the next request on."""
 
-    limits: Limits = Limits()
+    limits: Limits
     by: str = ""
-    more: Limits = Limits()
-    reason: str = ""
-
-
-class LedgersDeclared(Event, frozen=True, tag="ledgers_declared"):
-    """From here on the run's requests count against these ledgers too, with these limits."""
-
-    ledgers: dict[str, Limits]
 
 
 class DefinitionChanged(Event, frozen=True, tag="definition_changed"):
@@ -260,29 +241,6 @@ class RunCancelled(Event, frozen=True, tag="run_cancelled"):
     unknown: tuple[str, ...] = ()
 
 
-class HookAnswered(Event, frozen=True, tag="hook_answered"):
-    """A hook was asked; it stands ahead of what its answer is applied to, and is not asked again.
-
-    Attributes:
-        address, attempt: what it was asked about; "" is the run itself.
-        saw: digest of what it was shown; `made`: of what it changed that into.
-        change: how it changed an action; at an after point the outcome shows what it made.
-        error: why it refuses, or why it has no answer.
-        stops: it refuses the action, withholds the result or ends the run.
-    """
-
-    point: HookPoint
-    hook: str
-    verdict: HookVerdict = "pass"
-    address: str = ""
-    attempt: int = 0
-    saw: str = ""
-    made: str = ""
-    change: Raw = NULL
-    error: ErrorRecord | None = None
-    stops: bool = False
-
-
 class Note(Event, frozen=True, tag="note"):
     """Something worth keeping that changes nothing: a log line, a late outcome."""
 
@@ -293,8 +251,8 @@ class Note(Event, frozen=True, tag="note"):
 AnyEvent = (
     RunStarted | ActionRequested | ActionDenied | AttemptFailed | AttemptStarted
     | ActionSucceeded | ActionFailed | ActionUnknown | ActionResolved | SignalReceived
-    | CancelRequested | BudgetRaised | LedgersDeclared | DefinitionChanged | Interrupted | Resumed
-    | RunCompleted | RunFailed | RunCancelled | Note | HookAnswered
+    | CancelRequested | BudgetRaised | DefinitionChanged | Interrupted | Resumed
+    | RunCompleted | RunFailed | RunCancelled | Note
 )  # fmt: skip
 
 Requests = ActionRequested | AttemptStarted
