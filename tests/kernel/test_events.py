@@ -30,6 +30,7 @@ from gatebook.kernel.events import (
     DecisionRecord,
     DefinitionChanged,
     ErrorRecord,
+    HookAnswered,
     Interrupted,
     Note,
     Resumed,
@@ -74,12 +75,14 @@ EVENTS: list[AnyEvent] = [
     RunFailed(error=ERROR, denied=True),
     RunCancelled(reason="x", unknown=("0", "1")),
     Note(text="hello", detail=Raw(b"{}")),
+    HookAnswered(point="before_tool", hook="cap", verdict="change", address="0", attempt=1,
+                 saw="a", made="b", change=Raw(b"{}"), error=ERROR, stops=True),
 ]  # fmt: skip
 STORED_NAMES = {
     "run_started", "action_requested", "action_denied", "attempt_failed", "attempt_started",
     "action_succeeded", "action_failed", "action_unknown", "action_resolved", "signal_received",
     "cancel_requested", "budget_raised", "definition_changed", "interrupted", "resumed",
-    "run_completed", "run_failed", "run_cancelled", "note",
+    "run_completed", "run_failed", "run_cancelled", "note", "hook_answered",
 }  # fmt: skip
 
 

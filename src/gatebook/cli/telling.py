@@ -18,6 +18,7 @@ from gatebook.kernel.events import (
     BudgetRaised,
     CancelRequested,
     DefinitionChanged,
+    HookAnswered,
     Interrupted,
     Note,
     Resumed,
@@ -78,6 +79,8 @@ def _of_run(event: AnyEvent) -> tuple[str, str, str]:
             return "resumed", "", _by(event.by).strip()
         case Note():
             return "note", "", short(event.text, WIDTH)
+        case HookAnswered():
+            return "hook", "", _hooked(event)
         case _:
             return _of_end(event)
 
@@ -115,6 +118,8 @@ def _of_action(event: AnyEvent, since: int) -> tuple[str, str]:
             return "unknown", event.error.message
         case ActionResolved():
             return "resolved", f"{event.resolution}{_by(event.by)}"
+        case HookAnswered():
+            return "hook", _hooked(event)
         case _:
             return kind_of(event), ""
 
@@ -123,6 +128,13 @@ def _args(event: ActionRequested) -> str:
     if not isinstance(event.action, CallTool):
         return ""
     return short(_json(event.action.args), WIDTH)
+
+
+def _hooked(event: HookAnswered) -> str:
+    did = {"pass": "let it pass", "change": "changed it"}.get(event.verdict, "")
+    if event.error is not None:
+        did = short(event.error.message, WIDTH) + ("" if event.stops else "; it passed")
+    return f"{event.hook} {event.point}: {did}"
 
 
 def _by(who: str) -> str:

@@ -57,12 +57,14 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         parent: the digest of the conversation this one extends, "" for none.
         new: the messages after it; model answers and tool results stand as references.
         size: bytes of all messages, the basis of the token estimate.
+        sent: the digest of what is sent instead, where hooks changed it; "" for nothing else.
     """
 
     digest: str
     parent: str = ""
     new: tuple[PromptPart, ...] = ()
     size: int = 0
+    sent: str = ""
 
 
 class CallLLM(

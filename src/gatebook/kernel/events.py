@@ -22,6 +22,10 @@ from gatebook.kernel.tools import Effect
 Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
 Resolution = Literal["succeeded", "failed", "retry"]
 Cause = Literal["retry", "recovery", "resolved"]  # of an attempt after the first
+HookPoint = Literal[
+    "on_run_start", "before_model", "after_model", "before_tool", "after_tool", "on_run_end"
+]
+HookVerdict = Literal["pass", "change", "deny", "failed"]
 
 
 DOUBTFUL = "doubtful"  # category of an attempt that may have taken effect; nobody knows
@@ -74,7 +78,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):
-    """A run began: with this program, definition, policy, input and budget."""
+    """A run began: with this program, definition, policy, input and budget.
+
+    `guards` are the security hooks it may not go on without.
+    """
 
     program: str
     program_kind: str
@@ -84,6 +91,7 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     context: Raw = NULL
     policy: str = ""
     policy_name: str = ""
+    guards: tuple[str, ...] = ()
     limits: Limits = Limits()
     labels: dict[str, str] = {}
 
@@ -153,13 +161,16 @@ class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):
 
 
 class ActionFailed(Event, frozen=True, tag="action_failed"):
-    """An action ended badly and will not be tried again."""
+    """An action ended badly and will not be tried again. `usage` is of an answer that a hook
+    withheld.
+    """
 
     address: str
     error: ErrorRecord
     attempt: int = 0
     spent: Amount | None = None
     price: Price | None = None
+    usage: Usage | None = None
 
 
 class ActionUnknown(Event, frozen=True, tag="action_unknown"):
@@ -241,6 +252,29 @@ class RunCancelled(Event, frozen=True, tag="run_cancelled"):
     unknown: tuple[str, ...] = ()
 
 
+class HookAnswered(Event, frozen=True, tag="hook_answered"):
+    """A hook was asked; it stands ahead of what its answer is applied to, and is not asked again.
+
+    Attributes:
+        address, attempt: what it was asked about; "" is the run itself.
+        saw: digest of what it was shown; `made`: of what it changed that into.
+        change: how it changed an action; at an after point the outcome shows what it made.
+        error: why it refuses, or why it has no answer.
+        stops: it refuses the action, withholds the result or ends the run.
+    """
+
+    point: HookPoint
+    hook: str
+    verdict: HookVerdict = "pass"
+    address: str = ""
+    attempt: int = 0
+    saw: str = ""
+    made: str = ""
+    change: Raw = NULL
+    error: ErrorRecord | None = None
+    stops: bool = False
+
+
 class Note(Event, frozen=True, tag="note"):
     """Something worth keeping that changes nothing: a log line, a late outcome."""
 
@@ -252,7 +286,7 @@ AnyEvent = (
     RunStarted | ActionRequested | ActionDenied | AttemptFailed | AttemptStarted
     | ActionSucceeded | ActionFailed | ActionUnknown | ActionResolved | SignalReceived
     | CancelRequested | BudgetRaised | DefinitionChanged | Interrupted | Resumed
-    | RunCompleted | RunFailed | RunCancelled | Note
+    | RunCompleted | RunFailed | RunCancelled | Note | HookAnswered
 )  # fmt: skip
 
 Requests = ActionRequested | AttemptStarted

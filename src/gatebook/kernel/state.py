@@ -32,6 +32,7 @@ from gatebook.kernel.events import (
     CancelRequested,
     DefinitionChanged,
     Event,
+    HookAnswered,
     Interrupted,
     Note,
     Resumed,
@@ -72,7 +73,9 @@ TRANSITIONS: dict[tuple[Status, type[Event]], Status] = {
 _OUTCOMES: frozenset[type[Event]] = frozenset(
     {AttemptFailed, ActionSucceeded, ActionFailed, ActionUnknown}
 )
-_ALWAYS: frozenset[type[Event]] = _OUTCOMES | {ActionResolved, SignalReceived, BudgetRaised, Note}
+_ALWAYS: frozenset[type[Event]] = _OUTCOMES | {
+    ActionResolved, BudgetRaised, HookAnswered, Note, SignalReceived,
+}  # fmt: skip
 STAYS: dict[Status, frozenset[type[Event]]] = {
     Status.NEW: frozenset(),
     Status.RUNNING: _ALWAYS | {ActionRequested, AttemptStarted, ActionDenied, DefinitionChanged},

@@ -214,7 +214,7 @@ class _Facts:
         held = self.held.get(event.address, NOTHING)
         want, known = held.usd_micros, held.priced_tokens > 0
         if event.price is not None:
-            usage = event.usage if isinstance(event, ActionSucceeded) else None
+            usage = None if isinstance(event, AttemptFailed) else event.usage
             want, known = charged(call, event.price, usage), True
         if (spent.usd_micros, spent.priced_tokens) != (want, spent.llm_tokens if known else 0):
             text = f"{event.address} was charged {spent.usd_micros} micro-USD, not {want}"
