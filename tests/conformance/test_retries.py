@@ -7,8 +7,8 @@ from gatebook.errors import Transient
 from gatebook.kernel.actions import CallLLM, Prompt
 from gatebook.kernel.backoff import exponential
 from gatebook.kernel.events import ActionRequested, AttemptFailed
+from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
-from gatebook.kernel.state import Open
 from gatebook.runtime.executor import Ended
 from gatebook.runtime.outcomes import outcome_event
 from gatebook.runtime.states import Failed, Finished

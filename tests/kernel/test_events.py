@@ -32,6 +32,7 @@ from gatebook.kernel.events import (
     ErrorRecord,
     HookAnswered,
     Interrupted,
+    LedgersDeclared,
     Note,
     Resumed,
     RunCancelled,
@@ -67,7 +68,8 @@ EVENTS: list[AnyEvent] = [
     ActionResolved(address="0", resolution="failed", error=ERROR, by="ann"),
     SignalReceived(name="go", payload=Raw(b'"x"'), by="ann"),
     CancelRequested(reason="enough"),
-    BudgetRaised(limits=Limits(wall_ms=5)),
+    BudgetRaised(limits=Limits(wall_ms=5), more=Limits(fan_out=1), by="ann", reason="more"),
+    LedgersDeclared(ledgers={"day": Limits(tool_calls=5)}),
     DefinitionChanged(before="a", after="b"),
     Interrupted(error=ERROR),
     Resumed(by="ann"),
@@ -83,6 +85,7 @@ STORED_NAMES = {
     "action_succeeded", "action_failed", "action_unknown", "action_resolved", "signal_received",
     "cancel_requested", "budget_raised", "definition_changed", "interrupted", "resumed",
     "run_completed", "run_failed", "run_cancelled", "note", "hook_answered",
+    "ledgers_declared",
 }  # fmt: skip
 
 

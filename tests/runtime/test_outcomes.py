@@ -22,8 +22,8 @@ from gatebook.kernel.events import (
     AttemptFailed,
     ErrorRecord,
 )
+from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import AllowDeclared, Fail, Policy, Retry, RetryWithBackoffPolicy
-from gatebook.kernel.state import Open
 from gatebook.runtime.executor import Ended
 from gatebook.runtime.outcomes import outcome_event, retry_verdict
 from gatebook.runtime.states import Finished, Waiting

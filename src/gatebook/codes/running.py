@@ -223,6 +223,22 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{what} is {value}, not a Budget",
         "pass Budget(tool_calls=..., llm_tokens=..., wall_clock=..., usd=...)",
     ),
+    "E_BUDGET_SOFT": (
+        "{value} is no soft limit",
+        "pass soft=Soft(usd='1.50') to be asked, or Soft(usd='1.50', route='provider:model')",
+    ),
+    "E_BUDGET_RAISE": (
+        "the {meter} limit of run {run} is {limit}, and {value} would not raise it",
+        "give more than that; a meter without a limit needs no raise",
+    ),
+    "E_LEDGER": (
+        "the {ledger} ledger has {left} of {limit} {meter} left and {tool} asks for {want}",
+        "{renews}; or raise its limit in [budgets.{ledger}] of the policy or Runtime(ledgers=...)",
+    ),
+    "E_LEDGER_CONFIG": (
+        "{what} declares {value}, which is no ledger",
+        "map 'day' or 'tenant' to Budget(tool_calls=..., llm_tokens=..., usd=...)",
+    ),
     "E_PRICE_UNKNOWN": (
         "the price of {tool} is not known, and the budget is in dollars",
         "write [prices.{tool}] in gatebook.toml, in dollars per million input and output tokens, "

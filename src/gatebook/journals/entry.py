@@ -7,6 +7,7 @@ so all journals answer alike. A refused call leaves the entry as it was.
 from collections.abc import Iterable, Sequence
 
 from gatebook.errors import Fenced
+from gatebook.journals.book import Book
 from gatebook.kernel.append import Batch, Row, SeqMismatch, admit
 from gatebook.kernel.events import (
     ActionFailed,
@@ -85,8 +86,10 @@ class RunEntry:
         """Whether the run has no event yet."""
         return self.head.status is Status.NEW
 
-    def append(self, batch: Batch, *, now: int) -> list[Row]:
+    def append(self, batch: Batch, *, now: int, book: Book | None = None) -> list[Row]:
         """Admit a batch and return the rows to store; see `kernel.append.admit` for refusals.
+
+        What the rows move on ledgers goes to `book`.
 
         An append without an epoch makes the run due, whatever it was parked for; the end of a
         run frees it.
@@ -97,6 +100,8 @@ class RunEntry:
         else:
             head = self.head.copy()
             rows = admit(head, batch, now=now, run=self.run.id)
+        if head.ledgers is not None and book is not None:
+            book.take(self.run.tenant, rows)
         self.head = head
         self.updated = head.time
         if first:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gatebook.errors import Conflict, RunNotFound, StoreError
+from gatebook.journals.book import Book
 from gatebook.journals.clock import StoreClock, SystemClock
 from gatebook.journals.entry import RunEntry, superseded
 from gatebook.kernel.append import Batch, Row, SeqMismatch
 from gatebook.kernel.events import RunStarted, attach, decode
+from gatebook.kernel.ledgers import Balance
 from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 
@@ -54,6 +56,7 @@ class MemoryJournal(Journal):
         self._events: dict[RunKey, list[_Stored]] = {}
         self._log: list[_Stored] = []
         self._pieces: dict[RunKey, list[Piece]] = {}
+        self._book = Book()
         self._mark = 0
         self._seen = 0
         self._opened = False
@@ -88,7 +91,7 @@ class MemoryJournal(Journal):
         """Append a batch, all or none; see `ports.Journal.append`."""
         entry = self._entry(run)
         try:
-            rows = entry.append(batch, now=self.now())
+            rows = entry.append(batch, now=self.now(), book=self._book)
         except SeqMismatch:
             return self._own_or_conflict(entry, batch)
         if run in self._pieces:
@@ -159,6 +162,11 @@ class MemoryJournal(Journal):
 
         await self._until(look)
         return found
+
+    async def ledgers(self, tenant: str) -> dict[str, Balance]:
+        """Return the tenant's ledgers that runs have counted against, by key."""
+        self._check_open()
+        return self._book.of(tenant)
 
     async def put_pieces(self, lease: Lease, pieces: Sequence[Piece]) -> None:
         """Keep pieces of answers that are being written."""

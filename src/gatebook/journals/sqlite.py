@@ -38,6 +38,7 @@ from gatebook.journals.sqlite_scribe import Scribe
 from gatebook.journals.sqlite_writer import Writer
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
+from gatebook.kernel.ledgers import Balance
 from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 BUSY_S = 30.0  # one lease: who holds a lock longer hangs; docs/design.md, "Leases"
@@ -165,6 +166,11 @@ class SqliteJournal(Journal):
         self._opened().submit([waiting])
         runs: frozenset[RunKey] = await waiting.future
         return runs
+
+    async def ledgers(self, tenant: str) -> dict[str, Balance]:
+        """Return the tenant's ledgers that runs have counted against, by key."""
+        found: dict[str, Balance] = await self._ask(partial(reads.ledgers, tenant=tenant))
+        return found
 
     async def put_pieces(self, lease: Lease, pieces: Sequence[Piece]) -> None:
         """Keep pieces of answers that are being written; see `ports.Journal.put_pieces`."""

@@ -6,6 +6,7 @@ the whole transaction and every member be tried again alone.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import apsw
@@ -13,6 +14,7 @@ import msgspec
 
 from gatebook.errors import Conflict, RunNotFound
 from gatebook.journals import sqlite_reads as reads
+from gatebook.journals.book import Book
 from gatebook.journals.entry import RunEntry, superseded
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.kernel.append import Batch, Row
@@ -57,6 +59,8 @@ INSERT OR IGNORE INTO pieces (run, address, attempt, first, count, body) VALUES 
 """
 _DROP_PIECES = "DELETE FROM pieces WHERE run = ?1 AND (?2 IS NULL OR address = ?2 AND attempt < ?3)"
 
+_PUT_LEDGER = "INSERT OR REPLACE INTO ledgers (tenant, key, balance) VALUES (?, ?, ?)"
+
 KEPT = 4_096  # runs whose heads are kept between transactions
 
 _head = msgspec.json.Encoder().encode
@@ -89,6 +93,7 @@ class Desk:
         self._runs = 0
         self._entries: dict[RunKey, RunEntry] = {}
         self._spoken: set[int] = set()  # runs that may have pieces
+        self._book = Book(partial(reads.ledger, self.connection))
         self._clear()
 
     def _clear(self) -> None:
@@ -101,6 +106,7 @@ class Desk:
         self._later: list[Callable[[], None]] = []
         self._pieces: list[tuple[Any, ...]] = []
         self._dropped: list[tuple[int, str | None, int]] = []
+        self._book.changed.clear()
 
     def begin(self, now: int) -> None:
         """Start with what other processes have left; the write lock is held already."""
@@ -123,6 +129,7 @@ class Desk:
     def forget(self) -> None:
         """Drop what an abandoned transaction has computed; everything is read again."""
         self._entries.clear()
+        self._book.forget()
         self._clear()
 
     def reread(self) -> None:
@@ -158,7 +165,7 @@ class Desk:
 
     def append(self, entry: RunEntry, batch: Batch) -> tuple[Recorded, ...]:
         """Admit a batch to a run and take in its rows. Raises what `RunEntry.append` raises."""
-        rows = entry.append(batch, now=self.now)
+        rows = entry.append(batch, now=self.now, book=self._book)
         if entry.id in self._spoken:
             self._drop_pieces(entry, batch)
         if batch.epoch is None or entry.head.terminal:
@@ -253,6 +260,11 @@ class Desk:
         ]
         if stepped:
             cursor.executemany(_UPDATE_STEP, stepped)
+        if self._book.changed:
+            cursor.executemany(
+                _PUT_LEDGER,
+                [(*name, reads.encoded(found)) for name, found in self._book.changed.items()],
+            )
         for ask in self._later:
             ask()
 

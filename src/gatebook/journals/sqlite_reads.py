@@ -14,6 +14,7 @@ from gatebook.errors import JournalCorrupt, RunNotFound
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import Hold
 from gatebook.kernel.events import attach, decode
+from gatebook.kernel.ledgers import Balance
 from gatebook.kernel.state import Head
 from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow
 
@@ -73,10 +74,13 @@ _TOUCHED = """
 SELECT DISTINCT r.tenant, r.run_id FROM events AS e CROSS JOIN runs AS r ON r.id = e.run
 WHERE e.position > ? AND e.position <= ? AND e.epoch = 0
 """
+_LEDGER = "SELECT balance FROM ledgers WHERE tenant = ? AND key = ?"
+_LEDGERS = "SELECT key, balance FROM ledgers WHERE tenant = ? ORDER BY key"
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _AT = "SELECT append_id FROM events WHERE position = ?"
 
 _head = msgspec.json.Decoder(Head)
+_balance = msgspec.json.Decoder(Balance)
 _labels = msgspec.json.Decoder(dict[str, str])
 _encode = msgspec.json.encode
 
@@ -197,6 +201,23 @@ def tail(connection: apsw.Connection, tenant: str, after: int, limit: int) -> li
         event = decode(body, run=run_id, seq=seq)
         found.append(Recorded(RunKey(tenant, run_id), seq, position, append_id, hash, event))
     return found
+
+
+def ledger(connection: apsw.Connection, tenant: str, key: str) -> Balance | None:
+    """Return a ledger's balance, None when nothing has counted against it."""
+    found = connection.execute(_LEDGER, (tenant, key)).get
+    return None if found is None else _balance.decode(found)
+
+
+def ledgers(connection: apsw.Connection, tenant: str) -> dict[str, Balance]:
+    """Return the tenant's balances by key."""
+    rows = _all(connection, _LEDGERS, (tenant,))
+    return {key: _balance.decode(found) for key, found in rows}
+
+
+def encoded(balance: Balance) -> str:
+    """Return a balance as it is stored."""
+    return _text(balance)
 
 
 def held(connection: apsw.Connection) -> list[tuple[int, RunKey, str, Hold, int]]:

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import Fenced, GatebookError, InvalidInput, RunIsOver, StoreError
-from gatebook.kernel.budget import NO_LIMITS, shortfall
+from gatebook.kernel.booking import carried, moves
+from gatebook.kernel.budget import LIMITED, NO_LIMITS, shortfall
 from gatebook.kernel.events import (
     AUDIT,
     EXTERNAL,
@@ -22,6 +23,7 @@ from gatebook.kernel.events import (
     AnyEvent,
     AttemptFailed,
     AttemptStarted,
+    BudgetRaised,
     CancelRequested,
     Ends,
     Event,
@@ -38,6 +40,7 @@ from gatebook.kernel.events import (
     stamp,
     stamped,
 )
+from gatebook.kernel.ledgers import DAY_US, Balance, Move
 from gatebook.kernel.state import TERMINAL, Head, Status
 
 DETACH = 64 * 1024  # bytes; event bodies above this go to the blob table
@@ -55,7 +58,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         after: the seq the run must be at; None only when nothing is requested.
         append_id: random per append: tells our own events apart after an unknown commit.
         time: the stamp the worker stepped its program on (us UTC); taken when it lies between
-            the run's last stamp and the store's clock, so it can never move an expiry.
+            the run's last stamp and the store's clock, so it can never move an expiry, and on the
+            day that this clock shows, so it can never choose a ledger.
         draft: the same events as rows, checked and folded already; a store may take these when
             the run is where they begin (`Draft.fits`), and has nothing left to check then.
     """
@@ -77,7 +81,9 @@ class SeqMismatch(Exception):
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One event as it is stored; `blob` is (digest, bytes) of a body kept apart."""
+    """One event as it is stored; `blob` is (digest, bytes) of a body kept apart, `moves` what it
+    books on ledgers.
+    """
 
     seq: int
     time: int
@@ -86,6 +92,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     event: AnyEvent
     blob: tuple[str, bytes] | None = None
+    moves: Sequence[Move] = ()
 
 
 def admit(head: Head, batch: Batch, *, now: int, run: str) -> list[Row]:
@@ -108,20 +115,42 @@ def admit(head: Head, batch: Batch, *, now: int, run: str) -> list[Row]:
     if batch.after is not None and batch.after != head.seq:
         raise SeqMismatch
     now = max(now, head.time)
-    if batch.time is not None and head.time <= batch.time <= now:
+    if batch.time is not None and _may_stamp(batch.time, head, now):
         now = batch.time
     epoch = batch.epoch or 0
     rows = []
     for event in batch.events:
         _guard(head, event, batch, run)
         fact = stamped(event, time=now, epoch=epoch)
+        booked = () if head.ledgers is None else moves(head, fact)
         head.apply(fact)
         data = stamp(encode(event), time=now, epoch=epoch)
-        rows.append(_linked(head, fact, data, batch.append_id))
+        rows.append(_linked(head, fact, data, batch.append_id, booked))
     return rows
 
 
-def _linked(head: Head, fact: AnyEvent, data: bytes, append_id: bytes) -> Row:
+def _may_stamp(time: int, head: Head, now: int) -> bool:
+    return head.time <= time <= now and time // DAY_US == now // DAY_US
+
+
+def charge(rows: Sequence[Row], find: Callable[[str], Balance]) -> dict[str, Balance]:
+    """Return the balances that an append leaves on the ledgers it moves, by key.
+
+    `find` returns a ledger's balance under the store's lock, the same that the rows are written
+    under.
+
+    Raises:
+        BudgetShort: E_LEDGER: one of them cannot carry what a request reserves.
+    """
+    changed, short = carried((move for row in rows for move in row.moves), find)
+    if short is not None:
+        raise BudgetShort(short.code, **short.fields)
+    return changed
+
+
+def _linked(
+    head: Head, fact: AnyEvent, data: bytes, append_id: bytes, booked: Sequence[Move]
+) -> Row:
     """Return the row of a fact that was just folded into `head`, and chain the head on."""
     blob = None
     if len(data) > DETACH:
@@ -130,7 +159,7 @@ def _linked(head: Head, fact: AnyEvent, data: bytes, append_id: bytes) -> Row:
         blob = (name, whole)
     previous = head.hash
     head.hash = chain(previous, head.seq, data)
-    return Row(head.seq, fact.time, previous, head.hash, data, fact, blob)
+    return Row(head.seq, fact.time, previous, head.hash, data, fact, blob, booked)
 
 
 class Draft:
@@ -166,10 +195,11 @@ class Draft:
                 _guard(head, event, batch, self._run)
             except GatebookError:
                 self._sound = False
+        booked = () if head.ledgers is None else moves(head, fact)
         head.apply(fact)
         if self._sound:
             data = stamp(encode(event), time=time, epoch=epoch)
-            self.rows.append(_linked(head, fact, data, batch.append_id))
+            self.rows.append(_linked(head, fact, data, batch.append_id, booked))
         return fact
 
     def finish(self, events: Sequence[AnyEvent]) -> Batch:
@@ -183,7 +213,7 @@ class Draft:
         """Whether the rows follow `head`, under this batch, by the store's clock."""
         if head.hash != self._began or not batch.epoch or head.epoch != batch.epoch:
             return False
-        if batch.time is None or not head.time <= batch.time <= max(now, head.time):
+        if batch.time is None or not _may_stamp(batch.time, head, max(now, head.time)):
             return False
         self.head.epoch = head.epoch
         return True
@@ -220,6 +250,17 @@ def _guard_signal(head: Head, _: SignalReceived, __: Batch, run: str) -> None:
 def _guard_cancel(head: Head, _: CancelRequested, __: Batch, run: str) -> None:
     if head.status is Status.CANCELLING:
         raise InvalidInput("E_ALREADY_CANCELLING", run=run)
+
+
+def _guard_raise(head: Head, event: BudgetRaised, _: Batch, run: str) -> None:
+    """Refuse what raises nothing: of two who raise to the same limit the second is told."""
+    after = head.limits.raised(event.limits).grown(event.more)
+    asked = (event.limits.named() | event.more.named()).keys()
+    for meter in LIMITED:
+        old, new = getattr(head.limits, meter), getattr(after, meter)
+        if meter in asked and (old is None or new <= old):
+            limit = "none" if old is None else old
+            raise InvalidInput("E_BUDGET_RAISE", run=run, meter=meter, value=new, limit=limit)
 
 
 def _guard_resume(head: Head, _: Resumed, __: Batch, run: str) -> None:
@@ -264,6 +305,7 @@ _GUARDS: dict[type[Event], Callable[[Head, Any, Batch, str], None]] = {
     ActionResolved: _guard_resolution,
     SignalReceived: _guard_signal,
     CancelRequested: _guard_cancel,
+    BudgetRaised: _guard_raise,
     Resumed: _guard_resume,
     RunCompleted: _guard_end,
     RunFailed: _guard_end,

@@ -4,6 +4,7 @@ A request reserves in the append that writes it; an outcome settles in the appen
 it. Unmeasured use is charged at the reservation (docs/design.md, "Budgets").
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import InvalidInput
-from gatebook.kernel.actions import CallLLM
+from gatebook.kernel.actions import CallLLM, split_route
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.prices import Price, cost, dollars, dollars_text, micro_usd
 
 METERS = ("tool_calls", "llm_tokens", "wall_ms", "usd_micros")
+LIMITED = (*METERS, "fan_out")  # what a limit can be set of
 OUTPUT_TOKENS = (
     4_096  # reserved for an answer when the caller names no maximum; docs/design.md, "Budgets"
 )
@@ -66,12 +68,13 @@ NOTHING = Amount()
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The most a run may use of each meter; None is no limit."""
+    """The most a run may use of each meter, and ask for at once; None is no limit."""
 
     tool_calls: int | None = None
     llm_tokens: int | None = None
     wall_ms: int | None = None
     usd_micros: int | None = None
+    fan_out: int | None = None
 
     def smallest(self, other: "Limits") -> "Limits":
         """Return the stricter limit of each meter."""
@@ -81,14 +84,24 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
                     (v for v in (getattr(self, meter), getattr(other, meter)) if v is not None),
                     default=None,
                 )
-                for meter in METERS
+                for meter in LIMITED
             }
         )
 
+    def named(self) -> dict[str, int]:
+        """Return the limits that are set, by meter."""
+        return {m: v for m in LIMITED if (v := getattr(self, m)) is not None}
+
     def raised(self, other: "Limits") -> "Limits":
         """Return these limits with the meters that `other` names replaced."""
-        named = {m: getattr(other, m) for m in METERS if getattr(other, m) is not None}
-        return msgspec.structs.replace(self, **named)
+        return msgspec.structs.replace(self, **other.named())
+
+    def grown(self, more: "Limits") -> "Limits":
+        """Return these limits with `more` on top; what has no limit keeps none."""
+        has = self.named()
+        return msgspec.structs.replace(
+            self, **{m: has[m] + n for m, n in more.named().items() if m in has}
+        )
 
 
 NO_LIMITS = Limits()
@@ -173,6 +186,51 @@ def _short(count: int) -> str:
     return str(count) if abs(count) < 10**20 else "huge"
 
 
+class SoftLimit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Limits that do not end anything: beyond them a person is asked, or `route` is called."""
+
+    limits: Limits
+    route: str = ""
+
+
+class Soft:
+    """What a person writes: limits at which a person is asked, or a model call goes elsewhere.
+
+    Args:
+        tool_calls, llm_tokens, usd: as in Budget.
+        route: "provider:model" that model calls go to then; without one a person is asked about
+            each action that asks for more of the meter.
+
+    Raises:
+        InvalidInput: as Budget; E_BUDGET_SOFT when no limit is given; E_ROUTE.
+    """
+
+    __slots__ = ("limit",)
+
+    def __init__(
+        self,
+        *,
+        tool_calls: int | None = None,
+        llm_tokens: int | None = None,
+        usd: Decimal | str | float | None = None,
+        route: str = "",
+    ) -> None:
+        limits = Limits(
+            tool_calls=_whole("tool_calls", tool_calls),
+            llm_tokens=_whole("llm_tokens", llm_tokens),
+            usd_micros=_money(usd),
+        )
+        if limits == NO_LIMITS:
+            raise InvalidInput("E_BUDGET_SOFT", value="Soft()")
+        if route != "":
+            split_route(route)
+        self.limit = SoftLimit(limits, route)
+
+    def __repr__(self) -> str:
+        to = f", route={self.limit.route!r}" if self.limit.route else ""
+        return f"Soft({_spelt(self.limit.limits)}{to})"
+
+
 class Budget:
     """What a person writes: limits per run. Everything left out is unlimited.
 
@@ -182,13 +240,15 @@ class Budget:
         wall_clock: time spent inside actions; sleeps and waits are free. A timedelta or seconds.
         usd: dollars for model calls, as text, Decimal or number: "2.50". A model whose price is
             unknown is refused then, before it is called.
+        fan_out: actions one step may ask for at once; of an agent, tool calls of one turn.
+        soft: limits below these at which a person is asked or a model call goes elsewhere.
 
     Raises:
         InvalidInput: E_BUDGET_CONFIG for a negative, fractional or absurd limit, E_BUDGET_USD for
-            what is no amount of money.
+            what is no amount of money, E_BUDGET_SOFT for what is no Soft.
     """
 
-    __slots__ = ("limits",)
+    __slots__ = ("limits", "soft")
 
     def __init__(
         self,
@@ -197,6 +257,8 @@ class Budget:
         llm_tokens: int | None = None,
         wall_clock: timedelta | float | None = None,
         usd: Decimal | str | float | None = None,
+        fan_out: int | None = None,
+        soft: Soft | Sequence[Soft] = (),
     ) -> None:
         seconds = wall_clock.total_seconds() if isinstance(wall_clock, timedelta) else wall_clock
         self.limits = Limits(
@@ -204,23 +266,37 @@ class Budget:
             llm_tokens=_whole("llm_tokens", llm_tokens),
             wall_ms=None if seconds is None else _whole("wall_clock", _milliseconds(seconds)),
             usd_micros=_money(usd),
+            fan_out=_whole("fan_out", fan_out),
         )
+        self.soft = _soft_limits(soft)
 
     def __repr__(self) -> str:
-        given: dict[str, Any] = dict(self.as_dict())
-        if "usd_micros" in given:
-            given["usd"] = str(dollars(given.pop("usd_micros")))
-        return f"Budget({', '.join(f'{m}={v!r}' for m, v in given.items())})"
+        soft = f", soft={list(self.soft)!r}" if self.soft else ""
+        return f"Budget({_spelt(self.limits)}{soft})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Budget) and other.limits == self.limits
+        return isinstance(other, Budget) and (other.limits, other.soft) == (self.limits, self.soft)
 
     def __hash__(self) -> int:
-        return hash(self.limits)
+        return hash((self.limits, self.soft))
 
     def as_dict(self) -> dict[str, int]:
         """Return the limits that are set, by meter."""
-        return {m: v for m in METERS if (v := getattr(self.limits, m)) is not None}
+        return self.limits.named()
+
+
+def _spelt(limits: Limits) -> str:
+    given: dict[str, Any] = dict(limits.named())
+    if "usd_micros" in given:
+        given["usd"] = str(dollars(given.pop("usd_micros")))
+    return ", ".join(f"{m}={v!r}" for m, v in given.items())
+
+
+def _soft_limits(given: Any) -> tuple[SoftLimit, ...]:
+    soft = (given,) if isinstance(given, Soft) else given
+    if not isinstance(soft, Sequence) or not all(isinstance(each, Soft) for each in soft):
+        raise InvalidInput("E_BUDGET_SOFT", value=given)
+    return tuple(each.limit for each in soft)
 
 
 def checked_budget(value: Any, what: str) -> Budget:

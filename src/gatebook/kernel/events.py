@@ -13,7 +13,7 @@ import msgspec
 from gatebook.errors import JournalCorrupt
 from gatebook.kernel.actions import Action
 from gatebook.kernel.artifacts import Artifact
-from gatebook.kernel.budget import NOTHING, Amount, Limits
+from gatebook.kernel.budget import NOTHING, Amount, Limits, SoftLimit
 from gatebook.kernel.codec import NULL, Raw, digest
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.prices import Price
@@ -94,6 +94,7 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     guards: tuple[str, ...] = ()
     limits: Limits = Limits()
     labels: dict[str, str] = {}
+    soft: tuple[SoftLimit, ...] = ()
 
 
 class ActionRequested(Event, frozen=True, tag="action_requested"):
@@ -207,10 +208,18 @@ class CancelRequested(Event, frozen=True, tag="cancel_requested"):
 
 
 class BudgetRaised(Event, frozen=True, tag="budget_raised"):
-    """Somebody changed limits; they count from the next request on."""
+    """Somebody raised limits, to `limits` and by `more`; they count from the next request on."""
 
-    limits: Limits
+    limits: Limits = Limits()
     by: str = ""
+    more: Limits = Limits()
+    reason: str = ""
+
+
+class LedgersDeclared(Event, frozen=True, tag="ledgers_declared"):
+    """From here on the run's requests count against these ledgers too, with these limits."""
+
+    ledgers: dict[str, Limits]
 
 
 class DefinitionChanged(Event, frozen=True, tag="definition_changed"):
@@ -285,7 +294,7 @@ class Note(Event, frozen=True, tag="note"):
 AnyEvent = (
     RunStarted | ActionRequested | ActionDenied | AttemptFailed | AttemptStarted
     | ActionSucceeded | ActionFailed | ActionUnknown | ActionResolved | SignalReceived
-    | CancelRequested | BudgetRaised | DefinitionChanged | Interrupted | Resumed
+    | CancelRequested | BudgetRaised | LedgersDeclared | DefinitionChanged | Interrupted | Resumed
     | RunCompleted | RunFailed | RunCancelled | Note | HookAnswered
 )  # fmt: skip
 

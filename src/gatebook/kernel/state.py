@@ -8,7 +8,7 @@ the run already holds (docs/design.md, "The fold").
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -34,6 +34,7 @@ from gatebook.kernel.events import (
     Event,
     HookAnswered,
     Interrupted,
+    LedgersDeclared,
     Note,
     Resumed,
     RunCancelled,
@@ -43,6 +44,8 @@ from gatebook.kernel.events import (
     SignalReceived,
     kind_of,
 )
+from gatebook.kernel.ledgers import keys_of
+from gatebook.kernel.opened import Open, routed
 
 
 class Status(StrEnum):
@@ -78,40 +81,14 @@ _ALWAYS: frozenset[type[Event]] = _OUTCOMES | {
 }  # fmt: skip
 STAYS: dict[Status, frozenset[type[Event]]] = {
     Status.NEW: frozenset(),
-    Status.RUNNING: _ALWAYS | {ActionRequested, AttemptStarted, ActionDenied, DefinitionChanged},
+    Status.RUNNING: _ALWAYS
+    | {ActionRequested, AttemptStarted, ActionDenied, DefinitionChanged, LedgersDeclared},
     Status.INTERRUPTED: _ALWAYS,
     Status.CANCELLING: _ALWAYS | {ActionDenied},
     Status.COMPLETED: frozenset({Note, ActionResolved}),
     Status.FAILED: frozenset({Note, ActionResolved}),
     Status.CANCELLED: frozenset({Note, ActionResolved}),
 }
-
-Phase = Literal["started", "backoff", "unknown"]
-
-
-class Open(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A requested action without a final outcome.
-
-    Attributes:
-        phase: an attempt runs, waits to be repeated, or has an unknown outcome.
-        attempt: the last attempt that started, from 0.
-        reserve: what that attempt holds of the budget.
-        due: when the next thing is due (microseconds UTC): a sleep's end, a wait's timeout, a
-            back-off's end; None when only an outcome can move it.
-        lost: how many attempts died with their worker.
-        epoch: of the worker that started the last attempt.
-        route: the model route of that attempt, in a back-off of the next; "" for the first.
-        since: the first attempt on that route.
-    """
-
-    phase: Phase = "started"
-    attempt: int = 0
-    reserve: Amount = NOTHING
-    due: int | None = None
-    lost: int = 0
-    epoch: int = 0
-    route: str = ""
-    since: int = 0
 
 
 class Head(msgspec.Struct, omit_defaults=True):
@@ -128,6 +105,7 @@ class Head(msgspec.Struct, omit_defaults=True):
     open: dict[str, Open] = {}
     kept_signals: int = 0
     cancel_seq: int | None = None
+    ledgers: dict[str, Limits] | None = None  # None until some are declared
 
     def copy(self) -> "Head":
         """Return a head that can change without changing this one."""
@@ -194,14 +172,17 @@ class Head(msgspec.Struct, omit_defaults=True):
                 due = event.time + ms * 1000
             case _:
                 due = None
-        self._reserve(event.address, Open(reserve=event.reserve, due=due, epoch=event.epoch))
+        held = keys_of(self.ledgers, event.time, event.reserve) if self.ledgers else ()
+        self._reserve(
+            event.address, Open(reserve=event.reserve, due=due, epoch=event.epoch, ledgers=held)
+        )
 
     def _attempt_failed(self, event: AttemptFailed) -> None:
         entry = self._entry(event.address)
         self._settle(entry, event.spent)
         due = event.time + event.delay_ms * 1000
         self.open[event.address] = Open(
-            "backoff", entry.attempt, NOTHING, due, entry.lost, 0, *_routed(entry, event.route)
+            "backoff", entry.attempt, NOTHING, due, entry.lost, 0, *routed(entry, event.route)
         )
 
     def _attempt_started(self, event: AttemptStarted) -> None:
@@ -212,8 +193,9 @@ class Head(msgspec.Struct, omit_defaults=True):
             )
         self._settle(entry, None)  # a lost attempt is charged at its reservation
         lost = entry.lost + (event.cause == "recovery")
-        on = _routed(entry, event.route)
-        entry = Open("started", event.attempt, event.reserve, None, lost, event.epoch, *on)
+        on = routed(entry, event.route)
+        held = keys_of(self.ledgers, event.time, event.reserve) if self.ledgers else ()
+        entry = Open("started", event.attempt, event.reserve, None, lost, event.epoch, *on, held)
         self._reserve(event.address, entry)
 
     def _ended(self, event: ActionSucceeded | ActionFailed) -> None:
@@ -225,8 +207,9 @@ class Head(msgspec.Struct, omit_defaults=True):
     def _unknown(self, event: ActionUnknown) -> None:
         entry = self._entry(event.address)
         self.open[event.address] = Open(
-            "unknown", entry.attempt, entry.reserve, None, entry.lost, 0, entry.route, entry.since
-        )
+            "unknown", entry.attempt, entry.reserve, None, entry.lost, 0, entry.route, entry.since,
+            entry.ledgers,
+        )  # fmt: skip
 
     def _resolved(self, event: ActionResolved) -> None:
         entry = self._entry(event.address)
@@ -246,7 +229,10 @@ class Head(msgspec.Struct, omit_defaults=True):
         self.cancel_seq = self.seq
 
     def _raised(self, event: BudgetRaised) -> None:
-        self.limits = self.limits.raised(event.limits)
+        self.limits = self.limits.raised(event.limits).grown(event.more)
+
+    def _declared(self, event: LedgersDeclared) -> None:
+        self.ledgers = event.ledgers
 
     def _resumed(self, event: Resumed) -> None:
         self.open = {a: msgspec.structs.replace(e, lost=0) for a, e in self.open.items()}
@@ -255,11 +241,6 @@ class Head(msgspec.Struct, omit_defaults=True):
         self.spent += self.reserved  # what is still unknown is charged at its reservation
         self.reserved = NOTHING
         self.open = {a: Open("unknown", e.attempt) for a, e in self.open.items()}
-
-
-def _routed(entry: Open, route: str) -> tuple[str, int]:
-    """Return the route an action is on after an event that names it, and its first attempt."""
-    return (route, entry.since) if route == entry.route else (route, entry.attempt + 1)
 
 
 _FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {
@@ -274,6 +255,7 @@ _FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {
     SignalReceived: Head._signal,
     CancelRequested: Head._cancel,
     BudgetRaised: Head._raised,
+    LedgersDeclared: Head._declared,
     Resumed: Head._resumed,
     RunCompleted: Head._over,
     RunFailed: Head._over,

@@ -12,6 +12,7 @@ import msgspec
 
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import AnyEvent, RunStarted
+from gatebook.kernel.ledgers import Balance
 from gatebook.kernel.state import Head
 
 DEFAULT_TENANT = "default"
@@ -145,7 +146,8 @@ class Journal(ABC):
 
         Raises:
             RunNotFound, Fenced, RunIsOver, InvalidInput: see `admit`.
-            BudgetShort: a reservation does not fit; nothing was written.
+            BudgetShort: a reservation does not fit the run's budget, or one of its ledgers
+                (E_LEDGER); nothing was written.
             Conflict: the run is not at `batch.after`; carries the tail. A tail that holds this
                 batch's own append id is success and returns.
             CommitUnknown: the commit failed and the store could not find out whether it holds.
@@ -190,6 +192,13 @@ class Journal(ABC):
 
         That is: runs created, and runs that got an event without an epoch, by any process,
         since the last call. The worker drives these. May name a run more often than needed.
+        """
+
+    @abstractmethod
+    async def ledgers(self, tenant: str) -> dict[str, Balance]:
+        """Return the tenant's ledgers that runs have counted against, by key.
+
+        An append changes them with the run: what `kernel.booking.moves` says of its events.
         """
 
     @abstractmethod

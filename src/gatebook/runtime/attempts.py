@@ -14,7 +14,8 @@ from gatebook.errors import GatebookError, Permanent, ProviderError
 from gatebook.kernel.actions import CallLLM, CallTool, describe
 from gatebook.kernel.budget import Amount
 from gatebook.kernel.events import ActionRequested
-from gatebook.kernel.state import Open, RunState
+from gatebook.kernel.opened import Open
+from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
 from gatebook.runtime.executor import Ended, Permit, outlived
 from gatebook.runtime.services import Services

@@ -22,6 +22,7 @@ from gatebook.kernel.events import (
     AttemptFailed,
     ErrorRecord,
 )
+from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import (
     EDGE_BASE_MS,
     EDGE_CAP_MS,
@@ -32,7 +33,6 @@ from gatebook.kernel.policy import (
     RetryWithBackoffPolicy,
     owns_retries,
 )
-from gatebook.kernel.state import Open
 from gatebook.kernel.stream import retryable
 from gatebook.kernel.tools import ToolSpec
 from gatebook.runtime.executor import Ended

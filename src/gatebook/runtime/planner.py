@@ -34,9 +34,10 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.gate import Grounds, admit_want, decide_again, redacted
+from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import PolicyContext, wants_facts
 from gatebook.kernel.rules.past import Past
-from gatebook.kernel.state import Open, RunState, Status
+from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Complete, Lease, Program, Recorded, Want
 from gatebook.runtime.executor import Ended

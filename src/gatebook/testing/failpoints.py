@@ -15,6 +15,7 @@ import msgspec
 from gatebook.errors import CommitUnknown, ConfigError, StoreError
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
+from gatebook.kernel.ledgers import Balance
 from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 VARIABLE = "GATEBOOK_FAILPOINT"
@@ -169,6 +170,10 @@ class FailpointJournal(Journal):
     async def touched(self) -> frozenset[RunKey]:
         """Ask the inner journal."""
         return await self.inner.touched()
+
+    async def ledgers(self, tenant: str) -> dict[str, Balance]:
+        """Hand on."""
+        return await self.inner.ledgers(tenant)
 
     async def put_pieces(self, lease: Lease, pieces: Sequence[Piece]) -> None:
         """Put into the inner journal."""
