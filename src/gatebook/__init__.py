@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         AllowListPolicy,
         Decision,
         Fail,
-        Policy,
         PolicyContext,
         Retry,
         RetryWithBackoffPolicy,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from gatebook.providers.scripted import Scripted
     from gatebook.runtime.client import Client
     from gatebook.runtime.handles import RunHandle
+    from gatebook.runtime.policy_files import Policy
     from gatebook.runtime.runtime import Runtime
     from gatebook.runtime.states import (
         RETRY,
@@ -152,7 +152,6 @@ _NAMES = {
         "AllowListPolicy",
         "Decision",
         "Fail",
-        "Policy",
         "PolicyContext",
         "Retry",
         "RetryWithBackoffPolicy",
@@ -167,6 +166,7 @@ _NAMES = {
     "gatebook.providers.scripted": ("Scripted",),
     "gatebook.runtime.client": ("Client",),
     "gatebook.runtime.handles": ("RunHandle",),
+    "gatebook.runtime.policy_files": ("Policy",),
     "gatebook.runtime.states": (
         "Cancelled",
         "Denied",

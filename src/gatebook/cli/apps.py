@@ -113,20 +113,36 @@ def load_policy(given: Given, app: App) -> Any:
     """Return the policy in force: a flag or setting, the Runtime's own, or the remembered one.
 
     Raises:
-        ConfigError: E_POLICY_MISSING when nobody named one, E_APP when it cannot be imported.
+        ConfigError: E_POLICY_MISSING when nobody named one or its file cannot be read, another
+            E_POLICY_... when it is wrong, E_APP when it cannot be imported.
     """
-    own = getattr(app.runtime, "policy", None)
+    own = getattr(app.runtime, "options", {}).get("policy")
     text = given.policy or (None if own is not None else given.settings.policy or app.policy)
     if text is None:
         if own is None:
-            raise ConfigError("E_POLICY_MISSING")
-        return own
+            raise ConfigError("E_POLICY_MISSING", detail="was given")
+        return _read(own)
     if text == DEVELOPMENT:
         from gatebook.kernel.policy import AllowDeclared
 
         return AllowDeclared()
+    if is_policy_file(text):
+        return _read(text.split(","))
     found = load(text)
     return found() if isinstance(found, type) else found
+
+
+def _read(policy: Any) -> Any:
+    """Return a policy, read from its files if it is given by their paths."""
+    from gatebook.kernel.redact import Redactor
+    from gatebook.runtime.policy_files import in_force
+
+    return in_force(policy, Redactor())
+
+
+def is_policy_file(text: str) -> bool:
+    """Whether a --policy names files and not code: `policy.toml`, or several with commas."""
+    return all(part.endswith(".toml") for part in text.split(","))
 
 
 def beside(given: Given, app: App | None = None) -> Given:
@@ -187,7 +203,7 @@ def remember(url: str, app: App, *, policy: str | None) -> None:
         return
     known = recall(url)
     folder = os.getcwd()
-    chosen = {"policy": policy} if policy is not None else {}
+    chosen = {"policy": _lasting(policy)} if policy is not None else {}
     fresh = {name: {"app": text, "folder": folder} | chosen for name, text in app.targets.items()}
     if known | fresh == known:
         return
@@ -196,6 +212,13 @@ def remember(url: str, app: App, *, policy: str | None) -> None:
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(known | fresh, file, indent=2)
     os.replace(draft, path)
+
+
+def _lasting(policy: str) -> str:
+    """Return a --policy so that it means the same in another folder."""
+    if not is_policy_file(policy):
+        return policy
+    return ",".join(os.path.abspath(part) for part in policy.split(","))
 
 
 def recall(url: str) -> dict[str, dict[str, str]]:

@@ -33,7 +33,8 @@ VERBS = {
 HINTS = {
     "E_POLICY_MISSING": (
         "choose one: --policy allow-declared allows what the program declares (development); "
-        "--policy module:attribute; or policy = in gatebook.toml"
+        "--policy policy.toml, a policy file; --policy module:attribute; "
+        "or policy = in gatebook.toml"
     ),
 }
 

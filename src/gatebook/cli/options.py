@@ -75,8 +75,8 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "policy": click.option(
         "--policy",
-        metavar="POLICY",
-        help="allow-declared (development), or module:attribute.",
+        metavar="FILE|POLICY",
+        help="A policy file (several: a.toml,b.toml), module:attribute, or allow-declared.",
     ),
     "app": click.option(
         "--app", metavar="MODULE:ATTR", help="Where the programs are: a program or a Runtime."

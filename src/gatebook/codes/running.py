@@ -123,9 +123,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_HTTP_REDIRECTS": ("{value} was redirected more than {limit} times", "call another URL"),
     # policy, budget, retry
     "E_POLICY_MISSING": (
-        "no policy was given, so nothing may run",
+        "no policy {detail}, so nothing may run",
         "choose one: policy=AllowDeclared() allows what the program declares (development); "
-        "policy=AllowListPolicy(tools=[...], providers=[...]); or --policy app:policy",
+        "policy=AllowListPolicy(tools=[...], providers=[...]); or a policy file, "
+        "policy='policy.toml' or --policy policy.toml",
     ),
     "E_POLICY_ERROR": ("the policy raised {detail} while deciding", "correct the policy"),
     "E_POLICY_DECISION": (

@@ -4,8 +4,8 @@ A policy sees an action and its context and answers a `Decision`. Anything else 
 return None, return True) is a deny.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -17,6 +17,8 @@ from gatebook.kernel.codec import NULL, Raw, canonical, digest
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.rules.facts import RunFacts, ToolFacts
 from gatebook.kernel.tools import Effect
+
+Ending = Literal["succeeded", "failed"]
 
 EDGE_RETRIES, EDGE_BASE_MS, EDGE_CAP_MS = 3, 500, 30_000  # docs/design.md, "Retries"
 
@@ -35,6 +37,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         shadow: what the policy would have said if it enforced.
         facts: what was asked, by name, as it may be recorded.
         patch: how `args` differ, as a JSON Patch.
+        labels: of a result: what it brings into the run, beside what its tool declares.
     """
 
     verdict: Verdict
@@ -45,6 +48,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     shadow: Verdict | None = None
     facts: dict[str, str] = {}
     patch: Raw = NULL
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def allow(cls, *, rule: str = "") -> "Decision":
@@ -132,6 +136,7 @@ class Policy:
     """
 
     name = "policy"
+    load: ClassVar[Callable[..., "Policy"]]  # from files: the runtime's, the kernel reads none
 
     @property
     def wants_facts(self) -> bool:
@@ -154,6 +159,23 @@ class Policy:
     def offered(self, tools: Iterable[str], context: PolicyContext) -> tuple[str, ...]:
         """Return the tools a model is offered; asked only of a policy that `wants_facts`."""
         return tuple(tools)
+
+    def sees_results(self, action: Action) -> bool:
+        """Whether `result` is asked about what this action brings back.
+
+        What a model says to it is then not shown while it is being said.
+        """
+        return False
+
+    def result(
+        self, action: Action, context: PolicyContext, output: Any, *, outcome: Ending
+    ) -> Decision:
+        """Decide about a result before anything sees it; `output` is plain JSON.
+
+        `modify` puts its `args` in the place of the output; all but that and allow withhold it.
+        Of an action that failed there is no output, and what is withheld is its error's text.
+        """
+        return Decision.allow()
 
     def retry(self, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
         """Decide whether attempt number `attempt` (from 0) that failed is followed by another."""
@@ -306,6 +328,15 @@ class RetryWithBackoffPolicy(Policy):
     def offered(self, tools: Iterable[str], context: PolicyContext) -> tuple[str, ...]:
         return offered_by(self.inner, tools, context)
 
+    def sees_results(self, action: Action) -> bool:
+        sees = result_judge(self.inner)
+        return sees is not None and sees(action)
+
+    def result(
+        self, action: Action, context: PolicyContext, output: Any, *, outcome: Ending
+    ) -> Decision:
+        return self.inner.result(action, context, output, outcome=outcome)
+
     def budget(self) -> Budget:
         return self.inner.budget()
 
@@ -356,6 +387,14 @@ def offered_by(policy: Any, tools: Iterable[str], context: PolicyContext) -> tup
     """Return the tools that a policy lets a model be offered; all without `offered()`."""
     choose = getattr(policy, "offered", None)
     return tuple(tools) if choose is None else tuple(choose(tools, context))
+
+
+def result_judge(policy: Any) -> Callable[[Action], bool] | None:
+    """Return a policy's `sees_results`, None for a policy that looks at no results at all."""
+    if type(policy) is RetryWithBackoffPolicy:
+        return policy.sees_results if result_judge(policy.inner) is not None else None
+    sees = getattr(type(policy), "sees_results", Policy.sees_results)
+    return None if sees is Policy.sees_results else policy.sees_results
 
 
 def owns_retries(policy: Any) -> bool:

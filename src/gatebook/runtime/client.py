@@ -20,6 +20,7 @@ from gatebook.ports import DEFAULT_TENANT, Clock, Journal, Program, RunKey, RunQ
 from gatebook.runtime.clock import SystemClock
 from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
+from gatebook.runtime.policy_files import PolicyFiles, are_files, check_fit, in_force
 from gatebook.runtime.subscriptions import Hub
 
 LISTEN_S = 0.1
@@ -36,7 +37,8 @@ class Client:
         store: a location ("sqlite:///runs.db", ":memory:") or a Journal; None is the default
             store, the one the command line uses.
         tenant: whose runs these are; another tenant's runs are not found.
-        policy: decides whether runs may start; without one nothing may.
+        policy: decides whether runs may start; without one nothing may. A `Policy`, or the path
+            of a policy file, or several, which are read when the client opens.
         secrets: values to cut out of everything that is stored or shown.
     """
 
@@ -45,12 +47,14 @@ class Client:
         store: str | Journal | None = None,
         *,
         tenant: str = DEFAULT_TENANT,
-        policy: Policy | None = None,
+        policy: Policy | PolicyFiles | None = None,
         secrets: Iterable[str] = (),
         clock: Clock | None = None,
     ) -> None:
         self.tenant = tenant
-        self.policy = policy
+        self.policy: Policy | None = None if are_files(policy) else policy  # type: ignore[assignment]
+        self._given = policy
+        self._fitting: set[str] = set()  # digests of programs that the policy fits
         self.clock: Clock = clock or SystemClock()
         self.hub = Hub()
         self.redactor = Redactor(secrets)
@@ -66,7 +70,8 @@ class Client:
         await self.close()
 
     async def open(self) -> None:
-        """Open the store. Raises ConfigError E_STORE_*."""
+        """Open the store. Raises ConfigError E_STORE_*, E_POLICY_*."""
+        self.policy = in_force(self._given, self.redactor)
         journal = self._store
         if journal is None:
             from gatebook.runtime.settings import default_store_url
@@ -144,7 +149,8 @@ class Client:
         Raises:
             InvalidInput: the id, input, context, labels or budget are refused; E_REENTRANT when
                 the caller is a tool that this runtime runs.
-            ConfigError: E_POLICY_MISSING, a bad definition, an unknown provider, a missing key.
+            ConfigError: E_POLICY_MISSING, a policy that does not fit the tools (E_POLICY_TOOL,
+                E_POLICY_PATH), a bad definition, an unknown provider, a missing key.
             RunDenied: the policy refuses the start.
             RunConflict: the id is taken by another program or input.
         """
@@ -154,6 +160,7 @@ class Client:
         given, facts = self._content(program, value, context, labels)
         policy = self._given_policy()
         definition = self._definition(program)
+        self._check_policy(policy, program)
         self._check_providers(program)
         own = Budget() if budget is None else checked_budget(budget, "budget=")
         limits = policy_budget(policy).limits.smallest(own.limits)
@@ -204,7 +211,7 @@ class Client:
 
     def _given_policy(self) -> Policy:
         if self.policy is None:
-            raise ConfigError("E_POLICY_MISSING")
+            raise ConfigError("E_POLICY_MISSING", detail="was given")
         if not callable(getattr(self.policy, "authorize", None)):
             raise ConfigError("E_POLICY_SHAPE", value=self.policy)
         return self.policy
@@ -216,6 +223,12 @@ class Client:
         for tool in program.tools.values():
             _ = tool.spec  # a tool that cannot be declared stops the run here
         return program.digest
+
+    def _check_policy(self, policy: Policy, program: Program[Any, Any]) -> None:
+        """Refuse a policy that names tools or arguments which no program here has."""
+        if program.digest not in self._fitting:
+            check_fit(policy, [*self._programs.values(), program])
+            self._fitting.add(program.digest)
 
     def _check_providers(self, program: Program[Any, Any]) -> None:
         """Check that the declared routes can be answered; a plain client asks no provider."""

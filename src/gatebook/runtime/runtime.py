@@ -27,6 +27,7 @@ from gatebook.runtime.executor import Executor
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper
 from gatebook.runtime.limiter import Rate, checked_rates
+from gatebook.runtime.policy_files import PolicyFiles
 from gatebook.runtime.prices import Prices
 from gatebook.runtime.routes import Providers
 from gatebook.runtime.services import DefinitionChange, Services
@@ -70,7 +71,7 @@ class Runtime(Client):
         store: str | Journal | None = None,
         *,
         programs: Sequence[Program[Any, Any]] = (),
-        policy: Policy | None = None,
+        policy: Policy | PolicyFiles | None = None,
         providers: Mapping[str, Provider] | None = None,
         prices: Mapping[str, Price | Mapping[str, Any]] | None = None,
         rates: Mapping[str, Rate | Mapping[str, Any]] | None = None,
@@ -133,6 +134,8 @@ class Runtime(Client):
         """Open the store, make `deps`, and begin to drive. Raises ConfigError."""
         await super().open()
         try:
+            for program in self._programs.values():
+                self._check_policy(self.policy or Policy(), program)
             await self._open_worker()
         except BaseException:
             await self.close()

@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         store: location of the journal, as `open_journal` takes it.
         app: "module:attribute" of the programs, or None.
-        policy: "allow-declared" or "module:attribute", or None.
+        policy: "allow-declared", "module:attribute" or a path of a policy file, or None.
         providers: `[providers.x]` tables, by name.
         prices: `[prices.x]` tables, by route or model name.
         rates: what `[providers.x]` tables say of a minute, by provider or route.
@@ -189,6 +189,9 @@ class _File:
                 value = self._text(key, self._found[key], ())
                 if key == "store":
                     value = self._location(value)
+                if key == "policy" and value.endswith(".toml"):
+                    folder, parts = self.path.parent, value.split(",")
+                    value = ",".join(str(folder / Path(part).expanduser()) for part in parts)
                 given.append((key, value, self._line(key, ())))
         return given
 

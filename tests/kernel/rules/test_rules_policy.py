@@ -22,7 +22,7 @@ from gatebook.kernel.policy import (
 )
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.facts import History, RunFacts, ToolFacts, tool_facts
-from gatebook.kernel.rules.policy import MissingPolicy, RulesPolicy, policy_from
+from gatebook.kernel.rules.policy import RulesPolicy, policy_from
 from gatebook.kernel.tools import ToolSpec
 from tests.kernel.rules.kit import rule, text
 
@@ -262,11 +262,50 @@ tool = "web.*"
 where = { "result.text" = { size = { gt = 10 } } }
 """))  # fmt: skip
 
-    short, labels = policy.result(call("web.get"), CONTEXT, {"text": "hi"}, outcome="succeeded")
-    long, _ = policy.result(call("web.get"), CONTEXT, {"text": "x" * 11}, outcome="succeeded")
+    short = policy.result(call("web.get"), CONTEXT, {"text": "hi"}, outcome="succeeded")
+    long = policy.result(call("web.get"), CONTEXT, {"text": "x" * 11}, outcome="succeeded")
 
-    assert (short.verdict, labels) == ("allow", ("untrusted",))
-    assert (long.verdict, long.rules) == ("deny", ("hold",))
+    assert (short.verdict, short.labels) == ("allow", ("untrusted",))
+    assert (long.verdict, long.rule) == ("deny", "hold")
+
+
+def test_only_results_that_something_is_about_are_looked_at() -> None:
+    """The others cost nothing, and what models say of them is shown at once."""
+    policy = policy_from(("p.toml", """
+version = 1
+[[label]]
+tool = "web.*"
+add = "untrusted"
+[[rule]]
+id = "mask"
+on = "result"
+then = "deny"
+action = "wait_signal"
+[[rule]]
+id = "calls"
+then = "allow"
+tool = "*"
+"""))  # fmt: skip
+
+    actions: list[Action] = [call("web.get"), WaitSignal("go"), call("fs.read"), LLM, Sleep(1)]
+
+    assert [policy.sees_results(action) for action in actions] == [True, True, False, False, False]
+
+
+def test_a_shadow_policy_limits_nothing_and_says_what_its_budgets_would_have_refused() -> None:
+    """A trial must not stop anybody; what is left is still a fact."""
+    policy = rules(
+        rule("open", "allow", '"budget.left.tool_calls" = { ge = 1 }'),
+        top='mode = "shadow"\n[budgets]\ntool_calls = 2\n[retry]\nmax = 1',
+    )
+
+    last = policy.authorize(call(), context(used=Amount(tool_calls=1)))
+    over = policy.authorize(call(), context(used=Amount(tool_calls=2)))
+
+    assert policy_budget(policy) == Budget()
+    assert not owns_retries(policy)
+    assert (last.verdict, last.shadow) == ("allow", "allow")
+    assert (over.verdict, over.shadow) == ("allow", "deny")
 
 
 def test_hidden_tools_are_not_offered() -> None:
@@ -311,12 +350,3 @@ def test_the_digest_is_the_documents() -> None:
     """A changed rule is another policy; a changed name is not."""
     assert policy_digest(rules(rule("a", "deny"))) == rules(rule("a", "deny")).document.digest
     assert policy_digest(rules(rule("a", "deny"))) != policy_digest(rules(rule("b", "deny")))
-
-
-def test_a_missing_policy_denies_everything_and_says_so() -> None:
-    """No file is not no rules: whoever forgot it must be told."""
-    policy = MissingPolicy("policy.toml")
-
-    for decision in (policy.authorize(call(), CONTEXT), policy.start("p", None, CONTEXT)):
-        assert (decision.verdict, decision.code) == ("deny", "E_POLICY_MISSING")
-        assert decision.reason == "there is no policy at policy.toml"

@@ -176,6 +176,12 @@ class Rulebook:
                 found.update(label.add)
         return tuple(sorted(found))
 
+    def sees(self, request: Request) -> bool:
+        """Whether any rule or label is about a request, by its names alone."""
+        about = self._about(request)
+        named = about.opens or about.narrows
+        return bool(named) or any(is_about(label.select, request) for label, _ in self._labels)
+
     def facts(self, rules: Iterable[str], request: Request) -> dict[str, str]:
         """Return what these rules asked of a request, as it may be recorded."""
         parts = [part.rule for part in self._rules if part.rule.id in rules]

@@ -7,18 +7,20 @@ from typing import Any
 
 import msgspec
 
-from gatebook.errors import ActionError
-from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal
-from gatebook.kernel.budget import Budget
+from gatebook.errors import ActionError, GatebookError
+from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.budget import Amount, Budget, shortfall
 from gatebook.kernel.codec import NULL, Raw, canonical, plain
 from gatebook.kernel.policy import (
     Decision,
+    Ending,
     Fail,
     Policy,
     PolicyContext,
     Retry,
     RetryWithBackoffPolicy,
 )
+from gatebook.kernel.prices import micro_usd
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.changes import plain_json
 from gatebook.kernel.rules.document import Document, Retries, merge
@@ -33,8 +35,8 @@ NOT_KNOWN = RunFacts()
 class RulesPolicy(Policy):
     """Decides as a policy document says.
 
-    `authorize` answers what the gate does with an action; `rule` says the same in full, and in
-    shadow mode also what would have been done. Facts the context does not carry are unknown.
+    In shadow mode nothing of the document is enforced, its budgets included: decisions say in
+    `shadow` what they would have been. Facts the context does not carry are unknown.
 
     Args:
         redactor: cuts secrets where rules redact; the runtime's, so that it knows what is secret.
@@ -43,8 +45,10 @@ class RulesPolicy(Policy):
     def __init__(self, document: Document, *, redactor: Redactor | None = None) -> None:
         self.document = document
         self.book = Rulebook(document, redactor=redactor)
-        self.name = document.name + (" (shadow)" if document.mode == "shadow" else "")
+        self.shadow = document.mode == "shadow"
+        self.name = document.name + (" (shadow)" if self.shadow else "")
         self._digest = document.digest
+        self._limits = _budget_of(document).limits
 
     @property
     def digest(self) -> str:
@@ -59,49 +63,60 @@ class RulesPolicy(Policy):
         return type(self)(self.document, redactor=redactor)
 
     def start(self, program: str, input: Any, context: PolicyContext) -> Decision:
-        return self._decide(started(program, input, context))
+        return self._decide(started(program, input, self._seen(context)))
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
-        return self._decide(requested(action, context))
+        decision = self._decide(requested(action, self._seen(context)))
+        return self._short(decision, action, context) if decision.shadow == "allow" else decision
+
+    def _seen(self, context: PolicyContext) -> PolicyContext:
+        """Return the context with the limits that would be in force if this were enforced."""
+        if not self.shadow:
+            return context
+        return msgspec.structs.replace(context, limits=context.limits.smallest(self._limits))
+
+    def _short(self, decision: Decision, action: Action, context: PolicyContext) -> Decision:
+        """Return what a shadow would have said of an action that its budgets cannot carry."""
+        want = Amount(tool_calls=1) if isinstance(action, CallTool) else Amount()
+        if isinstance(action, CallLLM):
+            cost = (context.run or NOT_KNOWN).est_cost_usd
+            micros = 0 if cost is None else micro_usd(cost, exact=False) or 0
+            want = Amount(llm_tokens=context.est_tokens, usd_micros=micros)
+        short = shortfall(self._limits, context.used, want)
+        if short is None:
+            return decision
+        reason = str(GatebookError("E_BUDGET", tool=describe(action), **short.told()))
+        return msgspec.structs.replace(decision, shadow="deny", rule="", reason=reason)
 
     def _decide(self, request: Request) -> Decision:
         ruling = self.book.decide(request)
         if ruling.verdict == "allow":
-            return decision_of(ruling, shadow=self.document.mode == "shadow")
-        return decision_of(
-            ruling,
-            shadow=self.document.mode == "shadow",
-            facts=self.book.facts(ruling.rules, request),
-        )
+            return decision_of(ruling, shadow=self.shadow)
+        facts = self.book.facts(ruling.rules, request)
+        return decision_of(ruling, shadow=self.shadow, facts=facts)
 
     def budget(self) -> Budget:
-        limits = self.document.budgets
-        seconds = None if limits.wall_ms is None else limits.wall_ms / 1000
-        return Budget(
-            tool_calls=limits.tool_calls,
-            llm_tokens=limits.llm_tokens,
-            wall_clock=seconds,
-            usd=limits.cost_usd,
-        )
+        return Budget() if self.shadow else _budget_of(self.document)
 
     def rule(self, action: Action, context: PolicyContext) -> Ruling:
         """Return the full ruling about one action."""
-        return self.book.decide(requested(action, context))
+        return self.book.decide(requested(action, self._seen(context)))
+
+    def sees_results(self, action: Action) -> bool:
+        return self.book.sees(_named(action))
 
     def result(
-        self, action: Action, context: PolicyContext, output: Any, *, outcome: Outcome
-    ) -> tuple[Ruling, tuple[str, ...]]:
-        """Return the ruling about what an action brought back, and the labels it carries.
-
-        `output` is plain JSON. A ruling with `changed` replaces it; a deny withholds it.
-        """
-        request = requested(action, context, output=output, outcome=outcome)
-        return self.book.decide(request), self.book.labels(request)
+        self, action: Action, context: PolicyContext, output: Any, *, outcome: Ending
+    ) -> Decision:
+        given = MISSING if outcome == "failed" else output
+        request = requested(action, self._seen(context), output=given, outcome=outcome)
+        labels = self.book.labels(request)
+        return msgspec.structs.replace(self._decide(request), labels=labels)
 
     def offered(self, tools: Iterable[str], context: PolicyContext) -> tuple[str, ...]:
         """Return the tools that a model is offered: those that no rule hides, in order."""
         agent = context.program
-        if self.document.mode == "shadow":
+        if self.shadow:
             return tuple(tools)
         return tuple(
             name for name in tools if not self.book.hidden(Request(tool=name, agent=agent))
@@ -122,24 +137,6 @@ class RetryingRulesPolicy(RulesPolicy):
         return self._retry.retry(error, action, attempt)
 
 
-class MissingPolicy(Policy):
-    """What stands where a policy file should: denies everything and says what is missing."""
-
-    name = "missing policy"
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def start(self, program: str, input: Any, context: PolicyContext) -> Decision:
-        return self._deny()
-
-    def authorize(self, action: Action, context: PolicyContext) -> Decision:
-        return self._deny()
-
-    def _deny(self) -> Decision:
-        return Decision.deny(f"there is no policy at {self.where}", code="E_POLICY_MISSING")
-
-
 def policy_from(*texts: tuple[str, str], redactor: Redactor | None = None) -> RulesPolicy:
     """Return the policy that (source name, text) pairs make together.
 
@@ -147,8 +144,20 @@ def policy_from(*texts: tuple[str, str], redactor: Redactor | None = None) -> Ru
         ConfigError: the first error of a text, or that two texts do not go together.
     """
     document = merge(load(text, source) for source, text in texts)
-    kind = RulesPolicy if document.retry is None else RetryingRulesPolicy
+    kind = (
+        RulesPolicy if document.retry is None or document.mode == "shadow" else RetryingRulesPolicy
+    )
     return kind(document, redactor=redactor)
+
+
+def _budget_of(document: Document) -> Budget:
+    limits = document.budgets
+    return Budget(
+        tool_calls=limits.tool_calls,
+        llm_tokens=limits.llm_tokens,
+        wall_clock=None if limits.wall_ms is None else limits.wall_ms / 1000,
+        usd=limits.cost_usd,
+    )
 
 
 def decision_of(
@@ -222,6 +231,19 @@ def _of_action(action: Action, context: PolicyContext) -> dict[str, Any]:
             return {"action": "sleep", "sleep_s": Decimal(action.ms) / 1000}
         case WaitSignal():
             return {"action": "wait_signal", "signal": action.name}
+
+
+def _named(action: Action) -> Request:
+    """Return a request about the result of an action that says no more than its kind and name."""
+    match action:
+        case CallTool(tool=tool):
+            return Request(on="result", tool=tool)
+        case CallLLM():
+            return Request(on="result", action="call_llm")
+        case Sleep():
+            return Request(on="result", action="sleep")
+        case WaitSignal():
+            return Request(on="result", action="wait_signal")
 
 
 @lru_cache(maxsize=1_024)

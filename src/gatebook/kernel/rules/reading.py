@@ -80,7 +80,7 @@ def read(text: str, source: str = "policy.toml") -> tuple[Document, list[ConfigE
         return Document(name=source), found.errors
     budgets = _budgets(table)
     document = Document(
-        name=table.text("name", source, limit=64),
+        name=table.text("name", source.rpartition("/")[2][:64], limit=64),
         mode=table.choice("mode", ("enforce", "shadow"), "enforce"),
         budgets=budgets,
         retry=_retry(table),
