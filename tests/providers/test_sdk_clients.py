@@ -1,9 +1,11 @@
-"""The SDK clients of a provider: one for each event loop, made when first needed."""
+"""The clients of a provider: one for each event loop, made when first needed, in a thread."""
 
 import asyncio
+import contextlib
 import gc
+import threading
 
-from gatebook.providers.sdk import Clients, imported
+from gatebook.providers.clients import Clients, imported
 
 
 class Made:
@@ -30,6 +32,65 @@ def test_calls_that_begin_together_share_one_client() -> None:
     first, *others = asyncio.run(scenario())
 
     assert all(other is first for other in others)
+
+
+def test_making_a_client_does_not_hold_up_the_loop() -> None:
+    """It reads certificates, and other runs go on meanwhile."""
+    may_end = threading.Event()
+
+    def make(_: object) -> Made:
+        assert may_end.wait(30)
+        return Made()
+
+    async def scenario() -> None:
+        kept = Clients("json", make, lambda made: made.close())
+        getting = asyncio.create_task(kept.get())
+        await asyncio.sleep(0)
+        may_end.set()  # reached only if the loop goes on
+        assert isinstance(await getting, Made)
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_is_cancelled_spoils_no_other() -> None:
+    """They wait for the same client."""
+    may_end = threading.Event()
+
+    def make(_: object) -> Made:
+        assert may_end.wait(30)
+        return Made()
+
+    async def scenario() -> tuple[Made, Made]:
+        kept = Clients("json", make, lambda made: made.close())
+        first, second = (asyncio.create_task(kept.get()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+        may_end.set()
+        return await second, await kept.get()
+
+    one, same = asyncio.run(scenario())
+
+    assert one is same
+
+
+def test_a_client_that_could_not_be_made_is_tried_again() -> None:
+    """A certificate file may be there the next time."""
+    faults = [OSError("no certificates")]
+
+    def make(_: object) -> Made:
+        if faults:
+            raise faults.pop()
+        return Made()
+
+    async def scenario() -> Made:
+        kept = Clients("json", make, lambda made: made.close())
+        with contextlib.suppress(OSError):
+            await kept.get()
+        return await kept.get()
+
+    assert isinstance(asyncio.run(scenario()), Made)
 
 
 def test_each_event_loop_has_its_own_client() -> None:

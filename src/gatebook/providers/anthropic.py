@@ -14,18 +14,17 @@ from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatRespon
 from gatebook.providers.anthropic_stream import MessageReader
 from gatebook.providers.anthropic_wire import SAMPLING, request_body
 from gatebook.providers.chat_wire import ToolNames, tool_names
+from gatebook.providers.clients import Clients
 from gatebook.providers.sdk import (
-    Clients,
     Opened,
     SdkStream,
     completed,
-    connect_limit,
     http_client,
     require_extra,
     vendor_key,
 )
-from gatebook.providers.sdk_sse import SseConverter, network_reads
-from gatebook.providers.transport import ApiKey, checked_url, close_within, read_body
+from gatebook.providers.sdk_sse import opened_sse
+from gatebook.providers.transport import ApiKey, checked_url, close_within, connect_limit, read_body
 
 if TYPE_CHECKING:
     import httpx2
@@ -84,8 +83,7 @@ class Anthropic:
             response = await self._send(request, call, names, key, stream=True)
             served_as = request_id(response.headers)
             reader = MessageReader(names, request_id=served_as)
-            converter = SseConverter(reader, request_id=served_as)
-            return Opened(network_reads(response), converter, response.aclose)
+            return opened_sse(response, reader, request_id=served_as)
 
         return SdkStream(send, request.timeouts, self._api_key)
 

@@ -17,7 +17,7 @@ from gatebook.kernel.messages import MessageStart, StreamEvent, Terminal, Timeou
 from gatebook.providers.chat_answer import AnswerReader
 from gatebook.providers.chat_wire import ToolNames
 from gatebook.providers.sse import Event, EventReader, EventTooLarge
-from gatebook.providers.transport import ReadTimer, close_within, timed_out, without_key
+from gatebook.providers.transport import ReadTimer, close_within, stays_open, timed_out, without_key
 
 if TYPE_CHECKING:
     import httpx2
@@ -91,14 +91,13 @@ class ChatStream:
             if self._events is not None:
                 await self._events.aclose()
             if self._parts is not None:
-                await self._drain(self._parts)
+                if self._done and stays_open(self._response):
+                    await self._drain(self._parts)
                 await self._parts.aclose()
         finally:
             await self._response.aclose()
 
     async def _drain(self, parts: AsyncGenerator[bytes, None]) -> None:
-        if not self._done:
-            return
         async with asyncio.timeout(DRAIN_S):
             async for _ in parts:
                 pass

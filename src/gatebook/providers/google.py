@@ -7,23 +7,20 @@ kept from the SDK's own reader is `google_http`.
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from gatebook.errors import ProviderError
 from gatebook.kernel.classify import malformed, request_id
 from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse, StreamEvent
+from gatebook.providers.clients import Clients
 from gatebook.providers.google_stream import GoogleConverter
 from gatebook.providers.google_wire import wire_request
 from gatebook.providers.sdk import (
-    MAX_ERROR_BODY,
-    Clients,
     Opened,
     SdkStream,
     completed,
-    refusal,
     require_extra,
     vendor_key,
 )
-from gatebook.providers.sdk_sse import SseConverter, network_reads
-from gatebook.providers.transport import ApiKey, checked_url, close_within, read_body
+from gatebook.providers.sdk_sse import opened_sse
+from gatebook.providers.transport import ApiKey, checked_url, close_within, read_body, refusal_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 BASE_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")  # in the order the SDK looks
 MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
-ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
 
 
 class Google:
@@ -81,8 +77,7 @@ class Google:
 
         async def send(key: str) -> Opened:
             response, answer = await self._ask(request, call, key, stream=True)
-            converter = SseConverter(answer, request_id=answer.request_id)
-            return Opened(network_reads(response), converter, response.aclose)
+            return opened_sse(response, answer, request_id=answer.request_id)
 
         return SdkStream(send, request.timeouts, self._api_key)
 
@@ -129,18 +124,6 @@ class Google:
         client = await self._clients.get()
         response = await client.ask(request.model, wire, headers, request.timeouts, stream=stream)
         if response.status_code != 200:
-            raise await _refusal(response)
+            raise await refusal_of(response)
         served_as = request_id(response.headers)
         return response, GoogleConverter(wire.names, request_id=served_as)
-
-
-async def _refusal(response: "httpx2.Response") -> ProviderError:
-    """Return what a response that is no 200 means, and close it."""
-    deadline = asyncio.get_running_loop().time() + ERROR_BODY_S
-    try:
-        body = await read_body(response, MAX_ERROR_BODY, deadline)
-    except ProviderError:
-        body = b""  # the status says enough
-    finally:
-        await close_within(response.aclose())
-    return refusal(response.status_code, response.headers, body)

@@ -16,7 +16,7 @@ from gatebook.kernel.classify import MESSAGE_CHARS
 from gatebook.kernel.messages import Timeouts
 from gatebook.providers.chat_wire import refused
 from gatebook.providers.google_wire import Wire
-from gatebook.providers.transport import close_within
+from gatebook.providers.transport import close_within, pool
 
 KEY_HEADER = "x-goog-api-key"
 UNSET = "sent with each request"  # the SDK wants some key before it makes a client
@@ -59,11 +59,10 @@ class GoogleClient:
 
     def __init__(self, base_url: str, max_connections: int) -> None:
         """Set up without connecting: no retries, no redirects, no surroundings that change it."""
-        limits = httpx2.Limits(
-            max_connections=max_connections, max_keepalive_connections=max_connections
-        )
         context = httpx2.create_ssl_context()
-        self._http = _KeepingClient(limits=limits, follow_redirects=False, verify=context)
+        self._http = _KeepingClient(
+            limits=pool(max_connections), follow_redirects=False, verify=context
+        )
         options = types.HttpOptions(
             base_url=base_url,
             httpx_async_client=self._http,

@@ -5,26 +5,27 @@ keys; the wire format is `chat_wire` and `chat_answer`, what an error means is `
 """
 
 import asyncio
-import logging
-import time
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gatebook.errors import GatebookError, ProviderError
-from gatebook.kernel.classify import classify_exception, classify_response, malformed, request_id
-from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse
+from gatebook.errors import ProviderError
+from gatebook.kernel.classify import classify_exception, malformed, request_id
+from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse, Timeouts
 from gatebook.kernel.stream import StreamMachine
 from gatebook.providers.chat_answer import AnswerReader
 from gatebook.providers.chat_stream import ChatStream, Sent
 from gatebook.providers.chat_wire import request_body, tool_names
+from gatebook.providers.clients import Clients
 from gatebook.providers.transport import (
     ApiKey,
     checked_url,
     close_within,
+    connect_limit,
     current_key,
+    pool,
     read_body,
+    refusal_of,
     timed_out,
     without_key,
 )
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     import httpx2
 
 MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
-MAX_ERROR_BODY = 64 * 1024
-_log = logging.getLogger(__name__)
-
-ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +80,8 @@ class OpenAICompatible:
         self.dialect = dialect or (OPENAI if "//api.openai.com" in base_url else Dialect())
         self.max_connections = max_connections
         self._api_key = api_key
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = (
-            WeakKeyDictionary()
+        self._clients: Clients[httpx2.AsyncClient] = Clients(
+            "httpx2", self._client, lambda made: made.aclose()
         )
 
     def __repr__(self) -> str:
@@ -113,9 +110,7 @@ class OpenAICompatible:
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        await self._clients.aclose()
 
     async def _send(
         self, request: ChatRequest, call: Call, *, deadline: float, stream: bool
@@ -140,46 +135,34 @@ class OpenAICompatible:
         if key:
             headers["authorization"] = f"Bearer {key}"
         try:
-            response = await self._post(content, headers, request.timeouts.connect_ms, deadline)
+            response = await self._post(content, headers, request.timeouts, deadline)
             if response.status_code != 200:
-                raise await _refusal(response, deadline)
+                raise await refusal_of(response, deadline)
         except ProviderError as error:
             raise without_key(error, key) from error.__cause__
         return Sent(response, names, key)
 
     async def _post(
-        self, content: bytes, headers: dict[str, str], connect_ms: int, deadline: float
+        self, content: bytes, headers: dict[str, str], timeouts: Timeouts, deadline: float
     ) -> "httpx2.Response":
-        import httpx2
-
-        connect_s = connect_ms / 1000
-        limits = httpx2.Timeout(None, connect=connect_s, pool=connect_s)
         url = f"{self.base_url}/chat/completions"
         try:
-            client = self._client()
-            message = client.build_request(
-                "POST", url, content=content, headers=headers, timeout=limits
-            )
             async with asyncio.timeout_at(deadline):
+                client = await self._clients.get()
+                limits = connect_limit(timeouts)
+                message = client.build_request(
+                    "POST", url, content=content, headers=headers, timeout=limits
+                )
                 return await client.send(message, stream=True)
         except TimeoutError as exc:
             raise timed_out("no response came in time") from exc
         except Exception as exc:
             raise classify_exception(exc) from exc
 
-    def _client(self) -> "httpx2.AsyncClient":
-        """Return the client of the running loop: a connection belongs to the loop it began in."""
+    def _client(self, _: Any) -> "httpx2.AsyncClient":
         import httpx2
 
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            limits = httpx2.Limits(
-                max_connections=self.max_connections,
-                max_keepalive_connections=self.max_connections,
-            )
-            client = self._clients[loop] = httpx2.AsyncClient(limits=limits, follow_redirects=False)
-        return client
+        return httpx2.AsyncClient(limits=pool(self.max_connections), follow_redirects=False)
 
     def _read_whole(self, request: ChatRequest, sent: Sent, body: bytes) -> ChatResponse:
         served_as = request_id(sent.response.headers)
@@ -193,20 +176,3 @@ class OpenAICompatible:
         for event in answer.end():
             machine.feed(event)
         return machine.response
-
-
-async def _refusal(response: "httpx2.Response", deadline: float) -> ProviderError:
-    """Return what a response that is no 200 means, and close it."""
-    now = asyncio.get_running_loop().time()
-    try:
-        body = await read_body(response, MAX_ERROR_BODY, min(deadline, now + ERROR_BODY_S))
-    except ProviderError:
-        body = b""  # the status says enough
-    finally:
-        await close_within(response.aclose())
-    error = classify_response(response.status_code, response.headers, body, now=time.time())
-    hint = response.headers.get("retry-after")
-    if hint and error.kind != "permanent" and error.retry_after_ms is None:
-        what = f"HTTP {response.status_code}"
-        _log.warning("%s", GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint))
-    return error

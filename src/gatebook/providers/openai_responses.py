@@ -12,20 +12,19 @@ import msgspec
 from gatebook.kernel.classify import request_id
 from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse, StreamEvent
 from gatebook.providers.chat_wire import tool_names
+from gatebook.providers.clients import Clients
 from gatebook.providers.responses_stream import ResponsesConverter
 from gatebook.providers.responses_wire import request_body
 from gatebook.providers.sdk import (
-    Clients,
     Opened,
     SdkStream,
     completed,
-    connect_limit,
     http_client,
     require_extra,
     vendor_key,
 )
-from gatebook.providers.sdk_sse import SseConverter, network_reads
-from gatebook.providers.transport import ApiKey, checked_url, close_within, read_body
+from gatebook.providers.sdk_sse import opened_sse
+from gatebook.providers.transport import ApiKey, checked_url, close_within, connect_limit, read_body
 
 if TYPE_CHECKING:
     import httpx2
@@ -81,11 +80,7 @@ class OpenAIResponses:
             response = await self._post(body, request, call, key)
             served_as = request_id(response.headers)
             answer = ResponsesConverter(names, request_id=served_as)
-            return Opened(
-                network_reads(response),
-                SseConverter(answer, request_id=served_as),
-                response.aclose,
-            )
+            return opened_sse(response, answer, request_id=served_as)
 
         return SdkStream(send, request.timeouts, self._api_key)
 

@@ -1,36 +1,30 @@
-"""What adapters over vendor SDKs share: lazy imports, clients, and one attempt, streamed or whole.
+"""What adapters over vendor SDKs share: keys, errors, and one attempt, streamed or whole.
 
 An attempt reads under deadlines, raises ProviderErrors only and always closes what it opened. It
 knows no vendor: an adapter says how to send, and a converter what the answer means.
 """
 
 import asyncio
-import logging
 import os
-import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
-    Mapping,
 )
-from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from gatebook.errors import ConfigError, GatebookError, ProviderError
+from gatebook.errors import ConfigError, ProviderError
 from gatebook.kernel.classify import (
     BY_EXCEPTION,
     CAUSES,
     classify_event,
     classify_exception,
-    classify_response,
     malformed,
     request_id,
 )
@@ -38,11 +32,14 @@ from gatebook.kernel.messages import ChatRequest, ChatResponse, MessageStart, St
 from gatebook.kernel.stream import StreamMachine
 from gatebook.providers.chat_stream import DRAIN_S, GRACE_S
 from gatebook.providers.transport import (
+    MAX_ERROR_BODY,
     ApiKey,
     ReadTimer,
     close_within,
     current_key,
-    read_body,
+    pool,
+    refusal,
+    refusal_of,
     timed_out,
     without_key,
 )
@@ -50,16 +47,12 @@ from gatebook.providers.transport import (
 if TYPE_CHECKING:
     import httpx2
 
-Client = TypeVar("Client")
+T = TypeVar("T")
 
 # What SDKs raise for an answer they cannot read, by class name.
 UNREADABLE = frozenset(
     {"APIResponseValidationError", "JSONDecodeError", "UnknownApiResponseError", "ValidationError"}
 )
-MAX_ERROR_BODY = 64 * 1024
-ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
-_log = logging.getLogger(__name__)
-_modules: dict[str, ModuleType] = {}
 
 
 class Converter(Protocol):
@@ -90,6 +83,7 @@ class Opened(NamedTuple):
     raws: AsyncIterator[Any]
     converter: Converter
     close: Callable[[], Awaitable[Any]]
+    stays_open: bool = True  # its connection, after the answer
 
 
 class SdkStream:
@@ -133,7 +127,7 @@ class SdkStream:
         try:
             if self._events is not None:
                 await self._events.aclose()
-            if opened.converter.done:
+            if opened.converter.done and opened.stays_open:
                 async with asyncio.timeout(DRAIN_S):  # then the connection is used again
                     async for _ in opened.raws:
                         pass
@@ -199,7 +193,7 @@ async def completed(
     return machine.response
 
 
-async def before(deadline: float, work: Awaitable[Client], key: str) -> Client:
+async def before(deadline: float, work: Awaitable[T], key: str) -> T:
     """Return what `work` gives if it comes before a deadline in loop time.
 
     Raises:
@@ -212,47 +206,6 @@ async def before(deadline: float, work: Awaitable[Client], key: str) -> Client:
         raise timed_out("no answer came in time") from exc
     except Exception as exc:  # noqa: BLE001 - an SDK may raise anything
         raise _shown(exc, key, in_stream=False) from _cause(exc, key)
-
-
-class Clients(Generic[Client]):
-    """The SDK's clients, one for each event loop: a connection belongs to the loop it began in."""
-
-    def __init__(
-        self,
-        module: str,
-        make: Callable[[Any], Client],
-        close: Callable[[Client], Awaitable[Any]],
-    ) -> None:
-        """Take which module to import at first use, and how to make a client from it."""
-        self._module = module
-        self._make = make
-        self._close = close
-        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
-
-    async def get(self) -> Client:
-        """Return the client of the running loop."""
-        loop = asyncio.get_running_loop()
-        client = self._by_loop.get(loop)
-        if client is None:
-            module = await imported(self._module)
-            client = self._by_loop.get(loop)  # somebody else may have made it meanwhile
-            if client is None:
-                client = self._by_loop[loop] = self._make(module)
-        return client
-
-    async def aclose(self) -> None:
-        """Close the connections of the running loop; the next call makes a new client."""
-        client = self._by_loop.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await self._close(client)
-
-
-async def imported(name: str) -> ModuleType:
-    """Return a module; the first import, which takes seconds, does not hold up the loop."""
-    module = _modules.get(name)
-    if module is None:
-        module = _modules[name] = await asyncio.to_thread(import_module, name)
-    return module
 
 
 def require_extra(module: str, extra: str, *, instead: str = "") -> None:
@@ -307,30 +260,16 @@ def http_client(max_connections: int) -> "httpx2.AsyncClient":
     """
     import httpx2
 
-    limits = httpx2.Limits(
-        max_connections=max_connections, max_keepalive_connections=max_connections
-    )
     hooks = {"response": [_refuse]}
-    return httpx2.AsyncClient(limits=limits, follow_redirects=False, event_hooks=hooks)
+    return httpx2.AsyncClient(
+        limits=pool(max_connections), follow_redirects=False, event_hooks=hooks
+    )
 
 
 async def _refuse(response: "httpx2.Response") -> None:
     if response.is_success:
         return
-    deadline = asyncio.get_running_loop().time() + ERROR_BODY_S
-    try:
-        body = await read_body(response, MAX_ERROR_BODY, deadline)
-    except ProviderError:
-        body = b""  # the status says enough
-    raise refusal(response.status_code, response.headers, body)
-
-
-def connect_limit(timeouts: Timeouts) -> "httpx2.Timeout":
-    """Return the timeout an SDK's HTTP client enforces; reading is bounded here."""
-    import httpx2
-
-    connect_s = timeouts.connect_ms / 1000
-    return httpx2.Timeout(None, connect=connect_s, pool=connect_s)
+    raise await refusal_of(response)
 
 
 def truncated(request_id: str | None = None) -> ProviderError:
@@ -380,16 +319,6 @@ def _ours(exc: BaseException) -> ProviderError | None:
             return link
         link = link.__cause__
     return None
-
-
-def refusal(status: int, headers: Mapping[str, str], body: bytes | str | None) -> ProviderError:
-    """Return the error that a response with this status stands for; a bad hint is warned about."""
-    error = classify_response(status, headers, body, now=time.time())
-    hint = headers.get("retry-after")
-    if hint and error.kind != "permanent" and error.retry_after_ms is None:
-        what = f"HTTP {status}"
-        _log.warning("%s", GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint))
-    return error
 
 
 def _status(exc: BaseException, response: Any) -> int:

@@ -1,7 +1,7 @@
 """An SDK's answer read from the network as server-sent events, without the SDK's own objects.
 
 Making an object of each small event costs most of a stream's time, so an adapter may take the
-SDK's response undecoded: `network_reads` of it go through an `SseConverter` to its own converter.
+SDK's response undecoded: `opened_sse` feeds its network reads to its own converter of events.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -11,11 +11,18 @@ from gatebook.errors import ProviderError
 from gatebook.kernel.classify import classify_event, malformed, parse_body
 from gatebook.kernel.messages import StreamEvent
 from gatebook.providers.chat_stream import MAX_HEAD, MAX_STREAM
-from gatebook.providers.sdk import Converter
+from gatebook.providers.sdk import Converter, Opened
 from gatebook.providers.sse import EventReader, EventTooLarge
+from gatebook.providers.transport import stays_open
 
 if TYPE_CHECKING:
     import httpx2
+
+
+def opened_sse(response: "httpx2.Response", answer: Converter, *, request_id: str | None) -> Opened:
+    """Return a 200 as a stream to read, whose events go to `answer`."""
+    converter = SseConverter(answer, request_id=request_id)
+    return Opened(network_reads(response), converter, response.aclose, stays_open(response))
 
 
 def network_reads(response: "httpx2.Response") -> AsyncIterator[bytes]:

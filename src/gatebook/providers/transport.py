@@ -1,12 +1,19 @@
-"""What adapters share: bounded closing and bodies, deadlines, addresses, keys and their hiding."""
+"""What adapters share: connections, bounded closing and bodies, deadlines, keys, refusals.
+
+It knows HTTP, no vendor and no wire format.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gatebook.errors import ConfigError, ProviderError
-from gatebook.kernel.classify import classify_exception, malformed
+from gatebook.errors import ConfigError, GatebookError, ProviderError
+from gatebook.kernel.classify import classify_exception, classify_response, malformed
+from gatebook.kernel.messages import Timeouts
 
 if TYPE_CHECKING:
     import httpx2
@@ -14,9 +21,42 @@ if TYPE_CHECKING:
 ApiKey = str | Callable[[], str] | None  # a function is asked before every request
 
 CLOSE_S = 1.0
+KEEP_S = 4.0  # an idle connection; llama.cpp, uvicorn and Node close theirs after 5
+HANGS_UP = "llama.cpp"  # closes after each stream, though it says keep-alive; measured
+MAX_ERROR_BODY = 64 * 1024
+ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
 KEY_SHOWN = "[key]"
 
+_log = logging.getLogger(__name__)
 _closing: set[asyncio.Task[None]] = set()  # keeps what is being closed from being collected
+
+
+def pool(max_connections: int) -> "httpx2.Limits":
+    """Return how many connections an HTTP client may have, and how long it keeps idle ones."""
+    import httpx2
+
+    return httpx2.Limits(
+        max_connections=max_connections,
+        max_keepalive_connections=max_connections,
+        keepalive_expiry=KEEP_S,
+    )
+
+
+def connect_limit(timeouts: Timeouts) -> "httpx2.Timeout":
+    """Return the timeout that an HTTP client enforces; reading is bounded where it happens."""
+    import httpx2
+
+    connect_s = timeouts.connect_ms / 1000
+    return httpx2.Timeout(None, connect=connect_s, pool=connect_s)
+
+
+def stays_open(response: "httpx2.Response") -> bool:
+    """Whether the connection of a streamed answer can be used again once its body has ended.
+
+    One that cannot must not go back to the pool: the next request on it would race with the
+    server's close, and lose an attempt.
+    """
+    return not response.headers.get("server", "").startswith(HANGS_UP)
 
 
 async def close_within(work: Coroutine[Any, Any, None], bound_s: float = CLOSE_S) -> None:
@@ -110,6 +150,28 @@ async def read_body(response: "httpx2.Response", limit: int, deadline: float) ->
     except Exception as exc:
         raise classify_exception(exc) from exc
     return b"".join(pieces)
+
+
+async def refusal_of(response: "httpx2.Response", deadline: float = math.inf) -> ProviderError:
+    """Return what a response that is no success means, having read what came of it; closes it."""
+    soon = asyncio.get_running_loop().time() + ERROR_BODY_S
+    try:
+        body = await read_body(response, MAX_ERROR_BODY, min(deadline, soon))
+    except ProviderError:
+        body = b""  # the status says enough
+    finally:
+        await close_within(response.aclose())
+    return refusal(response.status_code, response.headers, body)
+
+
+def refusal(status: int, headers: Mapping[str, str], body: bytes | str | None) -> ProviderError:
+    """Return the error that a response with this status stands for; a bad hint is warned about."""
+    error = classify_response(status, headers, body, now=time.time())
+    hint = headers.get("retry-after")
+    if hint and error.kind != "permanent" and error.retry_after_ms is None:
+        what = f"HTTP {status}"
+        _log.warning("%s", GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint))
+    return error
 
 
 class ReadTimer:
