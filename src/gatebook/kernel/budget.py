@@ -46,6 +46,8 @@ class Amount(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return dollars(self.usd_micros) if self.priced_tokens == self.llm_tokens else None
 
     def __add__(self, other: "Amount") -> "Amount":
+        if self is NOTHING:
+            return other
         return Amount(
             self.tool_calls + other.tool_calls,
             self.llm_tokens + other.llm_tokens,
@@ -55,6 +57,8 @@ class Amount(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         )
 
     def __sub__(self, other: "Amount") -> "Amount":
+        if self is other:
+            return NOTHING
         return Amount(
             self.tool_calls - other.tool_calls,
             self.llm_tokens - other.llm_tokens,

@@ -87,9 +87,8 @@ def _is_flat(value: Any) -> bool:
         return _is_simple(value)
     for key, item in value.items():
         kind = type(item)
-        if type(key) is not str:
-            return False
-        if kind is not str and kind is not bool and item is not None and not _is_simple(item):
+        simple = kind is str or item is None or kind is bool
+        if type(key) is not str or not (simple or (kind is int and INT_MIN <= item <= INT_MAX)):
             return False
     return True
 

@@ -165,13 +165,11 @@ class Head(msgspec.Struct, omit_defaults=True):
     def _requested(self, event: ActionRequested) -> None:
         if event.address in self.open:
             raise IntegrityError("E_INVARIANT", run="", detail=f"{event.address} requested twice")
-        match event.action:
-            case Sleep(ms=ms):
-                due: int | None = event.time + ms * 1000
-            case WaitSignal(timeout_ms=int(ms)):
-                due = event.time + ms * 1000
-            case _:
-                due = None
+        action, due = event.action, None
+        if type(action) is Sleep:
+            due = event.time + action.ms * 1000
+        elif type(action) is WaitSignal and action.timeout_ms is not None:
+            due = event.time + action.timeout_ms * 1000
         held = keys_of(self.ledgers, event.time, event.reserve) if self.ledgers else ()
         self._reserve(
             event.address, Open(reserve=event.reserve, due=due, epoch=event.epoch, ledgers=held)
@@ -347,10 +345,11 @@ class RunState:
         self.end = event
 
     def _close(self, event: ActionSucceeded | ActionFailed) -> None:
-        request = self.requests[event.address]
-        self._forget(event.address)
-        if type(request.action) is WaitSignal:
-            name = request.action.name
+        action = self.requests.pop(event.address).action
+        if self.errors or self.doubts or self.ordered:
+            self._forget(event.address)
+        if type(action) is WaitSignal:
+            name = action.name
             self.waits[name].remove(event.address)
             if isinstance(event, ActionSucceeded) and event.consumed is not None:
                 self.signals[name] = deque(

@@ -71,7 +71,7 @@ class LLMAct(Act[Any]):
         return f"ctx.call_llm({self._action.route}, ...)"
 
     @property
-    def again(self) -> str:
+    def again(self) -> str:  # type: ignore[override]
         return f"{self._address}.r{self._repairs}" if self._repairs else ""
 
     def want(self, address: str) -> Want:

@@ -45,10 +45,7 @@ class Act(Awaited[T]):
 
     __slots__ = ()
 
-    @property
-    def again(self) -> str:
-        """Where it asks once more within the same step; "" the first time."""
-        return ""
+    again = ""  # where it asks once more within the same step; "" the first time
 
     @abstractmethod
     def want(self, address: str) -> Want:
@@ -194,28 +191,26 @@ class Scheduler:
     def _park(self, branch: Branch, asked: Any) -> None:
         """Wait for what a branch asks; what is not an action is thrown back into it."""
         while True:
-            address = f"{branch.prefix}{branch.count}"
             error: GatebookError
             if getattr(asked, "scheduler", None) is not self:
                 error = self.foreign(_kind(asked))
             elif type(asked) is Gather:
-                branch.count += 1
-                self._fork(branch, asked, address)
+                self._fork(branch, asked)
                 return
             else:
                 try:
-                    self._want(branch, asked, asked.again or address)
+                    address = asked.again or f"{branch.prefix}{branch.count}"
+                    self.wants.append(asked.want(address))
+                    branch.count += not asked.again  # a step counts once, however often it asks
+                    self._waiting[address] = branch
                     return
                 except GatebookError as exc:
                     error = exc
             asked = branch.steps.throw(error)
 
-    def _want(self, branch: Branch, act: Act[Any], address: str) -> None:
-        self.wants.append(act.want(address))
-        branch.count += not act.again  # a step counts once, however often it asks
-        self._waiting[address] = branch
-
-    def _fork(self, branch: Branch, gather: Gather, address: str) -> None:
+    def _fork(self, branch: Branch, gather: Gather) -> None:
+        address = f"{branch.prefix}{branch.count}"
+        branch.count += 1
         gather.parent = branch
         if not gather.parts:
             self._ready.append((branch, None))
