@@ -46,6 +46,7 @@ NAMES = [
     "RunWaiting",
     "Runtime",
     "Scripted",
+    "Secret",
     "SignalTimeout",
     "Sleep",
     "Succeeded",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Retry,
         RetryWithBackoffPolicy,
     )
+    from gatebook.kernel.secrets import Secret
     from gatebook.programs.agent import Agent
     from gatebook.programs.context import WorkflowContext
     from gatebook.programs.workflow import Workflow, workflow
@@ -103,6 +104,7 @@ __all__ = [
     "RunWaiting",
     "Runtime",
     "Scripted",
+    "Secret",
     "SignalTimeout",
     "Sleep",
     "Succeeded",
@@ -156,6 +158,7 @@ _NAMES = {
         "Retry",
         "RetryWithBackoffPolicy",
     ),
+    "gatebook.kernel.secrets": ("Secret",),
     "gatebook.programs.agent": ("Agent",),
     "gatebook.programs.context": ("WorkflowContext",),
     "gatebook.programs.workflow": (

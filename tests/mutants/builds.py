@@ -159,9 +159,9 @@ BUILDS = (
     ),
     Build(
         "an error is cut before it is redacted",
-        "runtime/executor.py",
-        "self._redactor.text(_text_of(ended.error))",
-        "self._redactor.text(_text_of(ended.error)[:MAX_ERROR_TEXT])",
+        "runtime/cleaning.py",
+        "redactor.text(text_of(error))",
+        "redactor.text(text_of(error)[:MAX_ERROR_TEXT])",
         (f"{RUNTIME}/test_redaction.py",),
     ),
     Build(

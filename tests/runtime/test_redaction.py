@@ -9,7 +9,7 @@ from gatebook.errors import ActionDenied, ActionError, Permanent
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.policy import Decision, Policy
 from gatebook.ports import RunKey
-from gatebook.runtime.executor import MAX_ERROR_TEXT
+from gatebook.runtime.cleaning import MAX_ERROR_TEXT
 from gatebook.runtime.states import Failed, Finished
 
 CANARY = "canary-7f3e91d2b4"

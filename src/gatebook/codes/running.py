@@ -176,7 +176,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "pass a reference to one: 'secret://name'",
     ),
     "E_SECRET_UNKNOWN": (
-        "{tool} refers to secret {value}, and there is none of that name (known: {names})",
+        "{tool} refers to secret {value}, and there is none of that name (did you mean: {names})",
         "correct the name, or add it: Runtime(secrets={{...}}) or [secrets] in gatebook.toml",
     ),
     "E_SECRET_UNAVAILABLE": (

@@ -6,7 +6,7 @@ the permit an executor needs.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -33,6 +33,7 @@ from gatebook.kernel.policy import Decision, Policy, PolicyContext, offered_by
 from gatebook.kernel.prices import Price, dollars
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.facts import RunFacts, tool_facts
+from gatebook.kernel.secrets import check_references, without_literals
 from gatebook.kernel.tools import Effect, ToolSpec
 
 MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
@@ -57,6 +58,7 @@ class Grounds(msgspec.Struct, kw_only=True):
         share: among how many new actions the remaining wall clock is divided.
         price: what a model call would cost; asked under a limit in dollars and for facts.
         run: what rules may ask about the run at an address; None for a policy that asks nothing.
+        secrets: names of the secrets that arguments may refer to.
     """
 
     policy: Policy
@@ -70,6 +72,7 @@ class Grounds(msgspec.Struct, kw_only=True):
     share: int = 1
     price: Callable[[CallLLM], Price | None] = lambda _: None
     run: Callable[[str], RunFacts] | None = None
+    secrets: Collection[str] = ()
 
 
 def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
@@ -118,14 +121,19 @@ class _Refused(Exception):
         decision = msgspec.structs.replace(decision, reason=clean.text(decision.reason))
         return ActionDenied(
             address=address,
-            action=redacted(self.action, clean),
+            action=redacted(self.action, clean, grounds.tools),
             decision=_with_policy(decision, grounds),
             error=msgspec.structs.replace(error, message=clean.text(error.message)),
         )
 
 
-def redacted(action: Action, redactor: Redactor) -> Action:
+def redacted(action: Action, redactor: Redactor, tools: Mapping[str, Any]) -> Action:
     """Return a refused action as it may be stored, whatever its arguments hold."""
+    if isinstance(action, CallTool) and action.tool in tools:
+        secret = tools[action.tool].spec.secrets
+        if secret:
+            args = without_literals(action.args, secret)
+            action = msgspec.structs.replace(action, args=args)
     data = msgspec.json.encode(action, order="deterministic")
     clean = redactor.json(data)
     return action if clean is data else msgspec.json.decode(clean, type=Action)
@@ -258,8 +266,11 @@ def _validated(action: Action, grounds: Grounds) -> Action:
     if not isinstance(action, CallTool):
         return action
     given = bytes(action.args)
+    tool = grounds.tools[action.tool]
     try:
-        final = grounds.tools[action.tool].validate(given)
+        final = tool.validate(given)
+        if tool.spec.secrets:
+            check_references(final, tool.spec, grounds.secrets)
     except InvalidInput as exc:
         raise _refused(action, exc) from exc
     return action if final == given else msgspec.structs.replace(action, args=Raw(final))

@@ -132,6 +132,12 @@ class Redactor:
         if new:
             self.learn(self._known | new)
 
+    def forget(self, secrets: Iterable[str]) -> None:
+        """Take these no longer as registered secrets."""
+        kept = self._known.difference(secrets)
+        if len(kept) < len(self._known):
+            self.learn(kept)
+
     def learn(self, secrets: Iterable[str]) -> None:
         """Take these as the registered secrets from now on."""
         known = self._known = frozenset(s for s in secrets if len(s) >= MIN_SECRET)

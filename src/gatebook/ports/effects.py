@@ -1,6 +1,6 @@
 """What a tool and a model provider offer. Protocols: users pass their own in."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from gatebook.kernel.messages import (
     ChatResponse,
     StreamEvent,
 )
+from gatebook.kernel.secrets import Secret
 from gatebook.kernel.tools import ToolSpec
 
 
@@ -28,6 +29,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
         cancelled: becomes True when the attempt should stop; safe from any thread.
         monotonic: the clock of `deadline`; None for the machine's own.
         progress: call with (done, total, detail); safe from any thread.
+        secrets: those that the arguments refer to, by name; arguments hold only references.
     """
 
     deps: Any
@@ -38,6 +40,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
     cancelled: Callable[[], bool]
     progress: Callable[[float | None, float | None, str], None]
     monotonic: Callable[[], float] | None = None
+    secrets: Mapping[str, Secret[str]] = {}
 
 
 class Tool(Protocol):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from gatebook.errors import ConfigError, InvalidInput
 from gatebook.kernel.codec import MAX_DEPTH, canonical, plain
+from gatebook.kernel.secrets import Secret
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -184,6 +185,8 @@ def arguments(args: Mapping[str, Any], *, what: str) -> bytes:
 def _plain(value: Any, path: str, above: tuple[Any, ...] = ()) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
+    if isinstance(value, Secret):
+        return value.reference
     if isinstance(value, bytes | bytearray | memoryview):
         raise InvalidInput("E_JSON_TYPE", path=path, value=value)
     if any(value is outer for outer in above):

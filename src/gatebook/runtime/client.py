@@ -21,6 +21,7 @@ from gatebook.runtime.clock import SystemClock
 from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.policy_files import PolicyFiles, are_files, check_fit, in_force
+from gatebook.runtime.secrets import Secrets, Source, sources_of, values_of
 from gatebook.runtime.subscriptions import Hub
 
 LISTEN_S = 0.1
@@ -39,7 +40,8 @@ class Client:
         tenant: whose runs these are; another tenant's runs are not found.
         policy: decides whether runs may start; without one nothing may. A `Policy`, or the path
             of a policy file, or several, which are read when the client opens.
-        secrets: values to cut out of everything that is stored or shown.
+        secrets: where secrets come from, by name: "env:VARIABLE", "file:/path" or a function;
+            or just values. Their values are cut out of everything that is stored or shown.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class Client:
         *,
         tenant: str = DEFAULT_TENANT,
         policy: Policy | PolicyFiles | None = None,
-        secrets: Iterable[str] = (),
+        secrets: Mapping[str, Source] | Iterable[str] = (),
         clock: Clock | None = None,
     ) -> None:
         self.tenant = tenant
@@ -57,7 +59,8 @@ class Client:
         self._fitting: set[str] = set()  # digests of programs that the policy fits
         self.clock: Clock = clock or SystemClock()
         self.hub = Hub()
-        self.redactor = Redactor(secrets)
+        self.redactor = Redactor(values_of(secrets))
+        self.secrets = Secrets(sources_of(secrets), self.redactor)
         self._store = store
         self._journal: Journal | None = None
         self._programs: dict[str, Program[Any, Any]] = {}
@@ -72,6 +75,7 @@ class Client:
     async def open(self) -> None:
         """Open the store. Raises ConfigError E_STORE_*, E_POLICY_*."""
         self.policy = in_force(self._given, self.redactor)
+        self.secrets.learn()
         journal = self._store
         if journal is None:
             from gatebook.runtime.settings import default_store_url
@@ -157,6 +161,7 @@ class Client:
         self._check_caller()
         journal = self.journal
         key = RunKey(self.tenant, new_run_id() if run_id is None else check_run_id(run_id))
+        self._check_names("run_id", key.id)
         given, facts = self._content(program, value, context, labels)
         policy = self._given_policy()
         definition = self._definition(program)
@@ -204,7 +209,13 @@ class Client:
             if not isinstance(name, str) or not isinstance(text, str):
                 raise InvalidInput("E_LABEL", value=name if not isinstance(name, str) else text)
         canonical(dict(labels or {}), what="labels")
+        self._check_names("labels", *(labels or {}))
         return given, facts
+
+    def _check_names(self, what: str, *names: str) -> None:
+        """Refuse names that hold a secret: they are stored and shown as they are."""
+        if any(self.redactor.text(name) != name for name in names):
+            raise InvalidInput("E_NAME_SECRET", what=what)
 
     def _check_caller(self) -> None:
         """Refuse callers that must not start runs; a plain client knows none."""

@@ -354,11 +354,12 @@ class Driver:
     async def _halt(self, exc: GatebookError) -> Parked:
         """Take the run out of circulation without touching its journal."""
         reason = "diverged" if isinstance(exc, Diverged) else "halted"
-        _log.error("%s", exc, extra={"run": self._lease.run.id})
+        told = self._services.redactor.told(str(exc))
+        _log.error("%s", told, extra={"run": self._lease.run.id})
         row = await self._journal.row(self._lease.run)
         try:
             await self._journal.park(
-                self._lease, after=row.head.seq, wake_at=None, waiting_on=str(exc), reason=reason
+                self._lease, after=row.head.seq, wake_at=None, waiting_on=told, reason=reason
             )
         except (Conflict, Fenced):
             return Parked("busy")

@@ -22,7 +22,6 @@ from gatebook.errors import (
     ProviderError,
     Transient,
     described,
-    printable,
 )
 from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe, rerouted
 from gatebook.kernel.artifacts import Artifact, artifact_of, check_size
@@ -32,16 +31,17 @@ from gatebook.kernel.events import ActionRequested, RunStarted
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
 from gatebook.kernel.origins import bound, sendable
 from gatebook.kernel.prices import Price
-from gatebook.kernel.raised import bad_hint, sound
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.stream import StreamMachine
 from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
+from gatebook.runtime.cleaning import clean_error, clean_exit, sounded, text_of
 from gatebook.runtime.prices import Prices
 from gatebook.runtime.routes import Providers
+from gatebook.runtime.secrets import Lent, Secrets, late
 from gatebook.runtime.subscriptions import Hub, Progress
 from gatebook.runtime.voices import Voices
 
-MAX_ERROR_TEXT = 2_000  # characters of an error message that are journaled
+NOTHING_LENT = Lent()
 
 _log = logging.getLogger(__name__)
 _calling: ContextVar[tuple["Executor", str] | None] = ContextVar("gatebook_calling", default=None)
@@ -159,6 +159,7 @@ class Executor:
         self._redactor = redactor
         self._clock = clock
         self.deps: Any = None
+        self.secrets = Secrets({}, redactor)
 
     async def perform(
         self, permit: Permit, want: Want, tool: Tool | None, started: RunStarted
@@ -169,8 +170,7 @@ class Executor:
         action = request.action
         try:
             if isinstance(action, CallTool) and tool is not None:
-                permit.use(action)
-                ended = await self._call_tool(permit, tool, started)
+                ended = await self._with_secrets(permit, action, tool, started)
             elif isinstance(action, CallLLM):
                 permit.use(action)
                 ended = await self._call_llm(permit, action, want, started.nonce)
@@ -196,8 +196,9 @@ class Executor:
             if len(ended.output) > ended.shown:
                 ended.artifact = artifact_of(bytes(ended.output), limit=ended.shown)
         if ended.error is not None:
-            text = self._redactor.text(_text_of(ended.error))  # first: a cut secret is not found
-            ended.error.message = printable(text[:MAX_ERROR_TEXT])
+            clean_error(ended.error, self._redactor)
+        if ended.leave is not None:
+            clean_exit(ended.leave, self._redactor)
         return ended
 
     def _cost(
@@ -214,7 +215,30 @@ class Executor:
 
     # ---- tools ----
 
-    async def _call_tool(self, permit: Permit, tool: Tool, started: RunStarted) -> Ended:
+    async def _with_secrets(
+        self, permit: Permit, action: CallTool, tool: Tool, started: RunStarted
+    ) -> Ended:
+        """Call a tool with the secrets its arguments refer to, read before its permit is used."""
+        if not tool.spec.secrets:
+            permit.use(action)
+            return await self._call_tool(permit, tool, started, NOTHING_LENT)
+        try:
+            lent = await self.secrets.lend(bytes(permit.request.action.args), tool.spec)  # type: ignore[union-attr]
+        except ActionError as exc:
+            return Ended(error=exc, spent=Amount())
+        except asyncio.CancelledError:
+            if not permit.timed_out:
+                raise
+            return Ended(error=late(tool.spec), spent=Amount())
+        try:
+            permit.use(action)
+            return await self._call_tool(permit, tool, started, lent)
+        finally:
+            self.secrets.end(lent)
+
+    async def _call_tool(
+        self, permit: Permit, tool: Tool, started: RunStarted, lent: Lent
+    ) -> Ended:
         request, run = permit.request, permit.lease.run
         timeout_s = (request.timeout_ms or tool.spec.timeout_ms) / 1000
         invocation = Invocation(
@@ -228,6 +252,7 @@ class Executor:
             cancelled=permit.asked_to_stop,
             progress=partial(self._progress, run, request.address, asyncio.get_running_loop()),
             monotonic=self._clock.monotonic,
+            secrets=lent,
         )
         token = _calling.set((self, run.id))
         try:
@@ -236,9 +261,9 @@ class Executor:
         except asyncio.CancelledError:
             return self._stopped(permit, tool)
         except ActionError as exc:
-            return Ended(error=_sound(exc, tool.spec.name))
+            return Ended(error=sounded(exc, tool.spec.name, self._redactor))
         except InvalidInput as exc:
-            return Ended(error=Permanent(_text_of(exc), code=exc.code))
+            return Ended(error=Permanent(text_of(exc), code=exc.code))
         except OSError as exc:
             return Ended(error=_crash(tool, exc, kind="transient"), doubtful=True)
         except (SystemExit, KeyboardInterrupt) as exc:
@@ -280,9 +305,12 @@ class Executor:
         run: RunKey,
         address: str,
         loop: asyncio.AbstractEventLoop,
-        *said: *tuple[float | None, float | None, str],
+        done: float | None,
+        total: float | None,
+        detail: str,
     ) -> None:
-        loop.call_soon_threadsafe(self._hub.publish, run, Progress(address, *said))
+        said = Progress(address, done, total, self._redactor.text(detail))
+        loop.call_soon_threadsafe(self._hub.publish, run, said)
 
     # ---- models ----
 
@@ -307,7 +335,8 @@ class Executor:
             if not machine.complete:
                 return self._stopped_llm(permit, action, machine)
         except ProviderError as exc:
-            return Ended(error=_sound(exc, action.route), spent=None if exc.sent else Amount())
+            error = sounded(exc, action.route, self._redactor)
+            return Ended(error=error, spent=None if exc.sent else Amount())
         except Exception as exc:  # noqa: BLE001 - an adapter's bug must not take the worker down
             text = f"provider {action.provider!r} raised {described(exc)}"
             return Ended(error=Permanent(text))
@@ -393,23 +422,6 @@ def _within(timeouts: Timeouts, total_ms: int) -> Timeouts:
         name: min(getattr(timeouts, name), max(1, total_ms)) for name in timeouts.__struct_fields__
     }
     return Timeouts(**bound)
-
-
-def _text_of(exc: BaseException) -> str:
-    """Return an exception's text; user code may have written its `__str__`."""
-    try:
-        return str(exc)
-    except Exception:  # noqa: BLE001 - whatever it raises, there is no text
-        return ""
-
-
-def _sound(error: ActionError, what: str) -> ActionError:
-    """Return an error that can be recorded; a retry hint nobody can follow is told and dropped."""
-    hint = bad_hint(error)
-    if hint is not None:
-        told = GatebookError("W_RETRY_AFTER_INVALID", what=what, value=hint)
-        _log.warning("%s", told)
-    return sound(error)
 
 
 def _crash(tool: Tool, exc: BaseException, *, kind: str = "permanent") -> ActionError:

@@ -204,8 +204,10 @@ class RunHandle(Generic[Out]):
         """
         if not isinstance(name, str) or not name or len(name) > MAX_ID or set(name) - ID_CHARS:
             raise InvalidInput("E_SIGNAL_NAME", value=name)
+        if self._door.redactor.text(name) != name:
+            raise InvalidInput("E_NAME_SECRET", what="the signal's name")
         data = self._clean(canonical(payload, what="signal payload"))
-        await self._say(SignalReceived(name=name, payload=data, by=_text("by", by)))
+        await self._say(SignalReceived(name=name, payload=data, by=self._by(by)))
 
     async def cancel(
         self, *, reason: str = "", by: str = ""
@@ -217,7 +219,7 @@ class RunHandle(Generic[Out]):
         """
         why = self._door.redactor.text(_text("reason", reason))
         try:
-            await self._say(CancelRequested(reason=why, by=_text("by", by)))
+            await self._say(CancelRequested(reason=why, by=self._by(by)))
         except RunIsOver:
             return "already_over"
         except InvalidInput as exc:
@@ -238,7 +240,7 @@ class RunHandle(Generic[Out]):
             InvalidInput: E_ACTION_NOT_UNKNOWN, E_RESOLUTION, or the output does not fit the
                 tool's result type.
         """
-        by, action = _text("by", by), _text("action", action)
+        by, action = self._by(by), _text("action", action)
         if isinstance(outcome, Succeeded):
             output = self._clean(canonical(outcome.output, what="resolved output"))
             await self._check_output(action, bytes(output))
@@ -255,7 +257,7 @@ class RunHandle(Generic[Out]):
 
     async def resume(self, *, by: str = "") -> None:
         """Let an interrupted run go on. Raises InvalidInput E_NOT_INTERRUPTED."""
-        await self._say(Resumed(by=_text("by", by)))
+        await self._say(Resumed(by=self._by(by)))
 
     async def raise_budget(self, budget: Budget, *, by: str = "") -> None:
         """Set new limits for the meters that `budget` names; they count from the next request.
@@ -264,12 +266,15 @@ class RunHandle(Generic[Out]):
             InvalidInput: E_BUDGET_TYPE. RunIsOver, RunNotFound.
         """
         limits = checked_budget(budget, "budget").limits
-        await self._say(BudgetRaised(limits=limits, by=_text("by", by)))
+        await self._say(BudgetRaised(limits=limits, by=self._by(by)))
 
     async def _say(self, event: AnyEvent) -> None:
         batch = Batch(events=(event,), append_id=os.urandom(8))
         await self._door.journal.append(self._key, batch)
         self._door.touched(self._key)
+
+    def _by(self, by: Any) -> str:
+        return self._door.redactor.text(_text("by", by))
 
     def _clean(self, data: bytes) -> Raw:
         return self._door.redactor.raw(Raw(data))

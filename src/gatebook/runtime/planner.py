@@ -208,6 +208,7 @@ class Planner:
             share=share,
             price=services.prices.price,
             run=None if self._past is None else self._past.facts,
+            secrets=services.secrets.names,
         )
 
     # ---- what has happened ----
@@ -396,7 +397,7 @@ class Planner:
         error = GatebookError("E_FANOUT", count=len(self._crowd) + MAX_FANOUT, limit=MAX_FANOUT)
         return ActionDenied(
             address=want.address,
-            action=redacted(want.action, self._services.redactor),
+            action=redacted(want.action, self._services.redactor, self.program.tools),
             decision=DecisionRecord("deny", code=error.code),
             error=ErrorRecord(error.code, str(error)),
         )

@@ -30,6 +30,7 @@ from gatebook.runtime.limiter import Rate, checked_rates
 from gatebook.runtime.policy_files import PolicyFiles
 from gatebook.runtime.prices import Prices
 from gatebook.runtime.routes import Providers
+from gatebook.runtime.secrets import Source
 from gatebook.runtime.services import DefinitionChange, Services
 from gatebook.runtime.subscriptions import either
 from gatebook.runtime.voices import Voices
@@ -78,7 +79,7 @@ class Runtime(Client):
         breaker: BreakerSettings | None = BreakerSettings(),  # noqa: B008 - frozen
         deps: Any = None,
         tenant: str = DEFAULT_TENANT,
-        secrets: Iterable[str] = (),
+        secrets: Mapping[str, Source] | Iterable[str] = (),
         on_definition_change: DefinitionChange = "refuse",
         clock: Clock | None = None,
         lease_ttl_s: float = TTL_S,
@@ -109,7 +110,6 @@ class Runtime(Client):
         Prices(self._given_prices, now=self.clock.now)  # refuses what is no price, at once
         self._given_rates = checked_rates(rates or {})
         self._breaker = breaker
-        self._secrets = list(secrets)
         self._deps = deps
         self._on_definition_change: DefinitionChange = on_definition_change
         self._lease_ttl_s = lease_ttl_s
@@ -145,6 +145,8 @@ class Runtime(Client):
         from gatebook.runtime.settings import load_settings
 
         settings = load_settings()
+        self.secrets.add(settings.secrets)
+        self.secrets.learn()
         self._providers = Providers(self._given_providers, settings.providers)
         self._stack.push_async_callback(self._providers.aclose)
         configured = settings.providers.items()
@@ -164,6 +166,7 @@ class Runtime(Client):
             clock=self.clock,
             prices=prices,
         )
+        executor.secrets = self.secrets
         executor.deps = await self._make_deps()
         leases = LeaseKeeper(self.journal, new_owner(), clock=self.clock, ttl_s=self._lease_ttl_s)
         leases.start()
@@ -177,6 +180,7 @@ class Runtime(Client):
             redactor=self.redactor,
             clock=self.clock,
             leases=leases,
+            secrets=self.secrets,
             prices=prices,
             admission=Admission(
                 self.clock, rates={**settings.rates, **self._given_rates}, breaker=self._breaker
@@ -298,7 +302,4 @@ class Runtime(Client):
             raise ConfigError("E_RUNTIME_CLOSED")
         for route in program.models:
             self._providers.resolve(route)
-        known = self._providers.secrets
-        if known - set(self._secrets):
-            self._secrets.extend(known - set(self._secrets))
-            self.redactor.learn(self._secrets)
+        self.redactor.add(self._providers.secrets)

@@ -11,6 +11,7 @@ from gatebook.runtime.admission import Admission
 from gatebook.runtime.executor import Executor
 from gatebook.runtime.leases import LeaseKeeper
 from gatebook.runtime.prices import Prices
+from gatebook.runtime.secrets import Secrets
 from gatebook.runtime.subscriptions import Hub
 
 DefinitionChange = Literal["refuse", "adopt"]
@@ -26,6 +27,7 @@ class Services:
         admission: when a model call may go to its route.
         prices: what model calls cost.
         on_definition_change: what to do with a run whose program was changed meanwhile.
+        secrets: what arguments may refer to.
     """
 
     journal: Journal
@@ -39,6 +41,7 @@ class Services:
     on_definition_change: DefinitionChange = "refuse"
     prices: Prices = field(default_factory=lambda: Prices(now=lambda: 0))
     admission: Admission = field(default_factory=Admission)
+    secrets: Secrets = field(default_factory=lambda: Secrets({}, Redactor()))
     policy_digest: str = field(init=False)
     policy_name: str = field(init=False)
 

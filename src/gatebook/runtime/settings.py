@@ -20,7 +20,8 @@ from gatebook.runtime.prices import price_of, wrong_in
 from gatebook.runtime.routes import COMPATIBLE, KINDS, ProviderSettings
 
 KEYS = ("store", "app", "policy")
-TABLES = ("providers", "prices")
+TABLES = ("providers", "prices", "secrets")
+SECRET_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PROVIDER_KEYS = ("base_url", "api_key", "kind", *RATE_KEYS)
 REFERENCES = ("env:", "file:")
 LOCAL_STORE = Path(".gatebook") / "journal.db"
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         providers: `[providers.x]` tables, by name.
         prices: `[prices.x]` tables, by route or model name.
         rates: what `[providers.x]` tables say of a minute, by provider or route.
+        secrets: where each of `[secrets]` comes from, by name: "env:NAME" or "file:/path".
         origins: where each value came from, by key ("store", "providers.x"): a flag, a variable,
             "file:line" or "default".
     """
@@ -46,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderSettings] = {}
     prices: dict[str, Price] = {}
     rates: dict[str, Rate] = {}
+    secrets: dict[str, str] = {}
     origins: dict[str, str] = {}
 
 
@@ -82,6 +85,7 @@ def load_settings(
     providers: dict[str, ProviderSettings] = {}
     prices: dict[str, Price] = {}
     rates: dict[str, Rate] = {}
+    secrets: dict[str, str] = {}
     given = {key: (value, f"--{key}") for key, value in (flags or {}).items() if value}
     for key in KEYS:
         variable = f"GATEBOOK_{key.upper()}"
@@ -99,6 +103,7 @@ def load_settings(
                 origins[f"providers.{name}"] = f"{file.path}:{line}"
         prices = {**file.prices(), **prices}
         rates = {**file.rates(), **rates}
+        secrets = {**file.secrets(), **secrets}
     if "store" not in values:
         values["store"], origins["store"] = f"sqlite:///{_default_store(folder)}", "default"
     return Settings(
@@ -108,6 +113,7 @@ def load_settings(
         providers=providers,
         prices=prices,
         rates=rates,
+        secrets=secrets,
         origins=origins,
     )
 
@@ -233,6 +239,26 @@ class _File:
                 where = ("prices", name) if key else ("prices",)
                 raise self._wrong(key or name, where, detail, fix)
             found[name] = price_of(table, source=self.path.name)
+        return found
+
+    def secrets(self) -> dict[str, str]:
+        """Return where each secret of `[secrets]` comes from; a file is sought from this one."""
+        table = self._found.get("secrets", {})
+        if not isinstance(table, dict):
+            raise self._wrong("secrets", (), "it is not a table", "write [secrets]")
+        found = {}
+        for name, source in table.items():
+            if not SECRET_NAME.fullmatch(name):
+                fix = "use letters, digits, '_', '-' or '.'"
+                raise self._wrong(name[:64], ("secrets",), "a secret cannot have this name", fix)
+            kind, _, where = source.partition(":") if isinstance(source, str) else ("", "", "")
+            if f"{kind}:" not in REFERENCES or not where:
+                raise self._wrong(
+                    name, ("secrets",), "it says no source, and this file is no place for a secret",
+                    f'write {name} = "env:NAME_OF_A_VARIABLE" or "file:/path/of/a/secret"',
+                )  # fmt: skip
+            at = self.path.parent / Path(where).expanduser()
+            found[name] = f"file:{at}" if kind == "file" else source
         return found
 
     def _provider(self, name: str, table: Any) -> ProviderSettings:

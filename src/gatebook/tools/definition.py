@@ -16,10 +16,12 @@ from pydantic_core import PydanticSerializationError
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.codec import canonical
+from gatebook.kernel.secrets import Secret
 from gatebook.tools.context import ToolContext
 from gatebook.tools.options import refused
 from gatebook.tools.portable import portable
 from gatebook.tools.schema import Arguments, Result, adapter, check_json, check_order, mapping
+from gatebook.tools.secret_types import TOLD, mentions_secret, secret_field, takes_secret
 
 NO_NAME = {
     inspect.Parameter.VAR_POSITIONAL: "*",
@@ -29,12 +31,16 @@ NO_NAME = {
 
 @dataclass(frozen=True)
 class Definition:
-    """A function read as a tool: its text, arguments and result, and if it takes a context."""
+    """A function read as a tool: its text, arguments and result, and if it takes a context.
+
+    `secrets` are the parameters that take secrets.
+    """
 
     description: str
     takes_context: bool
     arguments: Arguments
     result: Result
+    secrets: tuple[str, ...] = ()
 
 
 def define(function: Callable[..., Any], *, tool: str) -> Definition:
@@ -48,16 +54,22 @@ def define(function: Callable[..., Any], *, tool: str) -> Definition:
     takes_context = bool(parameters) and _is_context(hints.get(parameters[0].name))
     doc = _docstring(function)
     notes = {note.arg_name: note.description or "" for note in doc.params}
-    fields = {}
+    fields, secrets = {}, []
     for parameter in parameters[takes_context:]:
-        _check_shape(parameter, hints.get(parameter.name), tool)
-        note = notes.get(parameter.name, "")
-        fields[parameter.name] = _field(parameter, hints[parameter.name], note, tool)
+        name = parameter.name
+        _check_shape(parameter, hints.get(name), tool)
+        if takes_secret(hints[name], f"parameter {name}", tool):
+            secrets.append(name)
+        fields[name] = _field(parameter, hints[name], notes.get(name, ""), tool)
+    if mentions_secret(hints.get("return")):
+        fix = "use it here and return what came of it: results are stored and shown"
+        raise refused(tool, "it returns a secret", fix)
     return Definition(
         description="\n\n".join(filter(None, (doc.short_description, doc.long_description))),
         takes_context=takes_context,
-        arguments=Arguments(fields, tool),
+        arguments=Arguments(fields, tool, secrets),
         result=Result(hints.get("return", Any), tool),
+        secrets=tuple(secrets),
     )
 
 
@@ -110,7 +122,9 @@ def _field(parameter: inspect.Parameter, hint: Any, note: str, tool: str) -> Any
     The docstring's text comes first, so that a `Field(description=...)` of the user wins.
     """
     name, what = parameter.name, f"parameter {parameter.name}"
-    hint = portable(hint)
+    secret = takes_secret(hint, what, tool)
+    hint = secret_field(hint, parameter.default, what, tool) if secret else portable(hint)
+    note = note or (TOLD if secret else "")
     inner: Any = hint
     given: tuple[Any, ...] = ()
     if typing.get_origin(hint) is Annotated:
@@ -119,7 +133,11 @@ def _field(parameter: inspect.Parameter, hint: Any, note: str, tool: str) -> Any
         given = (Field(description=note), *given)
     optional = any(isinstance(m, FieldInfo) and not m.is_required() for m in given)
     if parameter.default is not inspect.Parameter.empty:
-        given = (*given, Field(default=parameter.default))
+        default = parameter.default
+        if isinstance(default, Secret):
+            given = (*given, Field(default=default.reference, validate_default=True))
+        else:
+            given = (*given, Field(default=default))
         optional = True
     field: Any = Annotated[inner, *given] if given else inner
     field = NotRequired[field] if optional else field

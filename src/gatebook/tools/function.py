@@ -64,7 +64,8 @@ class _Declared:
             raise ConfigError("E_IDEMPOTENCY_DECL", tool=self.name)
         text = found.description if self.description is None else self.description
         schema = found.arguments.schema
-        annotations = {"returns": self.returns, "sends": self.sends}
+        annotations: dict[str, Any] = {"returns": self.returns, "sends": self.sends}
+        annotations["secrets"] = found.secrets
         return ToolSpec(
             name=self.name,
             description=text,
@@ -76,6 +77,7 @@ class _Declared:
             max_output=limits.max_output,
             returns=self.returns,
             sends=self.sends,
+            secrets=found.secrets,
             digest=tool_digest(
                 name=self.name, description=text, schema=schema, effect=self.effect, **annotations
             ),
@@ -144,6 +146,9 @@ class FunctionTool(ABC, Generic[P, R]):
     ) -> Callable[[], Any]:
         found = self._declared.definition
         values = found.arguments.take(args)
+        for name in found.secrets:
+            if values.get(name) is not None:
+                values[name] = invocation.secrets.get(values[name].name, values[name])
         first = (ToolContext.of(invocation, cancelled),) if found.takes_context else ()
         return functools.partial(self._declared.function, *first, **values)
 

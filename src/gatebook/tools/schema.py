@@ -3,7 +3,7 @@
 Imports pydantic, so it is itself imported at a tool's first use. Knows no functions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -26,8 +26,9 @@ SURE = (str, int, bool)  # a value of just this type is read back as it was writ
 class Arguments:
     """The arguments of one tool: `schema` for the model, and strict reading of what it sends."""
 
-    def __init__(self, fields: Mapping[str, Any], tool: str) -> None:
+    def __init__(self, fields: Mapping[str, Any], tool: str, secrets: Collection[str] = ()) -> None:
         self._tool = tool
+        self._secrets = frozenset(secrets)
         self._adapter = adapter(mapping(fields), tool, "its parameters")
         self.schema = canonical(json_schema(self._adapter), what=f"schema of {tool}")
         self._read: dict[bytes, dict[str, Any]] = {}  # read for a call that is still to come
@@ -39,7 +40,7 @@ class Arguments:
         the function is given.
 
         Raises:
-            InvalidInput: E_JSON_*, E_ARGS_SCHEMA or E_ARGS_EXTRA.
+            InvalidInput: E_JSON_*, E_ARGS_SCHEMA, E_ARGS_EXTRA or E_SECRET_LITERAL.
             ConfigError: E_TOOL_DECLARATION when the types do not read back what they write.
         """
         bounded(args, what="arguments")
@@ -75,7 +76,7 @@ class Arguments:
         try:
             values: dict[str, Any] = self._adapter.validator.validate_json(args, strict=True)
         except ValidationError as exc:
-            raise self._unfit(exc) from exc
+            raise self._unfit(exc) from (None if self._secrets else exc)  # it holds the values
         except Exception as exc:  # a validator of the user may raise anything
             want = f"what its validators accept (one raised {type(exc).__name__})"
             raise InvalidInput(
@@ -103,6 +104,9 @@ class Arguments:
     def _unfit(self, exc: ValidationError) -> InvalidInput:
         problems = exc.errors(include_url=False, include_context=False)
         first = problems[0]
+        for problem in problems:
+            if problem["loc"][:1] and problem["loc"][0] in self._secrets:
+                return self._no_reference(problem)
         paths = [_path(problem) for problem in problems[:SHOWN_PROBLEMS]]
         if first["type"] == "extra_forbidden":
             return InvalidInput("E_ARGS_EXTRA", tool=self._tool, path=paths[0], paths=paths)
@@ -115,6 +119,13 @@ class Arguments:
             got=None if missing else _small(first["input"]),
             paths=paths,
         )
+
+    def _no_reference(self, problem: ErrorDetails) -> InvalidInput:
+        path = _path(problem)
+        if problem["type"] == "missing":
+            want = "a reference to a secret, it is required"
+            return InvalidInput("E_ARGS_SCHEMA", tool=self._tool, path=path, want=want, got=None)
+        return InvalidInput("E_SECRET_LITERAL", tool=self._tool, path=str(problem["loc"][0]))
 
 
 class Result:
