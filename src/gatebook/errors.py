@@ -86,7 +86,7 @@ class _Shown(dict[str, Any]):
 
     PLAIN = frozenset({
         "fix", "detail", "path", "store", "code_name", "command", "limit", "used", "want", "names",
-        "provider_name",
+        "provider_name", "ledger", "left", "renews",
     })  # fmt: skip
 
     def __missing__(self, key: str) -> str:

@@ -9,9 +9,10 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, Wa
 from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.kernel.gate import MAX_ROUNDS, Grounds, admit_want, decide_again, estimate_tokens
+from gatebook.kernel.gate import MAX_ROUNDS, Grounds, admit_want, decide_again
 from gatebook.kernel.policy import AllowDeclared, Decision, Policy, PolicyContext
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.reserving import estimate_tokens
 from tests.programs.play import Echo
 
 KEY = "sk-ant-" + "a1b2" * 8

@@ -57,6 +57,41 @@ class Move(msgspec.Struct, frozen=True, gc=False):
         return Balance(balance.reserved + self.reserved, balance.spent + self.spent)
 
 
+class Shared:
+    """The ledgers that the requests of one step count against, as far as a worker knows them.
+
+    It knows balances only after an append was refused: before that the append decides alone.
+
+    Args:
+        limits: by name.
+        time: what the requests are planned to be stamped with.
+        known: balances by key, None for not known.
+    """
+
+    __slots__ = ("_known", "_limits", "_time", "in_dollars")
+
+    def __init__(
+        self, limits: Mapping[str, Limits], time: int, known: Mapping[str, Balance] | None
+    ) -> None:
+        self._limits, self._time = limits, time
+        self._known = None if known is None else dict(known)
+        self.in_dollars = any(each.usd_micros is not None for each in limits.values())
+
+    def take(self, want: Amount) -> dict[str, Any] | None:
+        """Take a reservation, or return the fields of an E_LEDGER when it is known not to fit."""
+        if self._known is None:
+            return None
+        booked = holding("", self._limits, self._time, want)
+        for move in booked:
+            balance = self._known.get(move.ledger, EMPTY)
+            short = refusal(move.ledger, self._limits[name_of(move.ledger)], balance, want)
+            if short is not None:
+                return short
+        for move in booked:
+            self._known[move.ledger] = move.on(self._known.get(move.ledger, EMPTY))
+        return None
+
+
 def holding(address: str, ledgers: Mapping[str, Limits], time: int, want: Amount) -> list[Move]:
     """Return the moves of a reservation that is stamped at `time`."""
     keys = keys_of(ledgers, time, want)

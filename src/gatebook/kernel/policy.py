@@ -4,7 +4,7 @@ A policy sees an action and its context and answers a `Decision`. Anything else 
 return None, return True) is a deny.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -185,6 +185,10 @@ class Policy:
         """Return the limits of each run."""
         return Budget()
 
+    def ledgers(self) -> Mapping[str, Budget]:
+        """Return the limits that all runs of a tenant share, by "day" and "tenant"."""
+        return {}
+
 
 class AllowListPolicy(Policy):
     """Allows the listed tools and the listed providers or "provider:model" routes, nothing else.
@@ -339,6 +343,10 @@ class RetryWithBackoffPolicy(Policy):
 
     def budget(self) -> Budget:
         return self.inner.budget()
+
+    def ledgers(self) -> Mapping[str, Budget]:
+        declare: Callable[[], Mapping[str, Budget]] | None = getattr(self.inner, "ledgers", None)
+        return {} if declare is None else declare()
 
     def retry(self, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
         if error.kind not in ("transient", "rate_limited") or attempt >= self.max_retries:

@@ -1,0 +1,105 @@
+"""Reserving: what an action takes from the run's budget and its ledgers before it starts.
+
+The append checks the same once more inside its transaction, where nobody can come between.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gatebook.errors import GatebookError
+from gatebook.kernel.actions import WAITS, Action, CallLLM, CallTool, describe
+from gatebook.kernel.budget import (
+    NOTHING,
+    Amount,
+    Limits,
+    Shortfall,
+    charged,
+    estimated,
+    shortfall,
+)
+from gatebook.kernel.ledgers import Shared, refused
+from gatebook.kernel.prices import Price
+from gatebook.kernel.tools import ToolSpec
+
+LLM_TIMEOUT_MS = 600_000  # total deadline of one model attempt
+
+
+class Purse(Protocol):
+    """What reservations of one step are made from; `used` grows as they are."""
+
+    limits: Limits
+    used: Amount
+    share: int
+    shared: Shared | None
+
+    @property
+    def price(self) -> Callable[[CallLLM], Price | None]:
+        """What a model call would cost, None when that is not known."""
+
+
+def deadline_ms(action: Action, spec: ToolSpec | None, purse: Purse) -> int | None:
+    """Return how long an attempt may take, cut to an even share of the wall clock that is left."""
+    if isinstance(action, WAITS):
+        return None
+    own = action.timeout_ms or (spec.timeout_ms if spec is not None else LLM_TIMEOUT_MS)
+    if purse.limits.wall_ms is None:
+        return own
+    left = max(0, purse.limits.wall_ms - purse.used.wall_ms) // max(1, purse.share)
+    return min(own, max(1, left))
+
+
+def reserve(action: Action, deadline: int | None, purse: Purse) -> Amount:
+    """Take what an action may need, and return it.
+
+    Raises:
+        GatebookError: E_BUDGET, E_PRICE_UNKNOWN, or E_LEDGER when what is left is known.
+    """
+    if isinstance(action, WAITS):
+        return NOTHING
+    wall = deadline if deadline and purse.limits.wall_ms is not None else 0
+    if isinstance(action, CallTool):
+        want = Amount(tool_calls=1, wall_ms=wall)
+    else:
+        want = _tokens(action, wall, purse)
+    short = shortfall(purse.limits, purse.used, want)
+    if short is not None:
+        raise over_budget(action, short)
+    if purse.shared is not None:
+        fields = purse.shared.take(want)
+        if fields is not None:
+            raise refused(describe(action), fields)
+    purse.used += want
+    return want
+
+
+def _tokens(action: CallLLM, wall_ms: int, purse: Purse) -> Amount:
+    tokens = estimate_tokens(action)
+    if not in_dollars(purse):
+        return Amount(llm_tokens=tokens, wall_ms=wall_ms)
+    usd = charged(action, price_of(action, purse), None)
+    return Amount(llm_tokens=tokens, wall_ms=wall_ms, usd_micros=usd, priced_tokens=tokens)
+
+
+def in_dollars(purse: Purse) -> bool:
+    """Whether a limit in dollars counts, so that every price must be known."""
+    shared = purse.shared
+    return purse.limits.usd_micros is not None or (shared is not None and shared.in_dollars)
+
+
+def price_of(action: CallLLM, purse: Purse) -> Price:
+    """Return what a model call costs. Raises GatebookError E_PRICE_UNKNOWN."""
+    price = purse.price(action)
+    if price is None:
+        raise GatebookError("E_PRICE_UNKNOWN", tool=action.route)
+    return price
+
+
+def estimate_tokens(action: CallLLM) -> int:
+    """Return the tokens a model call reserves: bytes/4 of its prompt plus its largest answer."""
+    usage = estimated(action)
+    return (usage.input_tokens or 0) + (usage.output_tokens or 0)
+
+
+def over_budget(action: Action, short: Shortfall) -> GatebookError:
+    """Return the error of a reservation that does not fit."""
+    return GatebookError("E_BUDGET", tool=describe(action), **short.told())
