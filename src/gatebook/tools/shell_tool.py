@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -28,7 +28,8 @@ from gatebook.tools.function import FunctionTool, tool
 from gatebook.tools.options import refused
 from gatebook.tools.sandbox import PROFILES, Profile, ShellLimits, bubblewrap, wrapped
 
-MAX_STREAM = 64 * 1024  # bytes kept of stdout and of stderr; the rest is read and dropped
+MAX_STREAM = 512 * 1024  # bytes kept of stdout and of stderr; the rest is read and dropped
+MAX_SHOWN = 64 * 1024  # bytes of a result that a model reads
 MAX_ARGS = 100 * 1024  # bytes of all arguments; one argument may have 128 KiB on Linux
 MAX_TIMES, ROOM = 6, 4 * 1024  # a control character takes six bytes in JSON
 GRACE_S = 2.0  # between SIGTERM and SIGKILL; the executor waits 5 s for a tool to stop
@@ -36,6 +37,7 @@ PIECE = 64 * 1024
 NAME = "shell.run"
 KEY = "GATEBOOK_IDEMPOTENCY_KEY"
 SUPERVISOR = str(Path(__file__).with_name("supervise.py"))
+LOADER = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # what this interpreter may need to start
 TEMPORARY = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
@@ -79,7 +81,9 @@ class ShellOptions(TypedDict, total=False):
         profile: `rlimits` sets `limits`; `bwrap` also shows the program only the system
             (read-only) and `cwd`, without a network. None does neither.
         limits: other than the defaults; needs a profile.
-        network: let the program reach the network under `bwrap`.
+        network: let the program reach the network under `bwrap`. Where it may, the tool is taken
+            to send outside.
+        returns: labels of what programs write: {"private"}, {"untrusted"}.
         name: of the tool, instead of `shell.run`.
     """
 
@@ -89,6 +93,7 @@ class ShellOptions(TypedDict, total=False):
     profile: Profile | None
     limits: ShellLimits
     network: bool
+    returns: Iterable[str]
     name: str
 
 
@@ -121,7 +126,9 @@ def shell(
         description="Run a program without a shell and return what it wrote. Programs: "
         + ", ".join(sorted(setting.programs)),
         effect=effect,
-        max_output=2 * MAX_TIMES * setting.max_stream + ROOM,
+        max_output=MAX_SHOWN,
+        returns=options.get("returns", ()),
+        sends=not setting.bwrap or setting.network,  # nothing else keeps it from doing so
     )
     async def run(ctx: ToolContext, argv: list[str], folder: str = ".") -> Ran:
         """Run a program.
@@ -239,7 +246,7 @@ async def _run(setting: _Setting, argv: list[str], folder: str, env: Mapping[str
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.PIPE,
                     pass_fds=(theirs.fileno(), where),
-                    env={},
+                    env={name: os.environ[name] for name in LOADER if name in os.environ},
                     start_new_session=True,
                 )  # fmt: skip
             except OSError as exc:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,6 +86,7 @@ def files(
     write: bool = False,
     max_bytes: int = MAX_BYTES,
     max_entries: int = MAX_ENTRIES,
+    returns: Iterable[str] = (),
     prefix: str = "fs",
 ) -> tuple[FunctionTool[..., Any], ...]:
     """Return tools for the files below `root`: `fs.read`, `fs.list` and with `write` `fs.write`.
@@ -98,6 +99,7 @@ def files(
         write: also offer writing.
         max_bytes: of one answer and of one file that is written.
         max_entries: names of one listing.
+        returns: labels of what is read: {"private"}, {"untrusted"}.
         prefix: what the names of the tools begin with, before a dot.
 
     Raises:
@@ -110,12 +112,15 @@ def files(
     if not 1 <= max_entries <= 10 * MAX_ENTRIES:
         fix = f"give a number from 1 to {10 * MAX_ENTRIES}"
         raise undeclarable(prefix, f"max_entries={max_entries} is not allowed", fix)
-    made = (_reader(folder, max_bytes, prefix), _lister(folder, max_entries, prefix))
-    return (*made, _writer(folder, max_bytes, prefix)) if write else made
+    whole = max_bytes * MAX_TIMES + ROOM  # a model reads on by offset, so nothing is cut
+    reads = tool(name=f"{prefix}.read", effect="read", max_output=whole, returns=returns)
+    lists = tool(name=f"{prefix}.list", effect="read", returns=returns)
+    writes = tool(name=f"{prefix}.write", effect="idempotent")
+    made = (reads(_reader(folder, max_bytes)), lists(_lister(folder, max_entries)))
+    return (*made, writes(_writer(folder, max_bytes))) if write else made
 
 
-def _reader(root: str, limit: int, prefix: str) -> FunctionTool[..., Any]:
-    @tool(name=f"{prefix}.read", effect="read", max_output=limit * MAX_TIMES + ROOM)
+def _reader(root: str, limit: int) -> Callable[..., FileText]:
     def read(path: str, offset: int = 0) -> FileText:
         """Read a file, or the part of it that begins at an offset.
 
@@ -134,10 +139,7 @@ def _reader(root: str, limit: int, prefix: str) -> FunctionTool[..., Any]:
     return read
 
 
-def _lister(root: str, limit: int, prefix: str) -> FunctionTool[..., Any]:
-    room = limit * (255 * MAX_TIMES + 64) + ROOM  # 255 bytes a name: NAME_MAX
-
-    @tool(name=f"{prefix}.list", effect="read", max_output=min(room, MAX_PAYLOAD))
+def _lister(root: str, limit: int) -> Callable[..., Listing]:
     def list_folder(path: str = ".") -> Listing:
         """List the files and folders of one folder.
 
@@ -145,15 +147,15 @@ def _lister(root: str, limit: int, prefix: str) -> FunctionTool[..., Any]:
             path: relative to the folder; . for all of it
         """
         with opened_folder(root, parts(path)) as folder, os.scandir(folder) as found:
-            names = heapq.nsmallest(limit + 1, (entry.name for entry in found))
-            entries = [_entry(folder, name) for name in names if not name.startswith(OURS)]
-        return Listing(path, entries[:limit], len(names) > limit)
+            whole = (entry.name for entry in found if not entry.name.startswith(OURS))
+            names = heapq.nsmallest(limit + 1, whole)
+            entries = [_entry(folder, name) for name in names[:limit]]
+        return Listing(path, entries, len(names) > limit)
 
     return list_folder
 
 
-def _writer(root: str, limit: int, prefix: str) -> FunctionTool[..., Any]:
-    @tool(name=f"{prefix}.write", effect="idempotent")
+def _writer(root: str, limit: int) -> Callable[..., Written]:
     def write(ctx: ToolContext, path: str, text: str, overwrite: bool = False) -> Written:
         """Write a whole file; folders on the way are created.
 
