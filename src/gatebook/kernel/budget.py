@@ -168,6 +168,17 @@ def estimated(action: CallLLM) -> Usage:
     )
 
 
+def most_output(action: CallLLM, *limits: Limits) -> int | None:
+    """Return the tokens an answer may have at most: what the call says, else what is reserved.
+
+    None where tokens and money have no limit: a cap that nobody asked for would cut long answers
+    (docs/design.md, "Budgets").
+    """
+    if any(each.llm_tokens is not None or each.usd_micros is not None for each in limits):
+        return estimated(action).output_tokens
+    return action.max_output_tokens
+
+
 def charged(action: CallLLM, price: Price, usage: Usage | None) -> int:
     """Return what a model call is charged in micro-USD: its usage, unmeasured its estimate."""
     found = cost(price, usage) if usage is not None and tokens_used(usage) is not None else None

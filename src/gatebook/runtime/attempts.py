@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatebook.errors import GatebookError, Permanent, ProviderError
 from gatebook.kernel.actions import CallLLM, CallTool, describe
-from gatebook.kernel.budget import Amount
+from gatebook.kernel.budget import Amount, most_output
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.opened import Open
 from gatebook.kernel.state import RunState
@@ -81,6 +81,9 @@ class Attempts:
         flight = self._flights[address] = _Flight(permit)
         perform = self._perform
         if type(request.action) is CallLLM:
+            head = planner.state.head
+            shared = (head.ledgers or {}).values()
+            permit.most_output = most_output(request.action, head.limits, *shared)
             perform = self._ask
         else:
             self._set_deadline(flight)

@@ -53,7 +53,8 @@ class Permit:
     """The gate's one-use token: made from a committed request, good for exactly one attempt."""
 
     __slots__ = (
-        "_fresh", "_used", "attempt", "cancelled", "lease", "request", "route", "timed_out",
+        "_fresh", "_used", "attempt", "cancelled", "lease", "most_output", "request", "route",
+        "timed_out",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Permit:
         self.attempt = attempt
         self.route = route  # that a model call's attempt asks, "" for its first
         self.lease = lease
+        self.most_output: int | None = None  # tokens that the answer of a model may have
         self.cancelled = False
         self.timed_out = False
         self._fresh = fresh
@@ -380,7 +382,7 @@ class Executor:
             tools=tuple(tool for tool in want.offered if tool.name not in hidden)
             if (hidden := permit.request.decision.hidden)
             else want.offered,
-            max_output_tokens=action.max_output_tokens,
+            max_output_tokens=permit.most_output,
             timeouts=timeouts,
         )
 
