@@ -328,8 +328,8 @@ BUILDS = (
     ),
     Build(
         "siblings reserve apart",
-        "kernel/gate.py",
-        "    grounds.used += want\n",
+        "kernel/reserving.py",
+        "    purse.used += want\n",
         "",
         (f"{KERNEL}/test_gate.py",),
     ),

@@ -12,16 +12,8 @@ from typing import Any, Protocol
 import msgspec
 
 from gatebook.errors import GatebookError, InvalidInput
-from gatebook.kernel.actions import WAITS, Action, CallLLM, CallTool, describe, rerouted
-from gatebook.kernel.budget import (
-    NOTHING,
-    Amount,
-    Limits,
-    Shortfall,
-    charged,
-    estimated,
-    shortfall,
-)
+from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted
+from gatebook.kernel.budget import NOTHING, Amount, Limits, SoftLimit, charged
 from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.events import (
     ActionDenied,
@@ -29,15 +21,17 @@ from gatebook.kernel.events import (
     DecisionRecord,
     ErrorRecord,
 )
+from gatebook.kernel.ledgers import Shared
 from gatebook.kernel.policy import Decision, Policy, PolicyContext, offered_by
 from gatebook.kernel.prices import Price, dollars
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.reserving import deadline_ms, estimate_tokens, in_dollars, price_of, reserve
 from gatebook.kernel.rules.facts import RunFacts, tool_facts
 from gatebook.kernel.secrets import check_references, without_literals
+from gatebook.kernel.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
 
 MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
-LLM_TIMEOUT_MS = 600_000  # total deadline of one model attempt
 
 
 class Validated(Protocol):
@@ -58,6 +52,8 @@ class Grounds(msgspec.Struct, kw_only=True):
         share: among how many new actions the remaining wall clock is divided.
         price: what a model call would cost; asked under a limit in dollars and for facts.
         run: what rules may ask about the run at an address; None for a policy that asks nothing.
+        soft: limits beyond which a person is asked or a model call goes elsewhere.
+        shared: the ledgers that requests count against; None for none.
         secrets: names of the secrets that arguments may refer to.
     """
 
@@ -72,6 +68,8 @@ class Grounds(msgspec.Struct, kw_only=True):
     share: int = 1
     price: Callable[[CallLLM], Price | None] = lambda _: None
     run: Callable[[str], RunFacts] | None = None
+    soft: tuple[SoftLimit, ...] = ()
+    shared: Shared | None = None
     secrets: Collection[str] = ()
 
 
@@ -97,7 +95,7 @@ def decide_again(
         decision = _ask_policy(action, context, grounds)
         if decision.verdict != "allow" and not _modifies_nothing(decision, action):
             raise _denied(action, decision, grounds)
-        return _reserve(action, _deadline_ms(action, spec, grounds), grounds), None
+        return _reserved(action, deadline_ms(action, spec, grounds), grounds), None
     except _Refused as refused:
         return NOTHING, refused.error
 
@@ -147,6 +145,8 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
     for _ in range(MAX_ROUNDS):
         context = _context(grounds, address, action, effect, 0)
         decision = _ask_policy(action, context, grounds)
+        if grounds.soft and decision.verdict == "allow":
+            decision = softened(decision, action, grounds.soft, grounds)
         if strictest is None or _is_stricter(decision, strictest):
             strictest = decision
         if decision.verdict not in CHANGING or decision.args is None:
@@ -168,15 +168,15 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
         record = msgspec.structs.replace(record, patch=grounds.redactor.raw(patch))
     if grounds.run is not None and isinstance(action, CallLLM) and action.tools:
         record = _with_hidden(record, action, context, grounds)
-    deadline_ms = _deadline_ms(action, spec, grounds)
-    reserve = _reserve(action, deadline_ms, grounds)
+    deadline = deadline_ms(action, spec, grounds)
+    held = _reserved(action, deadline, grounds)
     return ActionRequested(
         address=address,
         action=action,
         effect=effect,
         decision=_with_policy(record, grounds),
-        reserve=reserve,
-        timeout_ms=deadline_ms,
+        reserve=held,
+        timeout_ms=deadline,
     )
 
 
@@ -349,8 +349,8 @@ def _check_fallbacks(action: Action, context: PolicyContext, grounds: Grounds) -
             decision = _ask_policy(call, context, grounds)
             if decision.verdict != "allow":
                 raise _denied(call, decision, grounds)
-            if grounds.limits.usd_micros is not None:
-                _price(call, grounds)
+            if in_dollars(grounds):
+                _known_price(call, grounds)
         except _Refused as refused:
             raise _Refused(action, refused.decision, refused.error) from refused
 
@@ -378,52 +378,15 @@ def _with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:
     return msgspec.structs.replace(record, policy=grounds.policy_digest)
 
 
-def estimate_tokens(action: CallLLM) -> int:
-    """Return the tokens a model call reserves: bytes/4 of its prompt plus its largest answer."""
-    usage = estimated(action)
-    return (usage.input_tokens or 0) + (usage.output_tokens or 0)
+def _reserved(action: Action, deadline: int | None, grounds: Grounds) -> Amount:
+    try:
+        return reserve(action, deadline, grounds)
+    except GatebookError as exc:
+        raise _refused(action, exc) from exc
 
 
-def _deadline_ms(action: Action, spec: ToolSpec | None, grounds: Grounds) -> int | None:
-    if isinstance(action, WAITS):
-        return None
-    own = action.timeout_ms or (spec.timeout_ms if spec is not None else LLM_TIMEOUT_MS)
-    if grounds.limits.wall_ms is None:
-        return own
-    left = max(0, grounds.limits.wall_ms - grounds.used.wall_ms) // max(1, grounds.share)
-    return min(own, max(1, left))
-
-
-def _reserve(action: Action, deadline_ms: int | None, grounds: Grounds) -> Amount:
-    if isinstance(action, WAITS):
-        return NOTHING
-    wall = deadline_ms if deadline_ms and grounds.limits.wall_ms is not None else 0
-    if isinstance(action, CallTool):
-        want = Amount(tool_calls=1, wall_ms=wall)
-    else:
-        want = _reserve_tokens(action, wall, grounds)
-    short = shortfall(grounds.limits, grounds.used, want)
-    if short is not None:
-        raise _refused(action, over_budget(action, short))
-    grounds.used += want
-    return want
-
-
-def _reserve_tokens(action: CallLLM, wall_ms: int, grounds: Grounds) -> Amount:
-    tokens = estimate_tokens(action)
-    if grounds.limits.usd_micros is None:
-        return Amount(llm_tokens=tokens, wall_ms=wall_ms)
-    usd = charged(action, _price(action, grounds), None)
-    return Amount(llm_tokens=tokens, wall_ms=wall_ms, usd_micros=usd, priced_tokens=tokens)
-
-
-def _price(action: CallLLM, grounds: Grounds) -> Price:
-    price = grounds.price(action)
-    if price is None:
-        raise _refused(action, GatebookError("E_PRICE_UNKNOWN", tool=action.route))
-    return price
-
-
-def over_budget(action: Action, short: Shortfall) -> GatebookError:
-    """Return the error of a reservation that does not fit."""
-    return GatebookError("E_BUDGET", tool=describe(action), **short.told())
+def _known_price(action: CallLLM, grounds: Grounds) -> Price:
+    try:
+        return price_of(action, grounds)
+    except GatebookError as exc:
+        raise _refused(action, exc) from exc

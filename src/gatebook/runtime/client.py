@@ -168,7 +168,7 @@ class Client:
         self._check_policy(policy, program)
         self._check_providers(program)
         own = Budget() if budget is None else checked_budget(budget, "budget=")
-        limits = policy_budget(policy).limits.smallest(own.limits)
+        general = policy_budget(policy)
         started = RunStarted(
             program=program.name,
             program_kind=program.kind,
@@ -178,7 +178,8 @@ class Client:
             context=facts,
             policy=policy_digest(policy),
             policy_name=policy_name(policy),
-            limits=limits,
+            limits=general.limits.smallest(own.limits),
+            soft=general.soft + own.soft,
             labels={name: self.redactor.text(text) for name, text in (labels or {}).items()},
         )
         self._authorize_start(policy, program, value, started, key)

@@ -93,6 +93,7 @@ class Driver:
         self._attempts = Attempts(lease, services, on_end=self._news.come)
         self._planner: Planner | None = None
         self._append = int.from_bytes(os.urandom(8), "big")
+        self._short = False  # a ledger could not carry what was planned
 
     def poke(self) -> None:
         """Tell the driver that somebody appended to its run."""
@@ -186,6 +187,9 @@ class Driver:
             started=started,
         )
         self._follow(planner, recorded)
+        if self._short:
+            planner.balances = await self._patiently(lambda: self._journal.ledgers(run.tenant))
+            self._short = False
         if definition != program.digest:
             change = DefinitionChanged(before=definition, after=program.digest)
             head, epoch = planner.state.head, self._lease.epoch
@@ -258,6 +262,7 @@ class Driver:
             return False
         except (BudgetShort, InvalidInput) as exc:
             _log.info("append refused: %s", exc, extra={"run": run.id})
+            self._short = exc.code == "E_LEDGER"
             await self._commit_outcomes(events)
             return False
         hub = self._services.hub

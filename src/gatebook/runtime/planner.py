@@ -6,7 +6,7 @@ and program are thrown away and rebuilt from the journal.
 """
 
 from asyncio import AbstractEventLoop, _get_running_loop, _set_running_loop
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CALLS, WAITS, CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.append import MAX_EVENTS, Batch, Draft
+from gatebook.kernel.budget import Limits
 from gatebook.kernel.events import (
     DOUBTFUL,
     ActionDenied,
@@ -27,6 +28,7 @@ from gatebook.kernel.events import (
     DecisionRecord,
     ErrorRecord,
     Interrupted,
+    LedgersDeclared,
     Note,
     RunCancelled,
     RunCompleted,
@@ -34,9 +36,11 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.gate import Grounds, admit_want, decide_again, redacted
+from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import PolicyContext, wants_facts
 from gatebook.kernel.rules.past import Past
+from gatebook.kernel.soft import moved
 from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Complete, Lease, Program, Recorded, Want
@@ -46,6 +50,7 @@ from gatebook.runtime.redrive import Redrive
 from gatebook.runtime.services import Services
 
 MAX_FANOUT = 100  # actions one step may ask for at once
+NO_LEDGERS: Mapping[str, Limits] = {}
 MAX_LOST = 3  # attempts that may die with their worker before a person must look
 MAX_BATCH = 500  # events of one append; more go into the next
 
@@ -76,6 +81,7 @@ class Planner:
         program, started: what the run is a run of.
         abandon: the program has ended or was cancelled: attempts that still run should stop.
         more: the last plan was cut short by its size.
+        balances: of ledgers, for the next plan, when one of them could not carry the last.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Planner:
         self.events: list[AnyEvent] = []
         self.abandon = False
         self.more = False
+        self.balances: dict[str, Balance] | None = None
         self._services = services
         self.program = program
         self._lease = lease
@@ -140,6 +147,7 @@ class Planner:
         self._draft = Draft(head, batch, run=self._lease.run.id)
         with off_the_loop(self._loop):
             self._plan(results, running, launched, quiet=quiet)
+        self.balances = None
         return self.events
 
     def batch(self) -> Batch:
@@ -159,6 +167,8 @@ class Planner:
         if status is Status.CANCELLING:
             self._wind_up(running, cancelled=True)
         elif status is Status.RUNNING and not quiet:
+            if self._services.ledgers != (self.state.head.ledgers or NO_LEDGERS):
+                self._add(LedgersDeclared(ledgers=dict(self._services.ledgers)))
             if self.state.head.open:
                 self._recover(running, launched)
             if self.state.head.status is Status.RUNNING:  # else a person must look first
@@ -195,7 +205,9 @@ class Planner:
         return tool.spec if tool is not None else None
 
     def _grounds(self, share: int = 1) -> Grounds:
-        head, services = self.state.head, self._services
+        head, services, shared = self.state.head, self._services, None
+        if head.ledgers:
+            shared = Shared(head.ledgers, self._now, self.balances)
         return Grounds(
             policy=services.policy,
             policy_digest=services.policy_digest,
@@ -208,6 +220,8 @@ class Planner:
             share=share,
             price=services.prices.price,
             run=None if self._past is None else self._past.facts,
+            soft=self.started.soft and moved(self.started.soft, self.started.limits, head.limits),
+            shared=shared,
             secrets=services.secrets.names,
         )
 
@@ -321,6 +335,8 @@ class Planner:
             wants = list(redrive.pending.values())
             if len(wants) > MAX_FANOUT:
                 self._crowd.update(want.address for want in wants[MAX_FANOUT:])
+            if self.state.head.limits.fan_out is not None:
+                self._crowd.update(self._beyond(wants, self.state.head.limits.fan_out))
             costly = [want for want in wants if isinstance(want.action, CALLS)]
             grounds = self._grounds(len(costly))
             for want in wants:
@@ -393,8 +409,17 @@ class Planner:
         if cancelled and not self._unanswered():
             self._add(RunCancelled(unknown=self.state.unknown))
 
+    def _beyond(self, wants: Sequence[Want], limit: int) -> list[str]:
+        """Return what goes beyond a budget of fan-out: of an agent, by its place in its turn."""
+        if self.program.kind != "agent":
+            return [want.address for want in wants[limit:]]
+        calls = [w.address for w in wants if isinstance(w.action, CallTool)]
+        return [address for address in calls if int(address.rpartition(".")[2]) >= limit]
+
     def _too_many(self, want: Want) -> ActionDenied:
-        error = GatebookError("E_FANOUT", count=len(self._crowd) + MAX_FANOUT, limit=MAX_FANOUT)
+        budget = self.state.head.limits.fan_out
+        limit = MAX_FANOUT if budget is None else min(budget, MAX_FANOUT)
+        error = GatebookError("E_FANOUT", count=len(self._crowd) + limit, limit=limit)
         return ActionDenied(
             address=want.address,
             action=redacted(want.action, self._services.redactor, self.program.tools),

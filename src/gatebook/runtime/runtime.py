@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from gatebook.engines.local import LocalEngine
 from gatebook.errors import ConfigError
+from gatebook.kernel.budget import Budget
+from gatebook.kernel.ledgers import checked_ledgers, policy_ledgers, smallest
 from gatebook.kernel.policy import Policy
 from gatebook.kernel.prices import Price
 from gatebook.ports import (
@@ -58,6 +60,9 @@ class Runtime(Client):
             {"openai": {"requests_per_minute": 500, "tokens_per_minute": 200_000}}. They win over
             gatebook.toml. A call waits its turn up to `max_wait_s` (30 s).
         breaker: when a route that fails is left alone for a while; None never does.
+        ledgers: what all runs of the tenant share, for good or for each day (UTC):
+            {"day": Budget(tool_calls=1_000, usd="20"), "tenant": Budget(usd="500")}. With those of
+            the policy, the smallest limits count.
         deps: what tools get as `ctx.deps`: a value, or a function, async function or async
             context manager function that makes it when the runtime opens.
         on_definition_change: "refuse" parks a run whose program was changed; "adopt" goes on
@@ -77,6 +82,7 @@ class Runtime(Client):
         prices: Mapping[str, Price | Mapping[str, Any]] | None = None,
         rates: Mapping[str, Rate | Mapping[str, Any]] | None = None,
         breaker: BreakerSettings | None = BreakerSettings(),  # noqa: B008 - frozen
+        ledgers: Mapping[str, Budget] | None = None,
         deps: Any = None,
         tenant: str = DEFAULT_TENANT,
         secrets: Mapping[str, Source] | Iterable[str] = (),
@@ -93,6 +99,7 @@ class Runtime(Client):
             "prices": prices,
             "rates": rates,
             "breaker": breaker,
+            "ledgers": ledgers,
             "deps": deps,
             "tenant": tenant,
             "secrets": secrets,
@@ -110,6 +117,7 @@ class Runtime(Client):
         Prices(self._given_prices, now=self.clock.now)  # refuses what is no price, at once
         self._given_rates = checked_rates(rates or {})
         self._breaker = breaker
+        self._ledgers = checked_ledgers(ledgers or {}, "ledgers=")
         self._deps = deps
         self._on_definition_change: DefinitionChange = on_definition_change
         self._lease_ttl_s = lease_ttl_s
@@ -186,6 +194,7 @@ class Runtime(Client):
                 self.clock, rates={**settings.rates, **self._given_rates}, breaker=self._breaker
             ),
             on_definition_change=self._on_definition_change,
+            ledgers=smallest(policy_ledgers(self.policy), self._ledgers),
         )
         self._engine = LocalEngine(
             self.journal,

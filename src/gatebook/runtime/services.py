@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gatebook.kernel.budget import Limits
 from gatebook.kernel.policy import Policy, policy_digest, policy_name
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Clock, Journal, Lease, Program
@@ -26,6 +27,7 @@ class Services:
         leases: knows which leases are good.
         admission: when a model call may go to its route.
         prices: what model calls cost.
+        ledgers: what all runs of the tenant share, by name.
         on_definition_change: what to do with a run whose program was changed meanwhile.
         secrets: what arguments may refer to.
     """
@@ -41,6 +43,7 @@ class Services:
     on_definition_change: DefinitionChange = "refuse"
     prices: Prices = field(default_factory=lambda: Prices(now=lambda: 0))
     admission: Admission = field(default_factory=Admission)
+    ledgers: Mapping[str, Limits] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=lambda: Secrets({}, Redactor()))
     policy_digest: str = field(init=False)
     policy_name: str = field(init=False)
