@@ -166,6 +166,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path}: no declared tool matches {value}",
         "keep it if such tools may come, else remove it",
     ),
+    "E_RESULT_WITHHELD": (
+        "the result of {tool} is withheld: {detail}",
+        "go on without it: the call itself was made, so do not repeat it",
+    ),
     "E_POLICY_NO_RULE": ("no rule allows {tool}", "add an allow rule, or drop the action"),
     "E_ARGS_SECRET": (
         "the arguments of {tool} hold what looks like a secret ({detail})",

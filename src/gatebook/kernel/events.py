@@ -148,7 +148,8 @@ class AttemptStarted(Event, frozen=True, tag="attempt_started"):
 class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):
     """An action ended well. `consumed` is the seq of the signal a wait took, `price` what the
     tokens in `spent` were charged at (None: unknown, or no model call), `artifact` that a model
-    reads only the beginning of the output.
+    reads only the beginning of the output. `labels` come into the run with the output;
+    `decision` is of policy about the output: after all but allow and modify it is withheld.
     """
 
     address: str
@@ -159,11 +160,14 @@ class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):
     consumed: int | None = None
     price: Price | None = None
     artifact: Artifact | None = None
+    labels: tuple[str, ...] = ()
+    decision: DecisionRecord | None = None
 
 
 class ActionFailed(Event, frozen=True, tag="action_failed"):
     """An action ended badly and will not be tried again. `usage` is of an answer that a hook
-    withheld.
+    withheld, `labels` come into the run with the error's text, `decision` is of policy about
+    that text or about another attempt.
     """
 
     address: str
@@ -172,6 +176,8 @@ class ActionFailed(Event, frozen=True, tag="action_failed"):
     spent: Amount | None = None
     price: Price | None = None
     usage: Usage | None = None
+    labels: tuple[str, ...] = ()
+    decision: DecisionRecord | None = None
 
 
 class ActionUnknown(Event, frozen=True, tag="action_unknown"):

@@ -15,6 +15,7 @@ from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted
 from gatebook.kernel.budget import NOTHING, Amount, Limits, SoftLimit, charged
 from gatebook.kernel.codec import NULL, Raw
+from gatebook.kernel.decisions import is_stricter, joined, recorded
 from gatebook.kernel.events import (
     ActionDenied,
     ActionRequested,
@@ -91,7 +92,7 @@ def decide_again(
     """
     try:
         spec, effect = _spec(action, grounds)
-        context = _context(grounds, address, action, effect, attempt)
+        context = context_at(grounds, address, action, effect, attempt)
         decision = _ask_policy(action, context, grounds)
         if decision.verdict != "allow" and not _modifies_nothing(decision, action):
             raise _denied(action, decision, grounds)
@@ -143,16 +144,16 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
     strictest: Decision | None = None
     patch = NULL
     for _ in range(MAX_ROUNDS):
-        context = _context(grounds, address, action, effect, 0)
+        context = context_at(grounds, address, action, effect, 0)
         decision = _ask_policy(action, context, grounds)
         if grounds.soft and decision.verdict == "allow":
             decision = softened(decision, action, grounds.soft, grounds)
-        if strictest is None or _is_stricter(decision, strictest):
+        if strictest is None or is_stricter(decision, strictest):
             strictest = decision
         if decision.verdict not in CHANGING or decision.args is None:
             break
         action = _changed(action, decision, grounds)
-        patch = _joined(patch, decision)
+        patch = joined(patch, decision)
     else:
         raise _refused(
             action, GatebookError("E_MODIFY_LOOP", tool=describe(action), limit=MAX_ROUNDS)
@@ -163,7 +164,7 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
     if decision.verdict == "modify":
         raise _refused(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
     _check_fallbacks(action, context, grounds)
-    record = _recorded(strictest, grounds)
+    record = recorded(strictest, grounds.redactor)
     if patch is not NULL:
         record = msgspec.structs.replace(record, patch=grounds.redactor.raw(patch))
     if grounds.run is not None and isinstance(action, CallLLM) and action.tools:
@@ -181,12 +182,6 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
 
 
 CHANGING = ("modify", "ask", "defer")  # verdicts that may come with arguments to use instead
-STRICTNESS = ("allow", "modify", "defer", "ask", "interrupt", "deny")
-_PLAIN = DecisionRecord()
-
-
-def _is_stricter(one: Decision, other: Decision) -> bool:
-    return STRICTNESS.index(one.verdict) >= STRICTNESS.index(other.verdict)
 
 
 def _changed(action: Action, decision: Decision, grounds: Grounds) -> Action:
@@ -210,29 +205,6 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: str
     model: str
     max_output_tokens: int | None
-
-
-def _recorded(decision: Decision, grounds: Grounds) -> DecisionRecord:
-    """Return a decision as it is journaled; nothing at all of a plain allow."""
-    if decision.verdict == "allow" and decision.shadow is None:
-        return DecisionRecord(rule=decision.rule) if decision.rule else _PLAIN
-    clean = grounds.redactor
-    return DecisionRecord(
-        verdict=decision.verdict,
-        rule=decision.rule,
-        reason=clean.text(decision.reason),
-        shadow=decision.shadow,
-        facts={name: clean.text(text) for name, text in decision.facts.items()},
-    )
-
-
-def _joined(patch: Raw, decision: Decision) -> Raw:
-    """Return a patch followed by the one that leads to a decision's arguments."""
-    more = bytes(decision.patch)
-    if decision.patch == NULL:
-        assert decision.args is not None
-        more = b'[{"op":"replace","path":"","value":%b}]' % bytes(decision.args)
-    return Raw(more if patch is NULL else b"%b,%b" % (bytes(patch)[:-1], more[1:]))
 
 
 def _with_hidden(
@@ -299,9 +271,10 @@ def _secret(action: CallTool | CallLLM, clean: bytes) -> "_Refused":
     return _refused(action, error)
 
 
-def _context(
+def context_at(
     grounds: Grounds, address: str, action: Action, effect: Effect, attempt: int
 ) -> PolicyContext:
+    """Return what a policy is told of an action, and of the run where it stands."""
     return msgspec.structs.replace(
         grounds.base,
         address=address,
@@ -356,7 +329,7 @@ def _check_fallbacks(action: Action, context: PolicyContext, grounds: Grounds) -
 
 
 def _denied(action: Action, decision: Decision, grounds: Grounds) -> _Refused:
-    record = _recorded(decision, grounds)
+    record = recorded(decision, grounds.redactor)
     if decision.verdict == "deny":
         text = f"policy denied {describe(action)!r}: {decision.reason or 'no reason given'}"
         record = msgspec.structs.replace(record, code=decision.code)

@@ -397,7 +397,7 @@ class Executor:
     ) -> None:
         """Make one streamed attempt; what it says goes to readers as it comes."""
         machine.open()
-        voice = self._voices.begin(permit.lease, permit.request.address, permit.attempt)
+        voice = self._voices.begin(permit.lease, permit.request, permit.attempt)
         try:
             async with provider.stream(request, Call(key, permit.attempt)) as events:
                 async for event in events:

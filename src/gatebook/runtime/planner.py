@@ -47,6 +47,7 @@ from gatebook.ports import Complete, Lease, Program, Recorded, Want
 from gatebook.runtime.executor import Ended
 from gatebook.runtime.outcomes import outcome_event
 from gatebook.runtime.redrive import Redrive
+from gatebook.runtime.results import Results, with_judged
 from gatebook.runtime.services import Services
 
 MAX_FANOUT = 100  # actions one step may ask for at once
@@ -107,7 +108,10 @@ class Planner:
         self._draft: Draft
         self._loop = _get_running_loop()
         self.started = started
-        self._past = Past() if wants_facts(services.policy) else None
+        self._past: Past | None = None
+        if wants_facts(services.policy):
+            self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
+        self._results = Results(services.policy, self._grounds)
         self._crowd: set[str] = set()  # wants beyond the fan-out, refused one batch after another
         self._base = PolicyContext(
             run_id=lease.run.id,
@@ -233,13 +237,25 @@ class Planner:
             if entry is None or entry.attempt != attempt or entry.phase != "started":
                 continue
             request = self.state.requests[address]
-            decide = (self._services.policy, self._spec(request.action))
+            spec = self._spec(request.action)
+            judged = self._results.look(address, request.action, request.effect, spec, ended)
+            decide = (self._services.policy, spec)
             doubted = address in self.state.doubts
             run_id = self._lease.run.id
             if ended.note:
                 self._add(Note(text=ended.note))
             event = outcome_event(run_id, request, entry, ended, decide=decide, doubted=doubted)
-            self._add(self._clean(event))
+            event = self._clean(event)
+            self._add(event if judged is None else with_judged(event, judged))
+
+    def look_at(self, address: str, ended: Ended) -> None:
+        """Change an end that comes too late to what may be seen of it."""
+        request = self.state.requests.get(address)
+        if request is None:
+            self._results.keep_back(ended)
+            return
+        spec = self._spec(request.action)
+        self._results.look(address, request.action, request.effect, spec, ended)
 
     def _clean(self, event: AnyEvent) -> AnyEvent:
         """Return an outcome without the secrets that a policy's reason may have put into it."""
@@ -324,7 +340,9 @@ class Planner:
         for name, waiting in list(self.state.waits.items()):
             while waiting and self.state.signals.get(name):
                 seq, payload = self.state.signals[name][0]
-                self._add(ActionSucceeded(address=waiting[0], output=payload, consumed=seq))
+                address = waiting[0]
+                event = ActionSucceeded(address=address, output=payload, consumed=seq)
+                self._add(self._results.arrived(self.state.requests[address].action, event))
         return len(self.events) > before
 
     # ---- what is wanted ----

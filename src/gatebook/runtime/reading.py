@@ -11,6 +11,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import msgspec
 
 from gatebook.kernel.actions import CallLLM
+from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import (
     ActionFailed,
     ActionRequested,
@@ -339,5 +340,7 @@ def _length(event: StreamEvent) -> int:
 
 
 def answer_text(event: ActionSucceeded) -> str:
-    """Return the text of a recorded model answer."""
+    """Return the text of a recorded model answer, "" of one that is withheld."""
+    if event.output == NULL:
+        return ""
     return msgspec.json.decode(event.output, type=ChatResponse).text

@@ -26,6 +26,7 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
 )
+from gatebook.kernel.results import error_of, is_withheld
 from gatebook.ports import Complete, Fail, Outcome, Recorded, Stepper, Tool, Want
 
 Normalise = Callable[[CallTool], bytes]
@@ -165,6 +166,9 @@ def outcome_of(
 ) -> Outcome | None:
     """Return what a program is shown for an event: the final outcome of an action, or None."""
     if type(event) is ActionSucceeded:
+        if event.decision is not None and is_withheld(event.decision):
+            error = error_of(event.decision)
+            return Outcome(event.address, "denied", seq, event.time, error=error)
         return Outcome(
             event.address, "succeeded", seq, event.time, event.output, artifact=event.artifact
         )

@@ -10,7 +10,7 @@ from gatebook.engines.local import LocalEngine
 from gatebook.errors import ConfigError
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.ledgers import checked_ledgers, policy_ledgers, smallest
-from gatebook.kernel.policy import Policy
+from gatebook.kernel.policy import Policy, result_judge
 from gatebook.kernel.prices import Price
 from gatebook.ports import (
     DEFAULT_TENANT,
@@ -164,7 +164,8 @@ class Runtime(Client):
             endpoints={n: p.base_url for n, p in configured if n not in self._given_providers},
             now=self.clock.now,
         )
-        voices = Voices(self.hub, self.redactor, self.journal)
+        holds = result_judge(self.policy)
+        voices = Voices(self.hub, self.redactor, self.journal, holds=holds)
         self._stack.push_async_callback(voices.close)
         executor = Executor(
             providers=self._providers,

@@ -5,8 +5,11 @@ Nothing here is the truth: what is lost is in the outcome, once that is recorded
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from gatebook.errors import GatebookError, StoreError
+from gatebook.kernel.actions import Action
+from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.holdback import Holdback
 from gatebook.kernel.messages import StreamEvent
 from gatebook.kernel.pieces import coalesce
@@ -56,14 +59,33 @@ class Voice:
         return Piece(self._address, self._attempt, first, upto - first, body)
 
 
+class Silence:
+    """The voice of an attempt of which nothing is shown before it is decided about."""
+
+    def say(self, event: StreamEvent) -> None:
+        """Show nothing."""
+
+    def end(self) -> None:
+        """Show nothing."""
+
+
 class Voices:
     """The answers that are being written in this worker.
 
     Args:
         journal: where pieces are kept for readers in other processes; None keeps none.
+        holds: whether answers to an action are shown only when they are decided about.
     """
 
-    def __init__(self, hub: Hub, redactor: Redactor, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        redactor: Redactor,
+        journal: Journal | None = None,
+        *,
+        holds: Callable[[Action], bool] | None = None,
+    ) -> None:
+        self._holds = holds
         self.hub = hub
         self.redactor = redactor
         self._journal = journal
@@ -71,9 +93,11 @@ class Voices:
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
 
-    def begin(self, lease: Lease, address: str, attempt: int) -> Voice:
+    def begin(self, lease: Lease, request: ActionRequested, attempt: int) -> Voice | Silence:
         """Return the voice of an attempt that begins."""
-        voice = Voice(self, lease, address, attempt)
+        if self._holds is not None and self._holds(request.action):
+            return Silence()
+        voice = Voice(self, lease, request.address, attempt)
         if self._journal is not None:
             self._live.add(voice)
             self._wait()

@@ -3,7 +3,7 @@
 Kept only for policies that want facts; the same events give the same facts, after a crash too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gatebook.kernel.actions import describe
@@ -30,11 +30,16 @@ class Past:
     Attributes:
         history: what rules ask about; live, so that it holds what `apply` took in last.
         user: for whom the run acts: the text at "user" of the context it was started with.
+
+    Args:
+        returns: labels that tools declare, by name: what a person says an action brought back
+            carries them.
     """
 
-    __slots__ = ("_names", "history", "user")
+    __slots__ = ("_names", "_returns", "history", "user")
 
-    def __init__(self) -> None:
+    def __init__(self, returns: Mapping[str, Iterable[str]] | None = None) -> None:
+        self._returns = returns or {}
         self.history = History()
         self.user: str | None = None
         self._names: dict[str, str] = {}  # of open actions, by address
@@ -60,24 +65,24 @@ class Past:
     def _denied(self, event: ActionDenied) -> None:
         self.history.ended(describe(event.action), "denied")
 
-    def _ended(self, event: Any, outcome: Outcome) -> None:
-        name = self._names.pop(event.address, None)
+    def _ended(self, address: str, outcome: Outcome, labels: Iterable[str]) -> None:
+        name = self._names.pop(address, None)
         if name is not None:
-            labels: Iterable[str] = getattr(event, "labels", ())
             self.history.ended(name, outcome, labels)
 
     def _succeeded(self, event: ActionSucceeded) -> None:
-        self._ended(event, "succeeded")
+        self._ended(event.address, "succeeded", event.labels)
 
     def _failed(self, event: ActionFailed) -> None:
-        self._ended(event, "failed")
+        self._ended(event.address, "failed", event.labels)
 
     def _unknown(self, event: ActionUnknown) -> None:
         self.history.ended(self._names.get(event.address, ""), "unknown")
 
     def _resolved(self, event: ActionResolved) -> None:
         if event.resolution != "retry":
-            self._ended(event, event.resolution)
+            labels = self._returns.get(self._names.get(event.address, ""), ())
+            self._ended(event.address, event.resolution, labels)
 
 
 def user_of(context: Any) -> str | None:

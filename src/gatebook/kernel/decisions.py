@@ -1,0 +1,43 @@
+"""Decisions side by side: which is stricter, how changes add up, and what is kept of them."""
+
+from typing import Final
+
+from gatebook.kernel.codec import NULL, Raw
+from gatebook.kernel.events import DecisionRecord, Verdict
+from gatebook.kernel.policy import Decision
+from gatebook.kernel.redact import Redactor
+
+STRICTNESS: Final[tuple[Verdict, ...]] = ("allow", "modify", "defer", "ask", "interrupt", "deny")
+PLAIN: Final = DecisionRecord()
+
+
+def is_stricter(one: Decision, other: Decision) -> bool:
+    """Whether the first narrows at least as much as the other."""
+    return STRICTNESS.index(one.verdict) >= STRICTNESS.index(other.verdict)
+
+
+def is_plain(decision: Decision) -> bool:
+    """Whether a decision just lets pass, in fact and in a shadow policy's view."""
+    return decision.verdict == "allow" and decision.shadow is None
+
+
+def recorded(decision: Decision, redactor: Redactor) -> DecisionRecord:
+    """Return a decision as it is journaled; nothing but the rule of a plain allow."""
+    if is_plain(decision):
+        return DecisionRecord(rule=decision.rule) if decision.rule else PLAIN
+    return DecisionRecord(
+        verdict=decision.verdict,
+        rule=decision.rule,
+        reason=redactor.text(decision.reason),
+        shadow=decision.shadow,
+        facts={name: redactor.text(text) for name, text in decision.facts.items()},
+    )
+
+
+def joined(patch: Raw, decision: Decision) -> Raw:
+    """Return a patch followed by the one that leads to a decision's arguments."""
+    more = bytes(decision.patch)
+    if decision.patch == NULL:
+        assert decision.args is not None
+        more = b'[{"op":"replace","path":"","value":%b}]' % bytes(decision.args)
+    return Raw(more if patch is NULL else b"%b,%b" % (bytes(patch)[:-1], more[1:]))

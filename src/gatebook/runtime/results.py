@@ -1,0 +1,82 @@
+"""Result rules at the runtime: what an attempt brought back becomes what may be seen of it."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from gatebook.errors import ActionError, Permanent
+from gatebook.kernel.actions import Action
+from gatebook.kernel.artifacts import artifact_of
+from gatebook.kernel.codec import NULL
+from gatebook.kernel.events import ActionFailed, ActionSucceeded, AnyEvent
+from gatebook.kernel.gate import Grounds
+from gatebook.kernel.policy import Policy, result_judge
+from gatebook.kernel.results import Judged, judge_result
+from gatebook.kernel.tools import Effect, ToolSpec
+from gatebook.runtime.executor import Ended
+
+
+class Results:
+    """Looks at what comes back, for one run.
+
+    Args:
+        policy: in force.
+        grounds: gives what a decision needs, as the run stands.
+    """
+
+    __slots__ = ("_grounds", "_sees")
+
+    def __init__(self, policy: Policy, grounds: Callable[[], Grounds]) -> None:
+        self._sees = result_judge(policy)
+        self._grounds = grounds
+
+    def look(
+        self, address: str, action: Action, effect: Effect, spec: ToolSpec | None, ended: Ended
+    ) -> Judged | None:
+        """Decide about the end of an attempt and change it to what may be seen.
+
+        Returns None when there is nothing to record beside the outcome.
+        """
+        if self._sees is None or not self._sees(action):
+            return Judged(ended.output, spec.returns) if spec is not None and spec.returns else None
+        judged = judge_result(address, action, effect, ended.output, self._grounds())
+        if ended.error is not None:
+            _blank(ended.error, judged)
+        elif judged.withheld:
+            ended.output, ended.artifact = NULL, None
+        elif judged.output is not None and judged.output is not ended.output:
+            ended.output = judged.output
+            long = len(output := bytes(judged.output)) > ended.shown
+            ended.artifact = artifact_of(output, limit=ended.shown) if long else None
+        if spec is not None and spec.returns:
+            labels = tuple(sorted({*judged.labels, *spec.returns}))
+            judged = msgspec.structs.replace(judged, labels=labels)
+        return judged
+
+    def keep_back(self, ended: Ended) -> None:
+        """Show nothing of an end that nobody can decide about, if anything might have a say."""
+        if self._sees is not None:
+            ended.output, ended.error = None, Permanent("its result was not looked at")
+
+    def arrived(self, action: Action, event: ActionSucceeded) -> AnyEvent:
+        """Return the end of a wait with its signal as it may be seen."""
+        ended = Ended(output=event.output)
+        judged = self.look(event.address, action, "read", None, ended)
+        if judged is None:
+            return event
+        event = msgspec.structs.replace(event, output=ended.output or NULL)
+        return with_judged(event, judged)
+
+
+def with_judged(event: AnyEvent, judged: Judged) -> AnyEvent:
+    """Return an outcome with the labels it brings in and the decision about it."""
+    if isinstance(event, ActionSucceeded | ActionFailed):
+        return msgspec.structs.replace(event, labels=judged.labels, decision=judged.decision)
+    return event
+
+
+def _blank(error: ActionError, judged: Judged) -> None:
+    """Cut what may not be seen of a failure; of a half answer nobody decided."""
+    error.fields.pop("partial", None)
+    if judged.withheld and judged.decision is not None:
+        error.message = judged.decision.reason
