@@ -80,7 +80,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 class RunStarted(Event, frozen=True, tag="run_started"):
     """A run began: with this program, definition, policy, input and budget.
 
-    `guards` are the security hooks it may not go on without.
+    `guards` are the security hooks it may not go on without, `decision` is what policy said to
+    the start beside a plain yes.
     """
 
     program: str
@@ -95,6 +96,7 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     limits: Limits = Limits()
     labels: dict[str, str] = {}
     soft: tuple[SoftLimit, ...] = ()
+    decision: DecisionRecord | None = None
 
 
 class ActionRequested(Event, frozen=True, tag="action_requested"):

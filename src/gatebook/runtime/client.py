@@ -3,14 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar
 
-from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict, RunDenied
+from gatebook.errors import ConfigError, InvalidInput, RunConflict
 from gatebook.kernel.budget import Budget, checked_budget
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id, digest
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.policy import (
-    Decision,
     Policy,
-    PolicyContext,
     policy_budget,
     policy_digest,
     policy_name,
@@ -22,6 +20,7 @@ from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.policy_files import PolicyFiles, are_files, check_fit, in_force
 from gatebook.runtime.secrets import Secrets, Source, sources_of, values_of
+from gatebook.runtime.starts import decide_start
 from gatebook.runtime.subscriptions import Hub
 
 LISTEN_S = 0.1
@@ -182,7 +181,8 @@ class Client:
             soft=general.soft + own.soft,
             labels={name: self.redactor.text(text) for name, text in (labels or {}).items()},
         )
-        self._authorize_start(policy, program, value, started, key)
+        clean = self.redactor
+        started = decide_start(policy, program, value, started, key=key, redactor=clean)
         input_hash = digest(program.name, bytes(given))
         row = await journal.create(key, started, input_hash=input_hash)
         if row is None:
@@ -245,37 +245,6 @@ class Client:
     def _check_providers(self, program: Program[Any, Any]) -> None:
         """Check that the declared routes can be answered; a plain client asks no provider."""
 
-    def _authorize_start(
-        self,
-        policy: Policy,
-        program: Program[Any, Any],
-        value: Any,
-        started: RunStarted,
-        key: RunKey,
-    ) -> None:
-        decide = getattr(policy, "start", None)
-        if decide is None:
-            return
-        context = PolicyContext(
-            run_id=key.id,
-            tenant=key.tenant,
-            program=program.name,
-            address="",
-            tools=frozenset(program.tools),
-            models=frozenset(program.models),
-            limits=started.limits,
-            labels=started.labels,
-        )
-        try:
-            decision: Any = decide(program.name, value, context)
-        except Exception as exc:
-            error = GatebookError("E_POLICY_ERROR", detail=type(exc).__name__)
-            raise _start_denied(key, str(error)) from exc
-        if type(decision) is not Decision:
-            raise _start_denied(key, str(GatebookError("E_POLICY_DECISION", value=decision)))
-        if decision.verdict != "allow":
-            raise _start_denied(key, decision.reason or f"the policy answered {decision.verdict}")
-
     async def _same_run(self, key: RunKey, program: Program[Any, Any], input_hash: str) -> None:
         row = await self.journal.row(key)
         if row.program != program.name:
@@ -285,9 +254,3 @@ class Client:
         else:
             return
         raise RunConflict("E_RUN_CONFLICT", run=key.id, what=what, has=has, asked=asked)
-
-
-def _start_denied(key: RunKey, reason: str) -> RunDenied:
-    return RunDenied(
-        "E_RUN_DENIED", run=key.id, detail=reason, fix="change the policy or the input"
-    )
