@@ -14,7 +14,7 @@ from gatebook.kernel.state import RunState
 HERE = Path(__file__).parent
 RUNS = sorted(HERE.glob("v*/*.jsonl"))
 UNSEEN = {"definition_changed", "interrupted", "resumed", "budget_raised"}
-UNSEEN |= {"hook_answered", "ledgers_declared"}  # kinds that came later
+UNSEEN |= {"hook_answered", "ledgers_declared", "label_endorsed"}  # kinds that came later
 
 FOLD = """
 import sys

@@ -32,6 +32,7 @@ from gatebook.kernel.events import (
     ErrorRecord,
     HookAnswered,
     Interrupted,
+    LabelEndorsed,
     LedgersDeclared,
     Note,
     Resumed,
@@ -77,6 +78,7 @@ EVENTS: list[AnyEvent] = [
     RunFailed(error=ERROR, denied=True),
     RunCancelled(reason="x", unknown=("0", "1")),
     Note(text="hello", detail=Raw(b"{}")),
+    LabelEndorsed(label="untrusted", upto=4, by="ann", reason="read it"),
     HookAnswered(point="before_tool", hook="cap", verdict="change", address="0", attempt=1,
                  saw="a", made="b", change=Raw(b"{}"), error=ERROR, stops=True),
 ]  # fmt: skip
@@ -85,7 +87,7 @@ STORED_NAMES = {
     "action_succeeded", "action_failed", "action_unknown", "action_resolved", "signal_received",
     "cancel_requested", "budget_raised", "definition_changed", "interrupted", "resumed",
     "run_completed", "run_failed", "run_cancelled", "note", "hook_answered",
-    "ledgers_declared",
+    "ledgers_declared", "label_endorsed",
 }  # fmt: skip
 
 
@@ -178,6 +180,6 @@ def test_a_users_data_is_never_a_type() -> None:
 def test_only_what_people_say_is_external() -> None:
     """Everything else needs the claim of a worker."""
     assert set(EXTERNAL) == {
-        SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, Note,
+        SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, LabelEndorsed, Note,
     }  # fmt: skip
     assert set(AUDIT) <= set(EXTERNAL)

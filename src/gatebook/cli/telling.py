@@ -20,6 +20,7 @@ from gatebook.kernel.events import (
     DefinitionChanged,
     HookAnswered,
     Interrupted,
+    LabelEndorsed,
     Note,
     Resumed,
     RunCancelled,
@@ -71,6 +72,9 @@ def _of_run(event: AnyEvent) -> tuple[str, str, str]:
             return "cancel", "", f"{short(event.reason)}{_by(event.by)}".strip()
         case BudgetRaised():
             return "budget", "", f"limits raised{_by(event.by)}"
+        case LabelEndorsed():
+            upto = f" up to {event.upto}"
+            return "endorsed", "", f"{event.label}{upto}{_by(event.by)}  {event.reason}".rstrip()
         case DefinitionChanged():
             return "definition", "", f"{event.before[:12]} is now {event.after[:12]}"
         case Interrupted():

@@ -171,6 +171,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "go on without it: the call itself was made, so do not repeat it",
     ),
     "E_POLICY_NO_RULE": ("no rule allows {tool}", "add an allow rule, or drop the action"),
+    "E_ENDORSE": (
+        "label {value} of run {run} cannot be endorsed: {detail}",
+        "look at what the run has seen, then name one of its labels, who vouches and up to "
+        "which event",
+    ),
     "E_ARGS_SECRET": (
         "the arguments of {tool} hold what looks like a secret ({detail})",
         "pass secrets by reference: declare the parameter Secret[str] and give 'secret://name'",

@@ -27,6 +27,7 @@ from gatebook.kernel.events import (
     CancelRequested,
     Ends,
     Event,
+    LabelEndorsed,
     Outcomes,
     Resumed,
     RunCancelled,
@@ -263,6 +264,16 @@ def _guard_raise(head: Head, event: BudgetRaised, _: Batch, run: str) -> None:
             raise InvalidInput("E_BUDGET_RAISE", run=run, meter=meter, value=new, limit=limit)
 
 
+def _guard_endorsement(head: Head, event: LabelEndorsed, _: Batch, run: str) -> None:
+    detail = ""
+    if not event.by:
+        detail = "it is not said by whom"
+    elif not 0 < event.upto <= head.seq:
+        detail = f"it says up to event {event.upto}, and the run has {head.seq}"
+    if detail:
+        raise InvalidInput("E_ENDORSE", value=event.label, run=run, detail=detail)
+
+
 def _guard_resume(head: Head, _: Resumed, __: Batch, run: str) -> None:
     if head.status is not Status.INTERRUPTED:
         raise InvalidInput("E_NOT_INTERRUPTED", run=run, status=head.status.value)
@@ -306,6 +317,7 @@ _GUARDS: dict[type[Event], Callable[[Head, Any, Batch, str], None]] = {
     SignalReceived: _guard_signal,
     CancelRequested: _guard_cancel,
     BudgetRaised: _guard_raise,
+    LabelEndorsed: _guard_endorsement,
     Resumed: _guard_resume,
     RunCompleted: _guard_end,
     RunFailed: _guard_end,

@@ -269,6 +269,18 @@ class RunCancelled(Event, frozen=True, tag="run_cancelled"):
     unknown: tuple[str, ...] = ()
 
 
+class LabelEndorsed(Event, frozen=True, tag="label_endorsed"):
+    """Somebody vouched for what brought a label into the run, up to and with the event `upto`.
+
+    The label falls, unless something later has brought it in again.
+    """
+
+    label: str
+    upto: int
+    by: str
+    reason: str = ""
+
+
 class HookAnswered(Event, frozen=True, tag="hook_answered"):
     """A hook was asked; it stands ahead of what its answer is applied to, and is not asked again.
 
@@ -303,13 +315,15 @@ AnyEvent = (
     RunStarted | ActionRequested | ActionDenied | AttemptFailed | AttemptStarted
     | ActionSucceeded | ActionFailed | ActionUnknown | ActionResolved | SignalReceived
     | CancelRequested | BudgetRaised | LedgersDeclared | DefinitionChanged | Interrupted | Resumed
-    | RunCompleted | RunFailed | RunCancelled | Note | HookAnswered
+    | RunCompleted | RunFailed | RunCancelled | Note | HookAnswered | LabelEndorsed
 )  # fmt: skip
 
 Requests = ActionRequested | AttemptStarted
 Outcomes = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
 Ends = RunCompleted | RunFailed | RunCancelled
-EXTERNAL = (SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, Note)
+EXTERNAL = (
+    SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, LabelEndorsed, Note,
+)  # fmt: skip
 AUDIT = (Note, ActionResolved)  # what may still be added after the end
 
 VERSION = 1  # every kind is at its first version

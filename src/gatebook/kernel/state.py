@@ -34,6 +34,7 @@ from gatebook.kernel.events import (
     Event,
     HookAnswered,
     Interrupted,
+    LabelEndorsed,
     LedgersDeclared,
     Note,
     Resumed,
@@ -77,7 +78,7 @@ _OUTCOMES: frozenset[type[Event]] = frozenset(
     {AttemptFailed, ActionSucceeded, ActionFailed, ActionUnknown}
 )
 _ALWAYS: frozenset[type[Event]] = _OUTCOMES | {
-    ActionResolved, BudgetRaised, HookAnswered, Note, SignalReceived,
+    ActionResolved, BudgetRaised, HookAnswered, LabelEndorsed, Note, SignalReceived,
 }  # fmt: skip
 STAYS: dict[Status, frozenset[type[Event]]] = {
     Status.NEW: frozenset(),

@@ -20,6 +20,7 @@ from gatebook.kernel.events import (
     CancelRequested,
     Ends,
     ErrorRecord,
+    LabelEndorsed,
     Resumed,
     SignalReceived,
 )
@@ -27,6 +28,7 @@ from gatebook.kernel.events import RunCancelled as RunCancelledEvent
 from gatebook.kernel.events import RunCompleted as RunCompletedEvent
 from gatebook.kernel.events import RunFailed as RunFailedEvent
 from gatebook.kernel.history import find_artifact
+from gatebook.kernel.rules.past import Past
 from gatebook.ports import Program, Recorded, RunKey, RunRow
 from gatebook.runtime.reading import Door, Follower, Reading
 from gatebook.runtime.states import (
@@ -267,6 +269,36 @@ class RunHandle(Generic[Out]):
         """
         limits = checked_budget(budget, "budget").limits
         await self._say(BudgetRaised(limits=limits, by=self._by(by)))
+
+    async def labels(self) -> dict[str, int]:
+        """Return the labels of what the run has touched: which event brought each in last."""
+        past = Past()
+        for each in await self._door.journal.read(self._key):
+            past.apply(each.event)
+        return {label: past.history.brought.get(label, 0) for label in sorted(past.history.seen)}
+
+    async def endorse(
+        self, label: str, *, by: str, reason: str = "", upto: int | None = None
+    ) -> None:
+        """Vouch for what brought a label into the run: rules do not see it any more.
+
+        Recorded, with who and why. What brings the label in later brings it back.
+
+        Args:
+            upto: the last event that was looked at; the label stays when a later one brought it
+                in. None is where the run stands now.
+
+        Raises:
+            InvalidInput: E_ENDORSE: the run does not carry the label, or it is not said by whom.
+                RunIsOver, RunNotFound.
+        """
+        row, found = await self.row(), await self.labels()
+        if type(label) is not str or label not in found:
+            names = ", ".join(found) or "none"
+            raise InvalidInput("E_ENDORSE", value=label, run=self.id, detail=f"it carries {names}")
+        seen = row.head.seq if upto is None else upto
+        why = self._door.redactor.text(_text("reason", reason))
+        await self._say(LabelEndorsed(label=label, upto=seen, by=self._by(by), reason=why))
 
     async def _say(self, event: AnyEvent) -> None:
         batch = Batch(events=(event,), append_id=os.urandom(8))

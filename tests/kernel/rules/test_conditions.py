@@ -330,7 +330,10 @@ def test_history_is_a_fold() -> None:
     history.requested("a")
     history.ended("a", "failed", ["untrusted"])
     history.ended("b", "succeeded", ["private"])
-    history.endorsed(["untrusted"])
+    history.endorsed("untrusted", 1)
 
-    assert history == History(seen={"private"}, counts={"a": 2}, last="b", last_outcome="succeeded")
+    assert history == History(
+        seen={"private"}, counts={"a": 2}, last="b", last_outcome="succeeded",
+        brought={"untrusted": 0, "private": 0},
+    )  # fmt: skip
     assert RunFacts().history is None

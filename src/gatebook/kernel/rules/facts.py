@@ -80,12 +80,16 @@ class History(msgspec.Struct):
         seen: labels of everything the run has touched.
         counts: how many actions were let through, by tool name or route.
         last, last_outcome: the action that ended last and how.
+        seq: how many events there were.
+        brought: the last event that brought each label in.
     """
 
     seen: set[str] = msgspec.field(default_factory=set)
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     last: str | None = None
     last_outcome: Outcome | None = None
+    seq: int = 0
+    brought: dict[str, int] = msgspec.field(default_factory=dict)
 
     def requested(self, name: str) -> None:
         """Count one more action that was let through; `name` as `describe` gives it."""
@@ -94,11 +98,17 @@ class History(msgspec.Struct):
     def ended(self, name: str, outcome: Outcome, labels: Iterable[str] = ()) -> None:
         """Remember how an action ended and the labels of what it brought in."""
         self.last, self.last_outcome = name, outcome
-        self.seen.update(labels)
+        for label in labels:
+            self.seen.add(label)
+            self.brought[label] = self.seq
 
-    def endorsed(self, labels: Iterable[str]) -> None:
-        """Forget labels: only a recorded endorsement may do so."""
-        self.seen.difference_update(labels)
+    def endorsed(self, label: str, upto: int) -> None:
+        """Forget a label that nothing after the event `upto` has brought in.
+
+        Only a recorded endorsement may do so.
+        """
+        if self.brought.get(label, 0) <= upto:
+            self.seen.discard(label)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

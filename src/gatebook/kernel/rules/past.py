@@ -17,6 +17,7 @@ from gatebook.kernel.events import (
     ActionUnknown,
     AnyEvent,
     Event,
+    LabelEndorsed,
     RunStarted,
 )
 from gatebook.kernel.rules.facts import History, Outcome, RunFacts
@@ -46,6 +47,7 @@ class Past:
 
     def apply(self, event: AnyEvent) -> None:
         """Take in one more event, in journal order."""
+        self.history.seq += 1
         effect = _EFFECTS.get(type(event))
         if effect is not None:
             effect(self, event)
@@ -85,6 +87,10 @@ class Past:
             self._ended(event.address, event.resolution, labels)
 
 
+    def _endorsed(self, event: LabelEndorsed) -> None:
+        self.history.endorsed(event.label, event.upto)
+
+
 def user_of(context: Any) -> str | None:
     """Return for whom a run with this context acts, None when it does not say."""
     found = context.get(USER) if isinstance(context, dict) else None
@@ -99,4 +105,5 @@ _EFFECTS: dict[type[Event], Callable[[Past, Any], None]] = {
     ActionFailed: Past._failed,
     ActionUnknown: Past._unknown,
     ActionResolved: Past._resolved,
+    LabelEndorsed: Past._endorsed,
 }
