@@ -1,0 +1,1 @@
+"""Looking over a policy: first drafts, differences, recorded decisions taken again."""
