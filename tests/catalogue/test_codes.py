@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Formatter
 
 import gatebook
-from gatebook.codes import TEXTS, declarations, running, stores, values
+from gatebook.codes import TEXTS, approvals, declarations, running, stores, values
 from gatebook.errors import GatebookError
 
 SOURCE = Path(gatebook.__file__).parent
@@ -114,6 +114,6 @@ def test_every_text_says_what_happened_and_what_to_do() -> None:
 
 def test_a_code_stands_in_one_place() -> None:
     """Of two texts for one code, one would be dead and nobody would see which."""
-    parts = [part.TEXTS for part in (declarations, values, running, stores)]
+    parts = [part.TEXTS for part in (declarations, values, running, stores, approvals)]
 
     assert sum(map(len, parts)) == len(TEXTS)

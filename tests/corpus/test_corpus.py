@@ -15,6 +15,8 @@ HERE = Path(__file__).parent
 RUNS = sorted(HERE.glob("v*/*.jsonl"))
 UNSEEN = {"definition_changed", "interrupted", "resumed", "budget_raised"}
 UNSEEN |= {"hook_answered", "ledgers_declared", "label_endorsed"}  # kinds that came later
+UNSEEN |= {"approval_asked", "approval_answered", "approval_expired", "granted", "grant_revoked"}
+UNSEEN |= {"action_deferred", "deferral_ended"}
 
 FOLD = """
 import sys

@@ -10,6 +10,15 @@ from hypothesis import strategies as st
 
 from gatebook.errors import JournalCorrupt
 from gatebook.kernel.actions import CallLLM, CallTool, Prompt, Sleep, WaitSignal
+from gatebook.kernel.approval_events import (
+    ActionDeferred,
+    ApprovalAnswered,
+    ApprovalAsked,
+    ApprovalExpired,
+    DeferralEnded,
+    Granted,
+    GrantRevoked,
+)
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
@@ -49,6 +58,7 @@ from gatebook.kernel.events import (
     stamped,
 )
 from gatebook.kernel.messages import Usage
+from gatebook.kernel.terms import ApprovalTerms
 
 ERROR = ErrorRecord("E_X", "text", "transient", "server", 5, 503, "half")
 CALL = CallTool("t", Raw(b'{"n":1}'), "c1", 5, 2)
@@ -81,13 +91,25 @@ EVENTS: list[AnyEvent] = [
     LabelEndorsed(label="untrusted", upto=4, by="ann", reason="read it"),
     HookAnswered(point="before_tool", hook="cap", verdict="change", address="0", attempt=1,
                  saw="a", made="b", change=Raw(b"{}"), error=ERROR, stops=True),
+    ApprovalAsked(address="0", action=CALL, digest="d", bound="b", requester="u", expires_ms=5,
+                  definition="f", policy="p", stops=True, edit=3, refused="no", terms=(
+                      ApprovalTerms(rule="r", approvers=("ann",), choices=("edit",)),)),
+    ApprovalAnswered(address="0", asked=2, answer="edit", by="ann", groups=("g",), reason="less",
+                     args=Raw(b"{}")),
+    ApprovalExpired(address="0", asked=2),
+    Granted(tool="t", definition="f", until=9, by="ann", groups=("g",), reason="often"),
+    GrantRevoked(grant=4, by="ann", reason="done"),
+    ActionDeferred(address="0", action=CALL, decision=DecisionRecord("defer"), after_ms=5,
+                   signals=("go",)),
+    DeferralEnded(address="0", consumed=7),
 ]  # fmt: skip
 STORED_NAMES = {
     "run_started", "action_requested", "action_denied", "attempt_failed", "attempt_started",
     "action_succeeded", "action_failed", "action_unknown", "action_resolved", "signal_received",
     "cancel_requested", "budget_raised", "definition_changed", "interrupted", "resumed",
     "run_completed", "run_failed", "run_cancelled", "note", "hook_answered",
-    "ledgers_declared", "label_endorsed",
+    "ledgers_declared", "label_endorsed", "approval_asked", "approval_answered",
+    "approval_expired", "granted", "grant_revoked", "action_deferred", "deferral_ended",
 }  # fmt: skip
 
 
@@ -181,5 +203,6 @@ def test_only_what_people_say_is_external() -> None:
     """Everything else needs the claim of a worker."""
     assert set(EXTERNAL) == {
         SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, LabelEndorsed, Note,
+        ApprovalAnswered, Granted, GrantRevoked,
     }  # fmt: skip
     assert set(AUDIT) <= set(EXTERNAL)

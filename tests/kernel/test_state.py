@@ -42,8 +42,8 @@ from gatebook.kernel.state import (
     Head,
     RunState,
     Status,
-    waits_of,
 )
+from gatebook.kernel.waits import waits_of
 
 ERROR = ErrorRecord("E_ACTION", "no")
 ONE = Amount(tool_calls=1)

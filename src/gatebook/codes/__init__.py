@@ -4,11 +4,12 @@
 A code is never reused for another meaning; texts may improve.
 """
 
-from gatebook.codes import declarations, running, stores, values
+from gatebook.codes import approvals, declarations, running, stores, values
 
 TEXTS: dict[str, tuple[str, str]] = {
     **declarations.TEXTS,
     **values.TEXTS,
     **running.TEXTS,
     **stores.TEXTS,
+    **approvals.TEXTS,
 }

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import Fenced, GatebookError, InvalidInput, RunIsOver, StoreError
+from gatebook.kernel.approvals import GUARDS as APPROVAL_GUARDS
+from gatebook.kernel.approvals import NOBODY_ASKED, check_again, check_request
 from gatebook.kernel.booking import carried, moves
 from gatebook.kernel.budget import LIMITED, NO_LIMITS, shortfall
 from gatebook.kernel.events import (
@@ -121,8 +123,8 @@ def admit(head: Head, batch: Batch, *, now: int, run: str) -> list[Row]:
     epoch = batch.epoch or 0
     rows = []
     for event in batch.events:
-        _guard(head, event, batch, run)
         fact = stamped(event, time=now, epoch=epoch)
+        _guard(head, fact, batch, run)
         booked = () if head.ledgers is None else moves(head, fact)
         head.apply(fact)
         data = stamp(encode(event), time=now, epoch=epoch)
@@ -193,7 +195,7 @@ class Draft:
         fact = stamped(event, time=time, epoch=epoch)
         if self._sound:
             try:
-                _guard(head, event, batch, self._run)
+                _guard(head, fact, batch, self._run)
             except GatebookError:
                 self._sound = False
         booked = () if head.ledgers is None else moves(head, fact)
@@ -299,6 +301,10 @@ def _guard_request(
         entry = head.open.get(event.address)
         if entry is None or (entry.phase == "unknown"):
             raise StoreError("E_INVARIANT", run=run, detail=f"{event.address} cannot start again")
+        if head.approvals is not NOBODY_ASKED:
+            check_again(head, event, run)
+    elif event.decision.verdict != "allow" or head.approvals is not NOBODY_ASKED:
+        check_request(head, event, run)
     short = None
     if head.limits != NO_LIMITS:
         short = shortfall(head.limits, head.used, event.reserve)
@@ -322,4 +328,5 @@ _GUARDS: dict[type[Event], Callable[[Head, Any, Batch, str], None]] = {
     RunCompleted: _guard_end,
     RunFailed: _guard_end,
     RunCancelled: _guard_end,
+    **APPROVAL_GUARDS,
 }

@@ -12,69 +12,33 @@ import msgspec
 
 from gatebook.errors import JournalCorrupt
 from gatebook.kernel.actions import Action
+from gatebook.kernel.approval_events import (
+    ActionDeferred,
+    ApprovalAnswered,
+    ApprovalAsked,
+    ApprovalExpired,
+    DeferralEnded,
+    Granted,
+    GrantRevoked,
+)
 from gatebook.kernel.artifacts import Artifact
 from gatebook.kernel.budget import NOTHING, Amount, Limits, SoftLimit
 from gatebook.kernel.codec import NULL, Raw, digest
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.prices import Price
+from gatebook.kernel.records import DOUBTFUL as DOUBTFUL  # noqa: PLC0414 - part of this vocabulary
+from gatebook.kernel.records import DecisionRecord as DecisionRecord  # noqa: PLC0414 - part of this vocabulary
+from gatebook.kernel.records import ErrorRecord as ErrorRecord  # noqa: PLC0414 - part of this vocabulary
+from gatebook.kernel.records import Event as Event  # noqa: PLC0414 - part of this vocabulary
+from gatebook.kernel.records import Verdict as Verdict  # noqa: PLC0414 - part of this vocabulary
 from gatebook.kernel.tools import Effect
 
-Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
 Resolution = Literal["succeeded", "failed", "retry"]
 Cause = Literal["retry", "recovery", "resolved"]  # of an attempt after the first
 HookPoint = Literal[
     "on_run_start", "before_model", "after_model", "before_tool", "after_tool", "on_run_end"
 ]
 HookVerdict = Literal["pass", "change", "deny", "failed"]
-
-
-DOUBTFUL = "doubtful"  # category of an attempt that may have taken effect; nobody knows
-
-
-class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An error as the journal keeps it: code, kind and text; never a stack trace."""
-
-    code: str
-    message: str
-    kind: str = "permanent"
-    category: str = ""
-    retry_after_ms: int | None = None
-    status: int | None = None
-    partial: str = ""
-
-
-class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What policy said: its verdict, the rule and reason, and the policy when it has changed.
-
-    Attributes:
-        verdict: what was done.
-        shadow: what the rules said, where a policy in shadow mode did not enforce it.
-        facts: what rules that were not a plain allow asked, by name: short, redacted.
-        patch: how rules changed the action: a JSON Patch (RFC 6902), b"null" for not at all.
-        hidden: tools of a model call that the model was not offered.
-    """
-
-    verdict: Verdict = "allow"
-    rule: str = ""
-    reason: str = ""
-    code: str = ""
-    policy: str = ""
-    shadow: Verdict | None = None
-    facts: dict[str, str] = {}
-    patch: Raw = NULL
-    hidden: tuple[str, ...] = ()
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind",
-            forbid_unknown_fields=True, gc=False):  # fmt: skip
-    """What all events share; `time` and `epoch` are stamped by the append.
-
-    No collector (`gc=False`, here and in what events hold): immutable trees have no cycles.
-    """
-
-    v: int = 1
-    time: int = 0
-    epoch: int = 0
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):
@@ -94,7 +58,7 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     policy_name: str = ""
     guards: tuple[str, ...] = ()
     limits: Limits = Limits()
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = {}  # noqa: RUF012 - a struct copies it
     soft: tuple[SoftLimit, ...] = ()
     decision: DecisionRecord | None = None
 
@@ -316,6 +280,8 @@ AnyEvent = (
     | ActionSucceeded | ActionFailed | ActionUnknown | ActionResolved | SignalReceived
     | CancelRequested | BudgetRaised | LedgersDeclared | DefinitionChanged | Interrupted | Resumed
     | RunCompleted | RunFailed | RunCancelled | Note | HookAnswered | LabelEndorsed
+    | ApprovalAsked | ApprovalAnswered | ApprovalExpired | Granted | GrantRevoked
+    | ActionDeferred | DeferralEnded
 )  # fmt: skip
 
 Requests = ActionRequested | AttemptStarted
@@ -323,6 +289,7 @@ Outcomes = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
 Ends = RunCompleted | RunFailed | RunCancelled
 EXTERNAL = (
     SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, LabelEndorsed, Note,
+    ApprovalAnswered, Granted, GrantRevoked,
 )  # fmt: skip
 AUDIT = (Note, ActionResolved)  # what may still be added after the end
 

@@ -14,6 +14,17 @@ import msgspec
 
 from gatebook.errors import IntegrityError
 from gatebook.kernel.actions import Sleep, WaitSignal
+from gatebook.kernel.approvals import (
+    APPROVAL_KINDS,
+    FROM_OUTSIDE,
+    HEAD_FOLDS,
+    NOBODY_ASKED,
+    Approvals,
+    fold_closed,
+    fold_denied,
+    fold_requested,
+    fold_resumed,
+)
 from gatebook.kernel.budget import NOTHING, Amount, Limits
 from gatebook.kernel.codec import Raw, digest
 from gatebook.kernel.events import (
@@ -47,6 +58,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.ledgers import keys_of
 from gatebook.kernel.opened import Open, routed
+from gatebook.kernel.questions import STATE_NOTES, Question, next_held, note_resumed
 
 
 class Status(StrEnum):
@@ -83,8 +95,9 @@ _ALWAYS: frozenset[type[Event]] = _OUTCOMES | {
 STAYS: dict[Status, frozenset[type[Event]]] = {
     Status.NEW: frozenset(),
     Status.RUNNING: _ALWAYS
+    | APPROVAL_KINDS
     | {ActionRequested, AttemptStarted, ActionDenied, DefinitionChanged, LedgersDeclared},
-    Status.INTERRUPTED: _ALWAYS,
+    Status.INTERRUPTED: _ALWAYS | FROM_OUTSIDE,
     Status.CANCELLING: _ALWAYS | {ActionDenied},
     Status.COMPLETED: frozenset({Note, ActionResolved}),
     Status.FAILED: frozenset({Note, ActionResolved}),
@@ -107,6 +120,7 @@ class Head(msgspec.Struct, omit_defaults=True):
     kept_signals: int = 0
     cancel_seq: int | None = None
     ledgers: dict[str, Limits] | None = None  # None until some are declared
+    approvals: Approvals = NOBODY_ASKED
 
     def copy(self) -> "Head":
         """Return a head that can change without changing this one."""
@@ -175,6 +189,8 @@ class Head(msgspec.Struct, omit_defaults=True):
         self._reserve(
             event.address, Open(reserve=event.reserve, due=due, epoch=event.epoch, ledgers=held)
         )
+        if self.approvals is not NOBODY_ASKED:
+            fold_requested(self, event.address)
 
     def _attempt_failed(self, event: AttemptFailed) -> None:
         entry = self._entry(event.address)
@@ -200,6 +216,8 @@ class Head(msgspec.Struct, omit_defaults=True):
     def _ended(self, event: ActionSucceeded | ActionFailed) -> None:
         self._settle(self._entry(event.address), event.spent)
         del self.open[event.address]
+        if self.approvals is not NOBODY_ASKED:
+            fold_closed(self, event.address)
         if type(event) is ActionSucceeded and event.consumed is not None:
             self.kept_signals -= 1
 
@@ -220,6 +238,7 @@ class Head(msgspec.Struct, omit_defaults=True):
             )  # fmt: skip
         else:
             del self.open[event.address]
+            fold_closed(self, event.address)
 
     def _signal(self, event: SignalReceived) -> None:
         self.kept_signals += 1
@@ -235,16 +254,19 @@ class Head(msgspec.Struct, omit_defaults=True):
 
     def _resumed(self, event: Resumed) -> None:
         self.open = {a: msgspec.structs.replace(e, lost=0) for a, e in self.open.items()}
+        fold_resumed(self)
 
     def _over(self, event: RunCompleted | RunFailed | RunCancelled) -> None:
         self.spent += self.reserved  # what is still unknown is charged at its reservation
         self.reserved = NOTHING
+        self.approvals = NOBODY_ASKED
         self.open = {a: Open("unknown", e.attempt) for a, e in self.open.items()}
 
 
 _FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {
     RunStarted: Head._started,
     ActionRequested: Head._requested,
+    ActionDenied: fold_denied,
     AttemptFailed: Head._attempt_failed,
     AttemptStarted: Head._attempt_started,
     ActionSucceeded: Head._ended,
@@ -259,6 +281,7 @@ _FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {
     RunCompleted: Head._over,
     RunFailed: Head._over,
     RunCancelled: Head._over,
+    **HEAD_FOLDS,
 }
 
 
@@ -277,10 +300,11 @@ class RunState:
         end: the terminal event, None while the run goes on.
         definition: the definition digest in force.
         policy: the digest of the policy that decided last.
+        asked: approvals of actions that have not started, by address, with the last answer.
     """
 
     __slots__ = (
-        "definition", "doubts", "end", "errors", "head", "ordered", "policy", "requests",
+        "asked", "definition", "doubts", "end", "errors", "head", "ordered", "policy", "requests",
         "signals", "started", "waits",
     )  # fmt: skip
 
@@ -296,6 +320,7 @@ class RunState:
         self.end: RunCompleted | RunFailed | RunCancelled | None = None
         self.definition = ""
         self.policy = ""
+        self.asked: dict[str, Question] = {}
 
     def apply(self, event: AnyEvent) -> None:
         """Fold one more event; see `Head.apply` for what it raises."""
@@ -319,6 +344,8 @@ class RunState:
 
     def _decided(self, event: ActionRequested | ActionDenied) -> None:
         self.policy = event.decision.policy or self.policy
+        if self.asked:
+            self.asked.pop(event.address, None)
 
     def _erred(self, event: ActionUnknown | AttemptFailed) -> None:
         self.errors[event.address] = event.error
@@ -373,7 +400,7 @@ class RunState:
         """When time alone moves the run next (microseconds UTC), None when it never does."""
         if self.head.status is not Status.RUNNING:
             return None
-        soonest: int | None = None
+        soonest: int | None = next_held(self.head.approvals)
         for entry in self.head.open.values():
             if entry.due is not None and (soonest is None or entry.due < soonest):
                 soonest = entry.due
@@ -407,22 +434,6 @@ _NOTES: dict[type[Event], Callable[[RunState, Any], None]] = {
     RunCompleted: RunState._over,
     RunFailed: RunState._over,
     RunCancelled: RunState._over,
+    Resumed: note_resumed,
+    **STATE_NOTES,
 }
-
-
-def waits_of(state: RunState) -> str:
-    """Return what a run is blocked on, for people: "resolve t1.0, signal go"."""
-    if state.head.status is Status.INTERRUPTED:
-        return "resume"
-    waits = []
-    for address, entry in state.head.open.items():
-        action = state.requests[address].action
-        if entry.phase == "unknown":
-            waits.append(f"resolve {address}")
-        elif isinstance(action, WaitSignal):
-            waits.append(f"signal {action.name}")
-        elif isinstance(action, Sleep):
-            waits.append(f"sleep {address}")
-        elif entry.phase == "backoff":
-            waits.append(f"retry {address}")
-    return ", ".join(waits)

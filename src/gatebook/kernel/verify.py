@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from gatebook.errors import IntegrityError, JournalCorrupt
+from gatebook.errors import IntegrityError, InvalidInput, JournalCorrupt
 from gatebook.kernel.actions import CallLLM
+from gatebook.kernel.approvals import NOBODY_ASKED, check_request
 from gatebook.kernel.budget import NOTHING, Amount, Limits, charged, shortfall
 from gatebook.kernel.events import (
     GENESIS,
@@ -91,13 +92,15 @@ def verify_facts(run: str, events: Iterable[AnyEvent], anchor: Head) -> None:
     facts = _Facts(run)
     for event in events:
         facts.check(head.seq + 1, event)
+        if isinstance(event, ActionRequested):
+            facts.approved(head, event)
         try:
             head.apply(event)
         except IntegrityError as exc:
             raise IntegrityError(exc.code, **exc.fields | {"run": run}) from exc
     facts.agree(head)
     for name in ("seq", "status", "limits", "reserved", "spent", "open", "kept_signals",
-                 "cancel_seq"):  # fmt: skip
+                 "cancel_seq", "approvals"):  # fmt: skip
         if getattr(head, name) != getattr(anchor, name):
             raise _broken(run, f"the stored head and the events differ in {name}")
     if facts.epoch > anchor.epoch:
@@ -152,6 +155,15 @@ class _Facts:
                 self.limits = self.limits.raised(event.limits)
             case _:
                 pass
+
+    def approved(self, head: Head, event: ActionRequested) -> None:
+        """Check that a request that needed somebody's word had one that was good for it."""
+        if event.decision.verdict == "allow" and head.approvals is NOBODY_ASKED:
+            return
+        try:
+            check_request(head, event, self.run)
+        except InvalidInput as exc:
+            raise self._broken(head.seq + 1, str(exc)) from exc
 
     def agree(self, head: Head) -> None:
         held = sum(self.held.values(), NOTHING)

@@ -35,7 +35,8 @@ from gatebook.kernel.events import (
     Note,
     RunStarted,
 )
-from gatebook.kernel.state import RunState, waits_of
+from gatebook.kernel.state import RunState
+from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, Recorded
 from gatebook.runtime.attempts import Attempts
 from gatebook.runtime.planner import Planner, off_the_loop

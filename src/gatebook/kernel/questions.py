@@ -1,0 +1,60 @@
+"""What the worker that drives a run remembers of its approvals and deferrals, beside the head.
+
+A fold like the head's: the same events give the same memory.
+"""
+
+from collections import deque
+from typing import Any
+
+from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked, DeferralEnded
+from gatebook.kernel.approvals import Approvals
+from gatebook.kernel.records import Event
+
+Question = tuple[ApprovalAsked, ApprovalAnswered | None]  # what was asked, and the last answer
+
+
+def note_asked(state: Any, event: ApprovalAsked) -> None:
+    """Remember what was asked."""
+    state.asked[event.address] = (event, None)
+
+
+def note_answered(state: Any, event: ApprovalAnswered) -> None:
+    """Remember the last answer."""
+    state.asked[event.address] = (state.asked[event.address][0], event)
+
+
+def note_resumed(state: Any, _: Event) -> None:
+    """Forget what is asked anew."""
+    kept = state.head.approvals.asked
+    state.asked = {address: found for address, found in state.asked.items() if address in kept}
+
+
+def note_undeferred(state: Any, event: DeferralEnded) -> None:
+    """Take the signal that a deferred action waited for."""
+    if event.consumed is not None:
+        for name, kept in state.signals.items():
+            state.signals[name] = deque(one for one in kept if one[0] != event.consumed)
+
+
+STATE_NOTES: dict[type[Event], Any] = {
+    ApprovalAsked: note_asked,
+    ApprovalAnswered: note_answered,
+    DeferralEnded: note_undeferred,
+}
+
+
+def next_held(approvals: Approvals) -> int | None:
+    """Return when an approval expires or a deferral ends next, None for never."""
+    times = [entry.expires for entry in approvals.asked.values() if entry.phase == "open"]
+    times += [held.due for held in approvals.deferred.values() if held.due is not None]
+    return min(times, default=None)
+
+
+def held_waits(approvals: Approvals) -> list[str]:
+    """Return what a run waits for before actions may start: "approval 7", "deferred t1.0"."""
+    waits = [f"approval {e.seq}" for e in approvals.asked.values() if e.phase == "open"]
+    for address, held in approvals.deferred.items():
+        if held.due is not None:
+            waits.append(f"deferred {address}")
+        waits += [f"signal {name}" for name in held.signals]
+    return waits

@@ -1,0 +1,61 @@
+"""What events are made of: the base of all kinds, and the records several of them hold."""
+
+from typing import Literal
+
+import msgspec
+
+from gatebook.kernel.codec import NULL, Raw
+
+Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
+
+DOUBTFUL = "doubtful"  # category of an attempt that may have taken effect; nobody knows
+
+
+class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An error as the journal keeps it: code, kind and text; never a stack trace."""
+
+    code: str
+    message: str
+    kind: str = "permanent"
+    category: str = ""
+    retry_after_ms: int | None = None
+    status: int | None = None
+    partial: str = ""
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What policy said: its verdict, the rule and reason, and the policy when it has changed.
+
+    Attributes:
+        verdict: what was done.
+        shadow: what the rules said, where a policy in shadow mode did not enforce it.
+        facts: what rules that were not a plain allow asked, by name: short, redacted.
+        patch: how rules changed the action: a JSON Patch (RFC 6902), b"null" for not at all.
+        hidden: tools of a model call that the model was not offered.
+        approval: what the approval that lets it through is bound to; this request uses it up.
+        grant: the seq of the grant that lets it through instead.
+    """
+
+    verdict: Verdict = "allow"
+    rule: str = ""
+    reason: str = ""
+    code: str = ""
+    policy: str = ""
+    shadow: Verdict | None = None
+    facts: dict[str, str] = {}
+    patch: Raw = NULL
+    hidden: tuple[str, ...] = ()
+    approval: str = ""
+    grant: int = 0
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind",
+            forbid_unknown_fields=True, gc=False):  # fmt: skip
+    """What all events share; `time` and `epoch` are stamped by the append.
+
+    No collector (`gc=False`, here and in what events hold): immutable trees have no cycles.
+    """
+
+    v: int = 1
+    time: int = 0
+    epoch: int = 0
