@@ -105,6 +105,11 @@ def test_everything_in_a_file_arrives() -> None:
         ("version = 1\nrule = 3", ("E_POLICY_VALUE", 2)),
         ("version = 1\n[rule]\nid = 'a'", ("E_POLICY_VALUE", 2)),
         ("version = 1\n[budgets]\n\ntokens = 3", ("E_POLICY_KEY", 4)),
+        ("version = 1\n[budgets]\nfan_out = -1", ("E_POLICY_VALUE", 3)),
+        ("version = 1\n[budgets]\nday = 5", ("E_POLICY_VALUE", 3)),
+        ("version = 1\n[budgets.day]\nwall_clock = '2h'", ("E_POLICY_KEY", 3)),
+        ("version = 1\n[budgets.week]\ntool_calls = 1", ("E_POLICY_KEY", 2)),
+        ("version = 1\n[budgets.tenant]\ncost_usd = 1.5", ("E_POLICY_VALUE", 3)),
         ("version = 1\n[budgets]\ntool_calls = -1", ("E_POLICY_VALUE", 3)),
         ("version = 1\n[budgets]\ncost_usd = 1.5", ("E_POLICY_VALUE", 3)),
         ("version = 1\n[budgets]\nwall_clock = '2 hours'", ("E_POLICY_VALUE", 3)),
@@ -268,6 +273,21 @@ def test_several_files_are_one_policy() -> None:
     assert (both.name, both.mode) == ("a+b", "enforce")
     assert {r.id for r in both.rules} == {"x", "y"}
     assert both.budgets == Limited(tool_calls=5, llm_tokens=3)
+
+
+def test_the_ledgers_of_several_files_have_the_smallest_limits() -> None:
+    """A second file must not open what the first has closed."""
+    one = load("version = 1\nname = 'a'\n[budgets.day]\ntool_calls = 5", "a.toml")
+    two = load("version = 1\nname = 'b'\n[budgets.day]\ntool_calls = 9\ncost_usd = '2'", "b.toml")
+    three = load("version = 1\nname = 'c'\n[budgets.tenant]\nllm_tokens = 7", "c.toml")
+
+    both = merge([two, one, three])
+
+    assert both.ledgers == {
+        "day": Limited(tool_calls=5, cost_usd=Decimal(2)),
+        "tenant": Limited(llm_tokens=7),
+    }
+    assert both.digest != merge([one, three]).digest
     assert both.digest == merge([one, two]).digest
     assert merge([one, load("version = 1\nmode = 'shadow'", "c.toml")]).mode == "shadow"
     assert merge([]).rules == ()

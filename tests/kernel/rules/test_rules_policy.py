@@ -341,6 +341,17 @@ def test_budgets_and_retries_come_from_the_file() -> None:
     assert policy.retry(Permanent("x"), call(), 0) == Fail()
 
 
+def test_ledgers_come_from_the_file() -> None:
+    """What all runs share is said where rules are."""
+    top = "[budgets]\nfan_out = 4\n[budgets.day]\ntool_calls = 9\n[budgets.tenant]\ncost_usd = '5'"
+
+    enforced, shadow = rules(top=top), rules(top="mode = 'shadow'\n" + top)
+
+    assert policy_budget(enforced) == Budget(fan_out=4)
+    assert enforced.ledgers() == {"day": Budget(tool_calls=9), "tenant": Budget(usd="5")}
+    assert shadow.ledgers() == {}
+
+
 def test_a_file_without_retry_leaves_the_usual_retries() -> None:
     """What a policy does not say is not its business."""
     assert not owns_retries(rules())

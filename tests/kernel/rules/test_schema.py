@@ -81,7 +81,14 @@ def both(given: str) -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize(
-    "given", [WHOLE, DESK, "version = 1", "version = 1" + written(EVERYTHING, "deny")]
+    "given",
+    [
+        WHOLE,
+        DESK,
+        "version = 1",
+        "version = 1" + written(EVERYTHING, "deny"),
+        "version = 1\n[budgets]\nfan_out = 5\n[budgets.day]\ncost_usd = '5'\n[budgets.tenant]",
+    ],
 )
 def test_what_the_reader_takes_the_schema_takes(given: str) -> None:
     """An editor must not underline what is right."""
@@ -98,6 +105,8 @@ def test_what_the_reader_takes_the_schema_takes(given: str) -> None:
         "version = 1\nrule = 1",
         "version = 1\n[budgets]\nx = 1",
         "version = 1\n[budgets]\ncost_usd = 1.5",
+        "version = 1\n[budgets.day]\nwall_clock = '2h'",
+        "version = 1\n[budgets.week]\ntool_calls = 1",
         "version = 1\n[retry]\njitter = 2",
         "version = 1\n[[label]]\ntool = 'x'",
         text(rule("a", "alow")),

@@ -20,7 +20,7 @@ Silence = Literal["deny", "interrupt"]
 
 STRICTNESS: Final[tuple[Verdict, ...]] = ("allow", "modify", "defer", "ask", "interrupt", "deny")
 DEFAULT_EXPIRES_MS: Final = 24 * 3_600_000  # an approval nobody gave in a day is forgotten
-METERS: Final = ("tool_calls", "llm_tokens", "wall_ms", "cost_usd")
+METERS: Final = ("tool_calls", "llm_tokens", "wall_ms", "cost_usd", "fan_out")
 
 MEANINGS: dict[tuple[str, Verdict], str] = {
     ("start", "allow"): "the run starts; nothing needs to say so",
@@ -143,12 +143,13 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limited(msgspec.Struct, frozen=True, kw_only=True):
-    """`[budgets]`: the most one run may use; None is no limit."""
+    """`[budgets]`: the most one run may use; None is no limit. Of a ledger: all runs together."""
 
     tool_calls: int | None = None
     llm_tokens: int | None = None
     wall_ms: int | None = None
     cost_usd: Decimal | None = None
+    fan_out: int | None = None
 
 
 class Retries(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +162,11 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole policy, from one file or several. An empty one allows nothing."""
+    """A whole policy, from one file or several. An empty one allows nothing.
+
+    Attributes:
+        ledgers: `[budgets.day]` and `[budgets.tenant]`, by those names.
+    """
 
     name: str = "policy"
     mode: Mode = "enforce"
@@ -170,17 +175,20 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[Label, ...] = ()
     rules: tuple[Rule, ...] = ()
     trials: tuple[Trial, ...] = ()
+    ledgers: dict[str, Limited] = {}
 
     @property
     def digest(self) -> str:
         """Identifies what this policy decides: not its tests, lines, files or their order."""
-        facts = {
+        facts: dict[str, Any] = {
             "mode": self.mode,
             "budgets": self.budgets,
             "retry": self.retry,
             "labels": sorted({_encoded(label) for label in self.labels}),
             "rules": sorted(_encoded(rule) for rule in self.rules),
         }
+        if self.ledgers:
+            facts["ledgers"] = self.ledgers
         return digest("rules", msgspec.json.encode(facts, order="deterministic"))
 
 
@@ -221,7 +229,11 @@ def merge(documents: Iterable[Document]) -> Document:
     return Document(
         name="+".join(part.name for part in parts) or "policy",
         mode="shadow" if parts and all(p.mode == "shadow" for p in parts) else "enforce",
-        budgets=Limited(**{meter: _smallest(parts, meter) for meter in METERS}),
+        budgets=_smallest([part.budgets for part in parts]),
+        ledgers={
+            name: _smallest([p.ledgers[name] for p in parts if name in p.ledgers])
+            for name in sorted({name for part in parts for name in part.ledgers})
+        },
         retry=next(iter(retries), None),
         labels=tuple(label for part in parts for label in part.labels),
         rules=tuple(rule for part in parts for rule in part.rules),
@@ -229,9 +241,12 @@ def merge(documents: Iterable[Document]) -> Document:
     )
 
 
-def _smallest(parts: list[Document], meter: str) -> Any:
-    found = [limit for p in parts if (limit := getattr(p.budgets, meter)) is not None]
-    return min(found, default=None)
+def _smallest(all_limits: list[Limited]) -> Limited:
+    found: dict[str, Any] = {}
+    for meter in METERS:
+        set_ones = [n for each in all_limits if (n := getattr(each, meter)) is not None]
+        found[meter] = min(set_ones, default=None)
+    return Limited(**found)
 
 
 def place(source: str, line: int) -> str:

@@ -23,7 +23,7 @@ from gatebook.kernel.policy import (
 from gatebook.kernel.prices import micro_usd
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.changes import plain_json
-from gatebook.kernel.rules.document import Document, Retries, merge
+from gatebook.kernel.rules.document import Document, Limited, Retries, merge
 from gatebook.kernel.rules.facts import MISSING, Outcome, Request, RunFacts, ToolFacts, left_of
 from gatebook.kernel.rules.match import Rulebook, Ruling
 from gatebook.kernel.rules.reading import load
@@ -48,7 +48,7 @@ class RulesPolicy(Policy):
         self.shadow = document.mode == "shadow"
         self.name = document.name + (" (shadow)" if self.shadow else "")
         self._digest = document.digest
-        self._limits = _budget_of(document).limits
+        self._limits = _budget_of(document.budgets).limits
 
     @property
     def digest(self) -> str:
@@ -96,7 +96,12 @@ class RulesPolicy(Policy):
         return decision_of(ruling, shadow=self.shadow, facts=facts)
 
     def budget(self) -> Budget:
-        return Budget() if self.shadow else _budget_of(self.document)
+        return Budget() if self.shadow else _budget_of(self.document.budgets)
+
+    def ledgers(self) -> dict[str, Budget]:
+        if self.shadow:
+            return {}
+        return {name: _budget_of(limits) for name, limits in self.document.ledgers.items()}
 
     def rule(self, action: Action, context: PolicyContext) -> Ruling:
         """Return the full ruling about one action."""
@@ -150,13 +155,13 @@ def policy_from(*texts: tuple[str, str], redactor: Redactor | None = None) -> Ru
     return kind(document, redactor=redactor)
 
 
-def _budget_of(document: Document) -> Budget:
-    limits = document.budgets
+def _budget_of(limits: Limited) -> Budget:
     return Budget(
         tool_calls=limits.tool_calls,
         llm_tokens=limits.llm_tokens,
         wall_clock=None if limits.wall_ms is None else limits.wall_ms / 1000,
         usd=limits.cost_usd,
+        fan_out=limits.fan_out,
     )
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from gatebook.errors import ConfigError
+from gatebook.kernel.ledgers import NAMES
 from gatebook.kernel.rules.conditions import OPS, OperandError, check_test
 from gatebook.kernel.rules.document import (
     DEFAULT_EXPIRES_MS,
@@ -31,7 +32,8 @@ from gatebook.kernel.rules.trials import read_trial
 TOP_KEYS = (
     "version", "name", "default", "mode", "budgets", "retry", "label", "rule", "test",
 )  # fmt: skip
-BUDGET_KEYS = ("tool_calls", "llm_tokens", "cost_usd", "wall_clock")
+BUDGET_KEYS = ("tool_calls", "llm_tokens", "cost_usd", "wall_clock", "fan_out", "day", "tenant")
+LEDGER_KEYS = ("tool_calls", "llm_tokens", "cost_usd")
 RETRY_KEYS = ("max", "base", "cap", "jitter")
 SELECT_KEYS = ("tool", "action", "agent")
 LABEL_KEYS = (*SELECT_KEYS, "add", "where")
@@ -78,11 +80,12 @@ def read(text: str, source: str = "policy.toml") -> tuple[Document, list[ConfigE
     if len(rules) > MAX_RULES:
         table.bad("rule", f"at most {MAX_RULES} rules")
         return Document(name=source), found.errors
-    budgets = _budgets(table)
+    budgets, ledgers = _budgets(table)
     document = Document(
         name=table.text("name", source.rpartition("/")[2][:64], limit=64),
         mode=table.choice("mode", ("enforce", "shadow"), "enforce"),
         budgets=budgets,
+        ledgers=ledgers,
         retry=_retry(table),
         labels=tuple(_label(part) for part in table.tables("label")),
         rules=_unique([_rule(part) for part in rules], found),
@@ -108,17 +111,30 @@ def _unique(rules: list[Rule], source: Source) -> tuple[Rule, ...]:
     return tuple(seen.values())
 
 
-def _budgets(table: Table) -> Limited:
+def _budgets(table: Table) -> tuple[Limited, dict[str, Limited]]:
+    """Return the limits of a run, and those of its tenant's ledgers."""
     found = table.table("budgets", "[budgets]")
     if found is None:
-        return Limited()
+        return Limited(), {}
     found.only(BUDGET_KEYS)
-    return Limited(
+    own = Limited(
         tool_calls=found.whole("tool_calls"),
         llm_tokens=found.whole("llm_tokens"),
         wall_ms=found.duration("wall_clock"),
         cost_usd=found.money("cost_usd"),
+        fan_out=found.whole("fan_out"),
     )
+    ledgers = {}
+    for name in NAMES:
+        ledger = found.table(name, f"[budgets.{name}]")
+        if ledger is not None:
+            ledger.only(LEDGER_KEYS)
+            ledgers[name] = Limited(
+                tool_calls=ledger.whole("tool_calls"),
+                llm_tokens=ledger.whole("llm_tokens"),
+                cost_usd=ledger.money("cost_usd"),
+            )
+    return own, ledgers
 
 
 def _retry(table: Table) -> Retries | None:

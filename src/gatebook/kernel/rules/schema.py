@@ -33,6 +33,7 @@ _SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 _SCALARS: Schema = {"type": "array", "items": _SCALAR, "minItems": 1}
 _DURATION: Schema = {"type": "string", "pattern": r"^([0-9]{1,12}(ms|s|m|h|d))+$"}
 _MONEY: Schema = {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,6})?$"}
+_LEDGER: Schema = {"tool_calls": _WHOLE, "llm_tokens": _WHOLE, "cost_usd": _MONEY}
 _AMOUNT: Schema = {"anyOf": [_NUMBER, _MONEY]}
 
 
@@ -49,6 +50,9 @@ def json_schema() -> Schema:
                 "llm_tokens": _WHOLE,
                 "cost_usd": _MONEY,
                 "wall_clock": _DURATION,
+                "fan_out": _WHOLE,
+                "day": _table(_LEDGER),
+                "tenant": _table(_LEDGER),
             }
         ),
         "retry": _table(
