@@ -273,6 +273,9 @@ def test_several_files_are_one_policy() -> None:
     assert (both.name, both.mode) == ("a+b", "enforce")
     assert {r.id for r in both.rules} == {"x", "y"}
     assert both.budgets == Limited(tool_calls=5, llm_tokens=3)
+    assert both.digest == merge([one, two]).digest
+    assert merge([one, load("version = 1\nmode = 'shadow'", "c.toml")]).mode == "shadow"
+    assert merge([]).rules == ()
 
 
 def test_the_ledgers_of_several_files_have_the_smallest_limits() -> None:
@@ -288,9 +291,6 @@ def test_the_ledgers_of_several_files_have_the_smallest_limits() -> None:
         "tenant": Limited(llm_tokens=7),
     }
     assert both.digest != merge([one, three]).digest
-    assert both.digest == merge([one, two]).digest
-    assert merge([one, load("version = 1\nmode = 'shadow'", "c.toml")]).mode == "shadow"
-    assert merge([]).rules == ()
 
 
 def test_files_that_disagree_are_refused() -> None:
