@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     )
     from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal
     from gatebook.kernel.budget import Budget
+    from gatebook.kernel.hook_views import (
+        AfterModel,
+        AfterTool,
+        BeforeModel,
+        BeforeTool,
+        OnRunEnd,
+        OnRunStart,
+    )
+    from gatebook.kernel.hooks import Change, Deny, hook
     from gatebook.kernel.messages import Message
     from gatebook.kernel.policy import (
         AllowDeclared,
@@ -67,23 +76,31 @@ __all__ = [
     "RETRY",
     "ActionDenied",
     "ActionError",
+    "AfterModel",
+    "AfterTool",
     "Agent",
     "AllowDeclared",
     "AllowListPolicy",
+    "BeforeModel",
+    "BeforeTool",
     "Budget",
     "CallLLM",
     "CallTool",
     "Cancelled",
+    "Change",
     "Client",
     "ConfigError",
     "Decision",
     "Denied",
+    "Deny",
     "Fail",
     "Failed",
     "Finished",
     "GatebookError",
     "InvalidInput",
     "Message",
+    "OnRunEnd",
+    "OnRunStart",
     "OpenAICompatible",
     "Permanent",
     "Policy",
@@ -115,6 +132,7 @@ __all__ = [
     "Waiting",
     "Workflow",
     "WorkflowContext",
+    "hook",
     "run_sync",
     "tool",
     "workflow",
@@ -148,6 +166,15 @@ _NAMES = {
         "WaitSignal",
     ),
     "gatebook.kernel.budget": ("Budget",),
+    "gatebook.kernel.hook_views": (
+        "AfterModel",
+        "AfterTool",
+        "BeforeModel",
+        "BeforeTool",
+        "OnRunEnd",
+        "OnRunStart",
+    ),
+    "gatebook.kernel.hooks": ("Change", "Deny", "hook"),
     "gatebook.kernel.messages": ("Message",),
     "gatebook.kernel.policy": (
         "AllowDeclared",

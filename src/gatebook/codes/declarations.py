@@ -56,6 +56,21 @@ TEXTS: dict[str, tuple[str, str]] = {
         "program name {value} is not allowed",
         "use 1 to 64 letters, digits, '_', '-' or '.'",
     ),
+    # hooks
+    "E_HOOK_NAME": (
+        "hook name {value} is not allowed",
+        "use 1 to 64 letters, digits, '_', '-' or '.': @hook(..., name=...)",
+    ),
+    "E_HOOK_DUPLICATE": ("two hooks are named {hook}", "rename one: @hook(..., name=...)"),
+    "E_HOOK_DECLARATION": ("hook {hook} cannot be declared: {detail}", "{fix}"),
+    "E_HOOK_OPEN": (
+        "security hook {hook} would fail open",
+        'declare it with on_failure="closed", or say that it guards nothing: security=False',
+    ),
+    "E_HOOK_TOOL": (
+        "hook {hook} names tool {tool}, which no program here declares",
+        "correct the name, or register the program: Runtime(programs=[...])",
+    ),
     # programs
     "E_PROGRAM_DECLARATION": ("program {program} cannot be declared: {detail}", "{fix}"),
     "E_WORKFLOW": (

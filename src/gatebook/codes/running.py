@@ -30,6 +30,33 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the definition of program {program} changed since run {run} began (was {has}, now {want})",
         "run the old code to finish it, or adopt the new one: on_definition_change='adopt'",
     ),
+    # hooks
+    "E_HOOK_DENIED": ("hook {hook} denied {what}: {detail}", "read the reason and do otherwise"),
+    "E_HOOK_WITHHELD": (
+        "{what} ran and hook {hook} withheld what came of it: {detail}",
+        "do not repeat it to see the result",
+    ),
+    "E_HOOK_FAILED": ("hook {hook} failed: {detail}", "correct the hook"),
+    "E_HOOK_TIMEOUT": (
+        "hook {hook} did not answer within {limit} ms",
+        "make it faster, or give it more time: @hook(..., timeout=...)",
+    ),
+    "E_HOOK_ANSWER": (
+        "hook {hook} gave an answer that cannot be used: {detail}",
+        "return None, Change(value) or Deny(reason)",
+    ),
+    "E_HOOK_RIGHTS": (
+        "hook {hook} has no right to {right}",
+        "declare it: @hook(..., rights=[...])",
+    ),
+    "E_HOOK_CANCELLED": (
+        "hook {hook} was cancelled before it answered",
+        "the run was cancelled or its worker stopped",
+    ),
+    "E_HOOK_MISSING": (
+        "run {run} was started under security hooks that this worker does not have: {names}",
+        "register them: Runtime(hooks=[...]), or go on without: on_definition_change='adopt'",
+    ),
     # actions
     "E_ACTION": ("the action failed", "see the message of the tool"),
     "E_ACTION_FAILED": ("{tool} failed: {detail}", "correct the tool or its arguments"),

@@ -140,7 +140,7 @@ class Client:
         """Start a run, or return the one that this id and input already started.
 
         The checks run in one order and leave nothing behind when one fails: journal, content,
-        policy, definition, provider, start policy, register.
+        policy, definition, provider, hooks, start policy, register.
 
         Args:
             value: the program's input.
@@ -166,6 +166,7 @@ class Client:
         definition = self._definition(program)
         self._check_policy(policy, program)
         self._check_providers(program)
+        guards = self._check_hooks(program)
         own = Budget() if budget is None else checked_budget(budget, "budget=")
         general = policy_budget(policy)
         started = RunStarted(
@@ -177,6 +178,7 @@ class Client:
             context=facts,
             policy=policy_digest(policy),
             policy_name=policy_name(policy),
+            guards=guards,
             limits=general.limits.smallest(own.limits),
             soft=general.soft + own.soft,
             labels={name: self.redactor.text(text) for name, text in (labels or {}).items()},
@@ -244,6 +246,11 @@ class Client:
 
     def _check_providers(self, program: Program[Any, Any]) -> None:
         """Check that the declared routes can be answered; a plain client asks no provider."""
+
+    def _check_hooks(self, program: Program[Any, Any]) -> tuple[str, ...]:
+        """Check that hooks fit and return those a run may not go on without; a client has none."""
+        del program
+        return ()
 
     async def _same_run(self, key: RunKey, program: Program[Any, Any], input_hash: str) -> None:
         row = await self.journal.row(key)

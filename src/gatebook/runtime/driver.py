@@ -32,6 +32,7 @@ from gatebook.kernel.events import (
     AnyEvent,
     AttemptFailed,
     DefinitionChanged,
+    HookAnswered,
     Note,
     RunStarted,
 )
@@ -39,6 +40,8 @@ from gatebook.kernel.state import RunState
 from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, Recorded
 from gatebook.runtime.attempts import Attempts
+from gatebook.runtime.hook_turns import HookTurns
+from gatebook.runtime.hooks import Hooking
 from gatebook.runtime.planner import Planner, off_the_loop
 from gatebook.runtime.redrive import Redrive, final_args
 from gatebook.runtime.services import Services
@@ -50,7 +53,7 @@ STORE_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)  # between tries while a store 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _FINAL = (ActionSucceeded, ActionFailed, ActionUnknown)
-_OUTCOMES = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
+_OUTCOMES = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed | HookAnswered
 
 
 class _News:
@@ -93,6 +96,9 @@ class Driver:
         self._stopping = False
         self._attempts = Attempts(lease, services, on_end=self._news.come)
         self._planner: Planner | None = None
+        self._hooking: Hooking | None = None
+        if services.hooks is not None:
+            self._hooking = Hooking(services.hooks, lease, services, on_end=self._news.come)
         self._append = int.from_bytes(os.urandom(8), "big")
         self._short = False  # a ledger could not carry what was planned
 
@@ -127,6 +133,8 @@ class Driver:
             return await self._halt(exc)
         finally:
             await self._attempts.close()
+            if self._hooking:
+                self._hooking.close()
             self._let_go()
             self._services.hub.keep_only(self._lease.run, frozenset())
 
@@ -157,6 +165,8 @@ class Driver:
                 return Parked("over")
             if planner.more or self._attempts.ended or self._touched:
                 continue
+            if self._hooking and self._hooking.answers:
+                continue
             parked = await self._wait(planner)
             if parked is not None:
                 return parked
@@ -176,6 +186,8 @@ class Driver:
                 program.name, definition, program.digest, recorded[-1].seq
             )
             return None
+        if started.guards and not await self._is_guarded(started, recorded[-1].seq):
+            return None
         self._let_go()
         with off_the_loop(self._event_loop):
             redrive = Redrive(program.begin(started), final_args(program.tools))
@@ -187,6 +199,8 @@ class Driver:
             lease=self._lease,
             started=started,
         )
+        if self._hooking:
+            planner.turns = HookTurns(self._hooking, redrive, program, recorded)
         self._follow(planner, recorded)
         if self._short:
             planner.balances = await self._patiently(lambda: self._journal.ledgers(run.tenant))
@@ -206,11 +220,27 @@ class Driver:
         error = GatebookError(
             "E_DEFINITION_CHANGED", program=program, run=run, has=has[:12], want=want[:12]
         )
-        _log.warning("%s", error, extra={"run": run})
+        await self._refuse(error, seq, reason="definition")
+
+    async def _refuse(self, error: GatebookError, seq: int, *, reason: str) -> None:
+        """Take the run out of circulation until a worker comes that may drive it."""
+        _log.warning("%s", error, extra={"run": self._lease.run.id})
         await self._journal.park(
-            self._lease, after=seq, wake_at=None, waiting_on=str(error), reason="definition"
+            self._lease, after=seq, wake_at=None, waiting_on=str(error), reason=reason
         )
         self._services.hub.changed(self._lease.run)
+
+    async def _is_guarded(self, started: RunStarted, seq: int) -> bool:
+        """Whether the run's security hooks are here; else it is parked."""
+        hooks, run = self._services.hooks, self._lease.run.id
+        missing = set(started.guards) - set(() if hooks is None else hooks.guards)
+        if not missing or self._services.on_definition_change == "adopt":
+            return True
+        await self._refuse(
+            GatebookError("E_HOOK_MISSING", run=run, names=", ".join(sorted(missing))),
+            seq, reason="hooks",
+        )  # fmt: skip
+        return False
 
     async def _catch_up(self, planner: Planner) -> None:
         run, seq = self._lease.run, planner.state.head.seq
@@ -244,6 +274,8 @@ class Driver:
             leave = self._attempts.forget_recorded(planner.state)
             if leave is not None:
                 raise leave
+        if planner.turns:
+            planner.turns.stored()
         self._start(planner)
         if planner.abandon:
             self._attempts.cancel()
@@ -321,7 +353,7 @@ class Driver:
         """Wait for news; park and return when nothing but time or people can move the run."""
         due = planner.state.next_due if not self._stopping else None
         left_s = None if due is None else max(0.0, (due - self._journal.now()) / 1e6)
-        busy = bool(self._attempts.running)
+        busy = bool(self._attempts.running or (self._hooking and self._hooking.busy))
         if self._stopping and not busy:
             return await self._park(planner, wake_at=self._journal.now())
         if not busy and (left_s is None or left_s > LINGER_S):

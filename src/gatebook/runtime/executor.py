@@ -27,7 +27,7 @@ from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe, 
 from gatebook.kernel.artifacts import Artifact, artifact_of, check_size
 from gatebook.kernel.budget import Amount, charged, impossible, tokens_used
 from gatebook.kernel.codec import MAX_PAYLOAD, Raw, idempotency_key, plain
-from gatebook.kernel.events import ActionRequested, RunStarted
+from gatebook.kernel.events import ActionRequested, HookAnswered, RunStarted
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
 from gatebook.kernel.origins import bound, sendable
 from gatebook.kernel.prices import Price
@@ -117,6 +117,7 @@ class Ended(msgspec.Struct, kw_only=True):
         price: what the tokens in `spent` cost, None when that is unknown.
         leave: SystemExit or KeyboardInterrupt to raise again once the end is recorded.
         note: what the journal should say beside the outcome, "" for nothing.
+        answers: of the hooks that were asked about it, in order.
         shown: bytes of the output that a model may read.
         artifact: what the output is when it is longer than that.
     """
@@ -129,6 +130,7 @@ class Ended(msgspec.Struct, kw_only=True):
     price: Price | None = None
     leave: Any = None
     note: str = ""
+    answers: tuple[HookAnswered, ...] = ()
     shown: int = MAX_PAYLOAD
     artifact: Artifact | None = None
 
@@ -288,6 +290,12 @@ class Executor:
         calling = _calling.get()
         if calling is not None and calling[0] is self:
             raise InvalidInput("E_REENTRANT", run=calling[1])
+
+    def caller(self, run_id: str) -> Context:
+        """Return the caller's context variables with the mark of something performed here."""
+        context = copy_context()
+        context.run(_calling.set, (self, run_id))
+        return context
 
     @staticmethod
     def forget_caller() -> Context:

@@ -89,6 +89,12 @@ def outcome_event(
             artifact=ended.artifact,
         )
     effect, error = request.effect, ended.error
+    if ended.answers and error.code == "E_HOOK_WITHHELD":  # it went well
+        record = record_of(error)
+        return ActionFailed(
+            address=address, attempt=attempt, error=record,
+            spent=ended.spent, price=ended.price, usage=ended.usage,
+        )  # fmt: skip
     doubtful = ended.doubtful and effect != "read"
     record = record_of(error, doubtful=doubtful)
     if doubtful and effect == "at_most_once":

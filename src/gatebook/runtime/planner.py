@@ -45,6 +45,7 @@ from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Complete, Lease, Program, Recorded, Want
 from gatebook.runtime.executor import Ended
+from gatebook.runtime.hook_turns import HookTurns
 from gatebook.runtime.outcomes import outcome_event
 from gatebook.runtime.redrive import Redrive
 from gatebook.runtime.results import Results, with_judged
@@ -82,6 +83,7 @@ class Planner:
         program, started: what the run is a run of.
         abandon: the program has ended or was cancelled: attempts that still run should stop.
         more: the last plan was cut short by its size.
+        turns: whose hooks must be asked first; None without hooks.
         balances: of ledgers, for the next plan, when one of them could not carry the last.
     """
 
@@ -108,6 +110,7 @@ class Planner:
         self._draft: Draft
         self._loop = _get_running_loop()
         self.started = started
+        self.turns: HookTurns | None = None
         self._past: Past | None = None
         if wants_facts(services.policy):
             self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
@@ -168,6 +171,8 @@ class Planner:
     ) -> None:
         self._record(results)
         status = self.state.head.status
+        if self.turns and not self.turns.heard(self._add, status, quiet=quiet):
+            return
         if status is Status.CANCELLING:
             self._wind_up(running, cancelled=True)
         elif status is Status.RUNNING and not quiet:
@@ -242,6 +247,8 @@ class Planner:
             decide = (self._services.policy, spec)
             doubted = address in self.state.doubts
             run_id = self._lease.run.id
+            for answer in ended.answers:
+                self._add(answer)
             if ended.note:
                 self._add(Note(text=ended.note))
             event = outcome_event(run_id, request, entry, ended, decide=decide, doubted=doubted)
@@ -355,6 +362,8 @@ class Planner:
                 self._crowd.update(want.address for want in wants[MAX_FANOUT:])
             if self.state.head.limits.fan_out is not None:
                 self._crowd.update(self._beyond(wants, self.state.head.limits.fan_out))
+            if self.turns and not (wants := self.turns.ready(wants, self._crowd)):
+                break
             costly = [want for want in wants if isinstance(want.action, CALLS)]
             grounds = self._grounds(len(costly))
             for want in wants:
@@ -366,7 +375,8 @@ class Planner:
                 if want.address in self._crowd:
                     self._add(self._too_many(want))
                 else:
-                    self._add(admit_want(want.address, want.action, grounds))
+                    refused = self.turns and self.turns.refusal(want)
+                    self._add(refused or admit_want(want.address, want.action, grounds))
         self._write_notes()
 
     def _write_notes(self) -> None:
@@ -391,6 +401,8 @@ class Planner:
             return
         self._wind_up(running, cancelled=False)
         if self._unanswered():
+            return
+        if self.turns and (end := self.turns.ended(end)) is None:
             return
         if isinstance(end, Complete):
             self._complete(end)
@@ -424,7 +436,9 @@ class Planner:
                 error = GatebookError("E_ACTION_CANCELLED", tool=name)
                 record = ErrorRecord(error.code, str(error))
                 self._add(ActionFailed(address=address, attempt=entry.attempt, error=record))
-        if cancelled and not self._unanswered():
+        if not cancelled or self._unanswered():
+            return
+        if self.turns is None or self.turns.may_be_cancelled():
             self._add(RunCancelled(unknown=self.state.unknown))
 
     def _beyond(self, wants: Sequence[Want], limit: int) -> list[str]:

@@ -21,11 +21,13 @@ from gatebook.kernel.events import (
     AnyEvent,
     ErrorRecord,
     Event,
+    HookAnswered,
     Note,
     RunCancelled,
     RunCompleted,
     RunFailed,
 )
+from gatebook.kernel.hooked import HookLog, applied
 from gatebook.kernel.results import error_of, is_withheld
 from gatebook.ports import Complete, Fail, Outcome, Recorded, Stepper, Tool, Want
 
@@ -53,12 +55,15 @@ class Redrive:
     Attributes:
         pending: what the program wants and the journal does not have yet, by address, in order.
         asked: the wants behind open requests, by address, until their final outcome.
+        hooks: what hooks have answered; a before-answer changes the want it was about.
         notes: log lines the program wrote and the journal does not have yet.
         end: how the program ended, None while it goes on. It is not stepped after its end.
         seq: the last event that was fed.
     """
 
-    __slots__ = ("_normalise", "_over", "_stepper", "asked", "end", "notes", "pending", "seq")
+    __slots__ = (
+        "_normalise", "_over", "_stepper", "asked", "end", "hooks", "notes", "pending", "seq",
+    )  # fmt: skip
 
     def __init__(self, stepper: Stepper, normalise: Normalise) -> None:
         self._stepper = stepper
@@ -66,6 +71,7 @@ class Redrive:
         self._over = False
         self.pending: dict[str, Want] = {}
         self.asked: dict[str, Want] = {}
+        self.hooks = HookLog()
         self.notes: deque[str] = deque()
         self.end: Complete | Fail | None = None
         self.seq = 0
@@ -99,6 +105,15 @@ class Redrive:
         if not _same_kind(event.action, want.action):
             raise _diverged(seq, event.address, event.action, want.action)
         self._show(event, seq)
+
+    def _hooked(self, event: HookAnswered, seq: int) -> None:
+        self.hooks.take(event)
+        want = self.pending.get(event.address)
+        if want is not None:
+            action, messages = applied(want.action, want.messages, event)
+            self.pending[event.address] = msgspec.structs.replace(
+                want, action=action, messages=messages
+            )
 
     def _noted(self, event: Note, seq: int) -> None:
         if self.notes and self.notes[0] == event.text:
@@ -156,6 +171,8 @@ class Redrive:
                 return
             case RunFailed(), Complete() if event.error.code == "E_OUTPUT":
                 return  # the runtime does not store an output that holds a secret
+            case RunFailed(), _ if self.hooks.refused_run(event.error.code):
+                return
             case _:
                 got, want = _ending(self.end), _ending(event)
                 raise Diverged("E_NONDETERMINISM", seq=seq, got=got, want=want)
@@ -191,6 +208,7 @@ _FOLLOW: dict[type[Event], Callable[[Redrive, Any, int], None]] = {
     ActionSucceeded: Redrive._show,
     ActionFailed: Redrive._show,
     ActionResolved: Redrive._show,
+    HookAnswered: Redrive._hooked,
     Note: Redrive._noted,
     RunCompleted: Redrive._finish,
     RunFailed: Redrive._finish,

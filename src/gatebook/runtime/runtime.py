@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from gatebook.engines.local import LocalEngine
 from gatebook.errors import ConfigError
+from gatebook.kernel.actions import Action
 from gatebook.kernel.budget import Budget
+from gatebook.kernel.hooks import Hook, Hooks
 from gatebook.kernel.ledgers import checked_ledgers, policy_ledgers, smallest
 from gatebook.kernel.policy import Policy, result_judge
 from gatebook.kernel.prices import Price
@@ -63,6 +65,8 @@ class Runtime(Client):
         ledgers: what all runs of the tenant share, for good or for each day (UTC):
             {"day": Budget(tool_calls=1_000, usd="20"), "tenant": Budget(usd="500")}. With those of
             the policy, the smallest limits count.
+        hooks: functions that are asked before and after actions and runs, in this order; see
+            `gatebook.hook`.
         deps: what tools get as `ctx.deps`: a value, or a function, async function or async
             context manager function that makes it when the runtime opens.
         on_definition_change: "refuse" parks a run whose program was changed; "adopt" goes on
@@ -83,6 +87,7 @@ class Runtime(Client):
         rates: Mapping[str, Rate | Mapping[str, Any]] | None = None,
         breaker: BreakerSettings | None = BreakerSettings(),  # noqa: B008 - frozen
         ledgers: Mapping[str, Budget] | None = None,
+        hooks: Sequence[Hook[Any]] = (),
         deps: Any = None,
         tenant: str = DEFAULT_TENANT,
         secrets: Mapping[str, Source] | Iterable[str] = (),
@@ -100,6 +105,7 @@ class Runtime(Client):
             "rates": rates,
             "breaker": breaker,
             "ledgers": ledgers,
+            "hooks": hooks,
             "deps": deps,
             "tenant": tenant,
             "secrets": secrets,
@@ -118,6 +124,7 @@ class Runtime(Client):
         self._given_rates = checked_rates(rates or {})
         self._breaker = breaker
         self._ledgers = checked_ledgers(ledgers or {}, "ledgers=")
+        self._hooks = Hooks(hooks) if hooks else None
         self._deps = deps
         self._on_definition_change: DefinitionChange = on_definition_change
         self._lease_ttl_s = lease_ttl_s
@@ -165,6 +172,8 @@ class Runtime(Client):
             now=self.clock.now,
         )
         holds = result_judge(self.policy)
+        if self._hooks is not None and self._hooks.reworks_answers:
+            holds = _always
         voices = Voices(self.hub, self.redactor, self.journal, holds=holds)
         self._stack.push_async_callback(voices.close)
         executor = Executor(
@@ -191,6 +200,7 @@ class Runtime(Client):
             leases=leases,
             secrets=self.secrets,
             prices=prices,
+            hooks=self._hooks,
             admission=Admission(
                 self.clock, rates={**settings.rates, **self._given_rates}, breaker=self._breaker
             ),
@@ -307,9 +317,22 @@ class Runtime(Client):
         if self._services is not None:
             self._services.executor.check_caller()
 
+    def _check_hooks(self, program: Program[Any, Any]) -> tuple[str, ...]:
+        if self._hooks is None:
+            return ()
+        known = {tool for each in [program, *self._programs.values()] for tool in each.tools}
+        for tool, named in self._hooks.named.items():
+            if tool not in known:
+                raise ConfigError("E_HOOK_TOOL", hook=named, tool=tool)
+        return self._hooks.guards
+
     def _check_providers(self, program: Program[Any, Any]) -> None:
         if self._providers is None:
             raise ConfigError("E_RUNTIME_CLOSED")
         for route in program.models:
             self._providers.resolve(route)
         self.redactor.add(self._providers.secrets)
+
+
+def _always(_: Action) -> bool:
+    return True

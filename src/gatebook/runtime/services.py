@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gatebook.kernel.budget import Limits
+from gatebook.kernel.hooks import Hooks
 from gatebook.kernel.policy import Policy, policy_digest, policy_name
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Clock, Journal, Lease, Program
@@ -29,6 +30,7 @@ class Services:
         prices: what model calls cost.
         ledgers: what all runs of the tenant share, by name.
         on_definition_change: what to do with a run whose program was changed meanwhile.
+        hooks: None for none.
         secrets: what arguments may refer to.
     """
 
@@ -43,6 +45,7 @@ class Services:
     on_definition_change: DefinitionChange = "refuse"
     prices: Prices = field(default_factory=lambda: Prices(now=lambda: 0))
     admission: Admission = field(default_factory=Admission)
+    hooks: Hooks | None = None
     ledgers: Mapping[str, Limits] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=lambda: Secrets({}, Redactor()))
     policy_digest: str = field(init=False)

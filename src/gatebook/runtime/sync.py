@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from gatebook.errors import RunWaiting
 from gatebook.kernel.budget import Budget
+from gatebook.kernel.hooks import Hook
 from gatebook.kernel.policy import Policy
 from gatebook.kernel.prices import Price
 from gatebook.ports import Journal, Program, Provider
@@ -25,6 +26,7 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
     policy: Policy | None = None,
     providers: Mapping[str, Provider] | None = None,
     prices: Mapping[str, Price | Mapping[str, Any]] | None = None,
+    hooks: Sequence[Hook[Any]] = (),
     deps: Any = None,
     run_id: str | None = None,
     context: Mapping[str, Any] | None = None,
@@ -39,7 +41,9 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
     """
 
     async def main() -> RunResult[Out]:
-        runtime = Runtime(store, policy=policy, providers=providers, prices=prices, deps=deps)
+        runtime = Runtime(
+            store, policy=policy, providers=providers, prices=prices, hooks=hooks, deps=deps
+        )
         async with runtime:
             run = await runtime.start(program, value, run_id=run_id, context=context, budget=budget)
             state = await run.settled()

@@ -1,0 +1,186 @@
+"""Whose turn it is: which hooks must answer before a run goes on, and what their answers mean.
+
+The planner's side of hooks. Asks nobody itself; what it wants asked goes to `Hooking`.
+"""
+
+from collections.abc import Callable, Sequence, Set
+from typing import Any
+
+from gatebook.kernel.actions import CallLLM, CallTool
+from gatebook.kernel.events import (
+    ActionDenied,
+    ActionRequested,
+    AnyEvent,
+    DecisionRecord,
+    ErrorRecord,
+    HookAnswered,
+    RunFailed,
+    RunStarted,
+)
+from gatebook.kernel.gate import redacted
+from gatebook.kernel.hook_subjects import ModelWanted, RunBegins, RunEnds, Subject, ToolWanted
+from gatebook.kernel.state import Status
+from gatebook.ports import Complete, Fail, Program, Recorded, Want
+from gatebook.runtime.executor import Ended, Permit
+from gatebook.runtime.hooks import Hooking, Key
+from gatebook.runtime.redrive import Redrive
+
+START: Key = ("on_run_start", "")
+
+Add = Callable[[AnyEvent], None]
+
+
+class HookTurns:
+    """The hooks of one run, as its planner knows them.
+
+    Args:
+        recorded: the journal as far as it is known; a run that has asked for an action began
+            before these hooks were there, and is not asked about its start.
+    """
+
+    def __init__(
+        self,
+        hooking: Hooking,
+        redrive: Redrive,
+        program: Program[Any, Any],
+        recorded: Sequence[Recorded],
+    ) -> None:
+        started = recorded[0].event
+        assert isinstance(started, RunStarted)  # the fold allows no other first event
+        self._hooking = hooking
+        self._taken: list[Key] = []
+        self._redrive = redrive
+        self._started = started
+        self._tools = program.tools
+        self._redactor = hooking.redactor
+        self._begun = not hooking.hooks.at("on_run_start") or any(
+            isinstance(each.event, ActionRequested | ActionDenied) for each in recorded
+        )
+        hooking.drop_asks()
+
+    def stored(self) -> None:
+        """Go on from a plan that is in the journal now: forget what it says, ask what it asks."""
+        for key in self._taken:
+            self._hooking.forget(key)
+        self._taken.clear()
+        self._hooking.launch()
+
+    async def after(self, permit: Permit, ended: Ended) -> Ended:
+        """Return the end of an attempt as hooks leave it."""
+        action = permit.request.action
+        tool = self._tools.get(action.tool) if isinstance(action, CallTool) else None
+        return await self._hooking.after(permit, tool, ended, self._started)
+
+    def heard(self, add: Add, status: Status, *, quiet: bool) -> bool:
+        """Record what hooks have said since; tell whether the run may go on from its start."""
+        if status is Status.CANCELLING:
+            self._stop_asking()
+        self._taken = list(self._hooking.answers)
+        for key in self._taken:
+            if self._stands(key):
+                for event in self._hooking.answers[key]:
+                    add(event)
+        return status is not Status.RUNNING or quiet or self._begins(add)
+
+    def _stop_asking(self) -> None:
+        for point in ("on_run_start", "before_tool", "before_model"):
+            self._hooking.cancel(point)
+        self._hooking.cancel("on_run_end", but="cancelled")
+
+    def _stands(self, key: Key) -> bool:
+        point, address = key
+        log = self._redrive.hooks
+        if point == "on_run_start":
+            return log.start is None
+        if point == "on_run_end":
+            return log.end is None
+        return address in self._redrive.pending and address not in log.answered
+
+    def _begins(self, add: Add) -> bool:
+        """Whether the run may go on from its start; ends it when a hook refuses that."""
+        if self._begun:
+            return True
+        said = self._redrive.hooks.start
+        if said is None:
+            self._hooking.ask(START, RunBegins(self._started), self._started)
+            return False
+        if said.stops:
+            add(RunFailed(error=_error(said), denied=True))
+            return False
+        self._begun = True
+        return True
+
+    # ---- an action ----
+
+    def ready(self, wants: Sequence[Want], refused: Set[str]) -> list[Want]:
+        """Return the wants that may go to the gate; the hooks of the others are asked."""
+        return [want for want in wants if want.address in refused or self._is_ready(want)]
+
+    def _is_ready(self, want: Want) -> bool:
+        if want.address in self._redrive.hooks.answered:
+            return True
+        action = want.action
+        subject: Subject
+        if isinstance(action, CallTool):
+            subject = ToolWanted(want.address, action)
+            asked = self._hooking.hooks.at("before_tool", action.tool)
+        elif isinstance(action, CallLLM):
+            subject = ModelWanted(want.address, action, want.messages)
+            asked = self._hooking.hooks.at("before_model")
+        else:
+            return True
+        if not asked:
+            return True
+        self._hooking.ask((subject.point, want.address), subject, self._started)
+        return False
+
+    def refusal(self, want: Want) -> ActionDenied | None:
+        """Return the denial of an action that a hook refuses, None for one that may be decided."""
+        said = self._redrive.hooks.refused.get(want.address)
+        if said is None:
+            return None
+        error = _error(said)
+        rule = f"hook {said.hook}"
+        return ActionDenied(
+            address=want.address,
+            action=redacted(want.action, self._redactor, self._tools),
+            decision=DecisionRecord("deny", rule=rule, reason=error.message, code=error.code),
+            error=error,
+        )
+
+    # ---- the run's end ----
+
+    def ended(self, end: Complete | Fail) -> Complete | Fail | None:
+        """Return the end as hooks leave it, None while they are asked."""
+        if isinstance(end, Complete):
+            output = self._redactor.raw(end.output)
+            ending = RunEnds(self._started.program, "completed", output=output)
+        else:
+            text = self._redactor.text(end.error.message)
+            ending = RunEnds(self._started.program, "failed", error=text)
+        said = self._heard(ending)
+        if said is None:
+            return None
+        return Fail(_error(said), denied=True) if isinstance(end, Complete) and said.stops else end
+
+    def may_be_cancelled(self) -> bool:
+        """Whether hooks have been told that the run ends as cancelled."""
+        return self._heard(RunEnds(self._started.program, "cancelled")) is not None
+
+    def _heard(self, ending: RunEnds) -> HookAnswered | None:
+        hooking = self._hooking
+        if not hooking.hooks.at("on_run_end"):
+            return _NOBODY
+        said = self._redrive.hooks.end
+        if said is None:
+            hooking.cancel("on_run_end", but=ending.status)
+            hooking.ask(("on_run_end", ending.status), ending, self._started)
+        return said
+
+
+_NOBODY = HookAnswered(point="on_run_end", hook="")
+
+
+def _error(said: HookAnswered) -> ErrorRecord:
+    assert said.error is not None
+    return said.error
