@@ -10,10 +10,11 @@ The fixture returns a journal that is not open yet; each fact opens and closes i
 
 from gatebook.testing.journal_facts.appends import AppendFacts
 from gatebook.testing.journal_facts.leases import LeaseFacts
+from gatebook.testing.journal_facts.ledgers import LedgerFacts
 from gatebook.testing.journal_facts.outsiders import OutsiderFacts
 from gatebook.testing.journal_facts.pieces import PieceFacts
 from gatebook.testing.journal_facts.readers import ReaderFacts
 
 
-class JournalContract(AppendFacts, OutsiderFacts, LeaseFacts, ReaderFacts, PieceFacts):
+class JournalContract(AppendFacts, LedgerFacts, OutsiderFacts, LeaseFacts, ReaderFacts, PieceFacts):
     """Every fact a journal must show; needs a pytest fixture named `journal`."""
