@@ -1,5 +1,6 @@
 """The gate: what is asked becomes a request or a refusal, in one order."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import ActionDenied, ActionRequested
 from gatebook.kernel.gate import MAX_ROUNDS, Grounds, admit_want, decide_again
 from gatebook.kernel.policy import AllowDeclared, Decision, Policy, PolicyContext
+from gatebook.kernel.prices import Price
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.reserving import estimate_tokens
+from gatebook.kernel.rules.facts import RunFacts
 from tests.programs.play import Echo
 
 KEY = "sk-ant-" + "a1b2" * 8
@@ -139,6 +142,42 @@ def test_a_policy_that_raises_denies() -> None:
     assert event.error.code == "E_POLICY_ERROR"
     assert "ZeroDivisionError" in event.error.message
     assert "secret detail" not in event.error.message
+
+
+def test_an_answer_that_took_too_long_does_not_count() -> None:
+    """A decision holds up every run of its worker."""
+    slow, quick = iter([0.0, 5.1]), iter([0.0, 4.9])
+
+    assert refused(call(n=1), watch=lambda: next(slow)).error.code == "E_POLICY_TIMEOUT"
+    assert admitted(call(n=1), watch=lambda: next(quick))
+
+
+def test_a_route_that_a_policy_chose_has_no_fallbacks() -> None:
+    """Going on elsewhere would undo what it chose."""
+    asked = CallLLM("fake", "m", Prompt("d"), fallbacks=("fake:other",))
+    route = {"provider": "fake", "model": "small", "max_output_tokens": 9}
+    cap = {"provider": "fake", "model": "m", "max_output_tokens": 9}
+    allow = Decision.allow()
+
+    other = admitted(asked, Says(Decision.modify(route), allow)).action
+    capped = admitted(asked, Says(Decision.modify(cap), allow)).action
+
+    assert isinstance(other, CallLLM)
+    assert isinstance(capped, CallLLM)
+    assert (other.model, other.fallbacks) == ("small", ())
+    assert capped.fallbacks == ("fake:other",)
+
+
+def test_each_fallback_is_decided_with_facts_of_its_own() -> None:
+    """What it would cost is not what the first route would."""
+    prices = {"fake:m": Price(1_000_000, 0), "fake:dear": Price(9_000_000, 0)}
+    asked = CallLLM("fake", "m", Prompt("d", size=4_000), fallbacks=("fake:dear",))
+    policy = Says(Decision.allow())
+
+    admitted(asked, policy, price=lambda action: prices[action.route], run=lambda _: RunFacts())
+
+    costs = [context.run.est_cost_usd for _, context in policy.asked if context.run is not None]
+    assert costs == [Decimal("0.001"), Decimal("0.009")]
 
 
 def test_a_denial_carries_reason_rule_and_code() -> None:
@@ -290,33 +329,51 @@ def test_a_further_attempt_is_decided_under_the_policy_in_force() -> None:
     """An action allowed yesterday may be denied today."""
     policy = Says(Decision.deny("not any more"))
 
-    reserve, refusal = decide_again("0", call(n=1), 1, grounds(policy))
+    again = decide_again("0", call(n=1), 1, grounds(policy))
 
-    assert reserve == Amount()
-    assert refusal is not None
-    assert refusal.code == "E_POLICY_DENIED"
+    assert again.reserve == Amount()
+    assert again.refusal is not None
+    assert again.refusal.code == "E_POLICY_DENIED"
     assert policy.asked[0][1].attempt == 1
+
+
+def test_what_was_said_of_a_further_attempt_is_recorded() -> None:
+    """A denial with its reason, a changed policy with its digest, a plain allow not at all."""
+    deny, allow = Says(Decision.deny(f"no {KEY}", rule="r")), AllowDeclared()
+
+    denied = decide_again("0", call(n=1), 1, grounds(deny))
+    changed = decide_again("0", call(n=1), 1, grounds(allow, policy_digest="d2"))
+    plainly = decide_again("0", call(n=1), 1, grounds(allow))
+
+    assert denied.decision is not None
+    assert (denied.decision.verdict, denied.decision.rule) == ("deny", "r")
+    assert KEY not in str(denied)
+    assert changed.decision is not None
+    assert changed.decision.policy == "d2"
+    assert plainly.decision is None
 
 
 def test_a_further_attempt_reserves_again() -> None:
     """A retry is charged."""
-    assert decide_again("0", call(n=1), 1, grounds(AllowDeclared())) == (Amount(tool_calls=1), None)
+    again = decide_again("0", call(n=1), 1, grounds(AllowDeclared()))
+
+    assert (again.reserve, again.refusal) == (Amount(tool_calls=1), None)
 
 
 def test_a_further_attempt_cannot_be_modified() -> None:
     """Its bytes are fixed by its request."""
-    _, refusal = decide_again("0", call(n=1), 1, grounds(Says(Decision.modify({"n": 2}))))
+    again = decide_again("0", call(n=1), 1, grounds(Says(Decision.modify({"n": 2}))))
 
-    assert refusal is not None
+    assert again.refusal is not None
 
 
 def test_a_modification_to_the_same_bytes_is_none() -> None:
     """A policy that caps at what was capped before says the same thing."""
     policy = Says(Decision.modify({"n": 2, "unit": "EUR"}))
 
-    _, refusal = decide_again("0", call(n=2, unit="EUR"), 1, grounds(policy))
+    again = decide_again("0", call(n=2, unit="EUR"), 1, grounds(policy))
 
-    assert refusal is None
+    assert again.refusal is None
 
 
 def test_a_policys_reason_is_redacted_whatever_it_decided() -> None:

@@ -160,6 +160,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the policy answered {value}, which is not a Decision",
         "return Decision.allow() or Decision.deny(reason)",
     ),
+    "E_POLICY_TIMEOUT": (
+        "the policy took {value} seconds to decide, more than {limit}",
+        "make it quick: it holds up every run here; what takes long is an action of the program",
+    ),
     "E_POLICY_RETRY": (
         "the policy's retry() answered {got}, which cannot be followed",
         "return Retry(after_ms) with whole milliseconds and a jitter from 0 to 1, or Fail()",

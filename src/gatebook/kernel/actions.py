@@ -148,12 +148,17 @@ def same_action(recorded: Action, wanted: Action) -> bool:
 
 
 def rerouted(call: CallLLM, like: Any) -> CallLLM:
-    """Return a model call with what a policy may change taken from another, or from its answer."""
+    """Return a model call with what a policy may change taken from another, or from its answer.
+
+    Who chooses another route chooses that one: it has no fallbacks.
+    """
+    same = (call.provider, call.model) == (like.provider, like.model)
     return msgspec.structs.replace(
         call,
         provider=like.provider,
         model=like.model,
         max_output_tokens=like.max_output_tokens,
+        fallbacks=call.fallbacks if same else (),
     )
 
 

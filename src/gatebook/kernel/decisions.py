@@ -1,7 +1,9 @@
 """Decisions side by side: which is stricter, how changes add up, and what is kept of them."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
+from gatebook.errors import GatebookError
 from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.events import DecisionRecord, Verdict
 from gatebook.kernel.policy import Decision
@@ -9,6 +11,29 @@ from gatebook.kernel.redact import Redactor
 
 STRICTNESS: Final[tuple[Verdict, ...]] = ("allow", "modify", "defer", "ask", "interrupt", "deny")
 PLAIN: Final = DecisionRecord()
+LIMIT_S: Final = 5.0  # of one decision; it holds up every run of its worker
+
+Watch = Callable[[], float]
+
+
+def ask(decide: Callable[..., Any], *asked: Any, watch: Watch | None, **more: Any) -> Decision:
+    """Return what a policy answers.
+
+    Raises:
+        GatebookError: E_POLICY_ERROR when it raises, E_POLICY_DECISION when its answer is none,
+            E_POLICY_TIMEOUT when by `watch` (seconds) it took too long: nobody can stop it, but
+            what it said then does not count.
+    """
+    began = 0.0 if watch is None else watch()
+    try:
+        decision: Any = decide(*asked, **more)
+    except Exception as exc:
+        raise GatebookError("E_POLICY_ERROR", detail=type(exc).__name__) from exc
+    if watch is not None and (took := watch() - began) > LIMIT_S:
+        raise GatebookError("E_POLICY_TIMEOUT", value=f"{took:.1f}", limit=LIMIT_S)
+    if type(decision) is not Decision:
+        raise GatebookError("E_POLICY_DECISION", value=decision)
+    return decision
 
 
 def is_stricter(one: Decision, other: Decision) -> bool:

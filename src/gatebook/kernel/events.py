@@ -101,7 +101,8 @@ class AttemptFailed(Event, frozen=True, tag="attempt_failed"):
 class AttemptStarted(Event, frozen=True, tag="attempt_started"):
     """A later attempt (1, 2, ...) starts: after its wait, a crash, or a person's order.
 
-    `route` is the one it asks, "" for the action's own (its first).
+    `route` is the one it asks, "" for the action's own (its first), `decision` what policy said
+    to it beside a plain yes.
     """
 
     address: str
@@ -109,6 +110,7 @@ class AttemptStarted(Event, frozen=True, tag="attempt_started"):
     reserve: Amount = NOTHING
     cause: Cause = "retry"
     route: str = ""
+    decision: DecisionRecord | None = None
 
 
 class ActionSucceeded(Event, frozen=True, tag="action_succeeded"):
@@ -147,11 +149,14 @@ class ActionFailed(Event, frozen=True, tag="action_failed"):
 
 
 class ActionUnknown(Event, frozen=True, tag="action_unknown"):
-    """An action was started and nobody knows whether it took effect; a person must say."""
+    """An action was started and nobody knows whether it took effect; a person must say.
+    `decision` is of policy about another attempt, which it refused.
+    """
 
     address: str
     error: ErrorRecord
     attempt: int = 0
+    decision: DecisionRecord | None = None
 
 
 class ActionResolved(Event, frozen=True, tag="action_resolved"):

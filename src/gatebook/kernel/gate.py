@@ -15,7 +15,7 @@ from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted
 from gatebook.kernel.budget import NOTHING, Amount, Limits, SoftLimit, charged
 from gatebook.kernel.codec import NULL, Raw
-from gatebook.kernel.decisions import is_stricter, joined, recorded
+from gatebook.kernel.decisions import Watch, ask, is_plain, is_stricter, joined, recorded
 from gatebook.kernel.events import (
     ActionDenied,
     ActionRequested,
@@ -53,6 +53,7 @@ class Grounds(msgspec.Struct, kw_only=True):
         share: among how many new actions the remaining wall clock is divided.
         price: what a model call would cost; asked under a limit in dollars and for facts.
         run: what rules may ask about the run at an address; None for a policy that asks nothing.
+        watch: seconds on a clock, for a policy that might take long; None for those of our own.
         soft: limits beyond which a person is asked or a model call goes elsewhere.
         shared: the ledgers that requests count against; None for none.
         secrets: names of the secrets that arguments may refer to.
@@ -69,6 +70,7 @@ class Grounds(msgspec.Struct, kw_only=True):
     share: int = 1
     price: Callable[[CallLLM], Price | None] = lambda _: None
     run: Callable[[str], RunFacts] | None = None
+    watch: Watch | None = None
     soft: tuple[SoftLimit, ...] = ()
     shared: Shared | None = None
     secrets: Collection[str] = ()
@@ -82,13 +84,24 @@ def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequeste
         return refused.event(address, grounds)
 
 
-def decide_again(
-    address: str, action: Action, attempt: int, grounds: Grounds
-) -> tuple[Amount, ErrorRecord | None]:
+class Again(msgspec.Struct, frozen=True):
+    """Whether a further attempt may start.
+
+    Attributes:
+        reserve: what it holds of the budget.
+        decision: what policy said beside a plain allow.
+        refusal: why it may not start, None when it may.
+    """
+
+    reserve: Amount
+    decision: DecisionRecord | None = None
+    refusal: ErrorRecord | None = None
+
+
+def decide_again(address: str, action: Action, attempt: int, grounds: Grounds) -> Again:
     """Decide about a further attempt of a requested action, under the policy in force now.
 
-    Returns (reservation, None) when it may start, else (nothing, why not). A modify
-    is a deny here: the action's bytes are fixed by its request.
+    A modify is a deny here: the action's bytes are fixed by its request.
     """
     try:
         spec, effect = _spec(action, grounds)
@@ -96,9 +109,11 @@ def decide_again(
         decision = _ask_policy(action, context, grounds)
         if decision.verdict != "allow" and not _modifies_nothing(decision, action):
             raise _denied(action, decision, grounds)
-        return _reserved(action, deadline_ms(action, spec, grounds), grounds), None
+        reserve = _reserved(action, deadline_ms(action, spec, grounds), grounds)
+        record = with_policy(recorded(decision, grounds.redactor), grounds)
+        return Again(reserve, record if record.policy or not is_plain(decision) else None)
     except _Refused as refused:
-        return NOTHING, refused.error
+        return Again(NOTHING, *refused.told(grounds))
 
 
 def _modifies_nothing(decision: Decision, action: Action) -> bool:
@@ -115,15 +130,17 @@ class _Refused(Exception):
         super().__init__(decision.code)
         self.action, self.decision, self.error = action, decision, error
 
-    def event(self, address: str, grounds: Grounds) -> ActionDenied:
+    def told(self, grounds: Grounds) -> tuple[DecisionRecord, ErrorRecord]:
+        """Return the decision and the error as they are recorded."""
         decision, error, clean = self.decision, self.error, grounds.redactor
         decision = msgspec.structs.replace(decision, reason=clean.text(decision.reason))
-        return ActionDenied(
-            address=address,
-            action=redacted(self.action, clean, grounds.tools),
-            decision=_with_policy(decision, grounds),
-            error=msgspec.structs.replace(error, message=clean.text(error.message)),
-        )
+        error = msgspec.structs.replace(error, message=clean.text(error.message))
+        return with_policy(decision, grounds), error
+
+    def event(self, address: str, grounds: Grounds) -> ActionDenied:
+        decision, error = self.told(grounds)
+        action = redacted(self.action, grounds.redactor, grounds.tools)
+        return ActionDenied(address=address, action=action, decision=decision, error=error)
 
 
 def redacted(action: Action, redactor: Redactor, tools: Mapping[str, Any]) -> Action:
@@ -163,7 +180,7 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
         raise _denied(action, strictest, grounds)
     if decision.verdict == "modify":
         raise _refused(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
-    _check_fallbacks(action, context, grounds)
+    _check_fallbacks(address, action, grounds)
     record = recorded(strictest, grounds.redactor)
     if patch is not NULL:
         record = msgspec.structs.replace(record, patch=grounds.redactor.raw(patch))
@@ -175,7 +192,7 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
         address=address,
         action=action,
         effect=effect,
-        decision=_with_policy(record, grounds),
+        decision=with_policy(record, grounds),
         reserve=held,
         timeout_ms=deadline,
     )
@@ -300,16 +317,12 @@ def _facts(run: RunFacts, action: Action, grounds: Grounds) -> dict[str, Any]:
 
 def _ask_policy(action: Action, context: PolicyContext, grounds: Grounds) -> Decision:
     try:
-        decision: Any = grounds.policy.authorize(action, context)
-    except Exception as exc:
-        error = GatebookError("E_POLICY_ERROR", detail=type(exc).__name__)
-        raise _refused(action, error) from exc
-    if type(decision) is not Decision:
-        raise _refused(action, GatebookError("E_POLICY_DECISION", value=decision))
-    return decision
+        return ask(grounds.policy.authorize, action, context, watch=grounds.watch)
+    except GatebookError as exc:
+        raise _refused(action, exc) from exc
 
 
-def _check_fallbacks(action: Action, context: PolicyContext, grounds: Grounds) -> None:
+def _check_fallbacks(address: str, action: Action, grounds: Grounds) -> None:
     """Refuse a model call of which some further route may not be asked, or has no price.
 
     Each is decided again when it comes to it; one that is refused is better known now.
@@ -318,6 +331,7 @@ def _check_fallbacks(action: Action, context: PolicyContext, grounds: Grounds) -
         return
     for route in action.fallbacks:
         call = action.on(route)
+        context = context_at(grounds, address, call, "read", 0)
         try:
             decision = _ask_policy(call, context, grounds)
             if decision.verdict != "allow":
@@ -344,7 +358,8 @@ def _refused(action: Action, error: GatebookError) -> _Refused:
     return _Refused(action, record, ErrorRecord(error.code, str(error)))
 
 
-def _with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:
+def with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:
+    """Return a record with the policy that decided, when it is another than the last."""
     if grounds.policy_digest == grounds.recorded_policy:
         return record
     grounds.recorded_policy = grounds.policy_digest

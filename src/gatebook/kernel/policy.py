@@ -405,6 +405,13 @@ def result_judge(policy: Any) -> Callable[[Action], bool] | None:
     return None if sees is Policy.sees_results else policy.sees_results
 
 
+def may_dawdle(policy: Any) -> bool:
+    """Whether a policy is somebody's own code, of which nobody knows how long it takes."""
+    while type(policy) is RetryWithBackoffPolicy:
+        policy = policy.inner
+    return not type(policy).__module__.startswith("gatebook.")
+
+
 def owns_retries(policy: Any) -> bool:
     """Whether a policy says itself what is retried; otherwise the runtime's edge defaults count."""
     decides = getattr(type(policy), "retry", None)

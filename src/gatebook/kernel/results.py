@@ -10,9 +10,9 @@ import msgspec
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import Action, CallLLM, describe
 from gatebook.kernel.codec import NULL, Raw, plain
-from gatebook.kernel.decisions import is_plain, is_stricter, joined, recorded
+from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, recorded
 from gatebook.kernel.events import DecisionRecord, ErrorRecord
-from gatebook.kernel.gate import MAX_ROUNDS, Grounds, context_at
+from gatebook.kernel.gate import MAX_ROUNDS, Grounds, context_at, with_policy
 from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.policy import Decision, PolicyContext
 from gatebook.kernel.tools import Effect
@@ -84,7 +84,7 @@ def _judged(
 ) -> Judged:
     if is_plain(decision):
         return Judged(output, labels)
-    record = recorded(decision, grounds.redactor)
+    record = with_policy(recorded(decision, grounds.redactor), grounds)
     if is_withheld(record):
         detail = record.reason or f"the policy answered {record.verdict}"
         error = GatebookError("E_RESULT_WITHHELD", tool=describe(action), detail=detail)
@@ -98,12 +98,8 @@ def _judged(
 def _ask(action: Action, context: PolicyContext, output: Raw | None, grounds: Grounds) -> Decision:
     given = None if output is None else plain(output)
     outcome: Any = "failed" if output is None else "succeeded"
-    try:
-        decision: Any = grounds.policy.result(action, context, given, outcome=outcome)
-    except Exception as exc:
-        raise GatebookError("E_POLICY_ERROR", detail=type(exc).__name__) from exc
-    if type(decision) is not Decision:
-        raise GatebookError("E_POLICY_DECISION", value=decision)
+    result, watch = grounds.policy.result, grounds.watch
+    decision = ask(result, action, context, given, outcome=outcome, watch=watch)
     if decision.verdict == "modify" and decision.args is None and output is not None:
         raise GatebookError("E_POLICY_DECISION", value="modify without args")
     return decision

@@ -41,6 +41,7 @@ from gatebook.kernel.events import (
     AttemptStarted,
     BudgetRaised,
     CancelRequested,
+    DecisionRecord,
     DefinitionChanged,
     Event,
     HookAnswered,
@@ -347,13 +348,20 @@ class RunState:
         if self.asked:
             self.asked.pop(event.address, None)
 
+    def _ruled(self, decision: DecisionRecord) -> None:
+        self.policy = decision.policy or self.policy
+
     def _erred(self, event: ActionUnknown | AttemptFailed) -> None:
         self.errors[event.address] = event.error
+        if type(event) is ActionUnknown and event.decision is not None:
+            self._ruled(event.decision)
         if type(event) is ActionUnknown or event.error.category == DOUBTFUL:
             self.doubts.add(event.address)
 
     def _began_again(self, event: AttemptStarted) -> None:
         self.ordered.discard(event.address)
+        if event.decision is not None:
+            self._ruled(event.decision)
         if event.cause != "retry":
             self.doubts.add(event.address)
 
@@ -373,6 +381,8 @@ class RunState:
         self.end = event
 
     def _close(self, event: ActionSucceeded | ActionFailed) -> None:
+        if event.decision is not None:
+            self._ruled(event.decision)
         action = self.requests.pop(event.address).action
         if self.errors or self.doubts or self.ordered:
             self._forget(event.address)

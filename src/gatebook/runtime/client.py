@@ -20,7 +20,7 @@ from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.policy_files import PolicyFiles, are_files, check_fit, in_force
 from gatebook.runtime.secrets import Secrets, Source, sources_of, values_of
-from gatebook.runtime.starts import decide_start
+from gatebook.runtime.starts import Starts
 from gatebook.runtime.subscriptions import Hub
 
 LISTEN_S = 0.1
@@ -183,8 +183,8 @@ class Client:
             soft=general.soft + own.soft,
             labels={name: self.redactor.text(text) for name, text in (labels or {}).items()},
         )
-        clean = self.redactor
-        started = decide_start(policy, program, value, started, key=key, redactor=clean)
+        starts = Starts(policy, redactor=self.redactor, clock=self.clock)
+        started = starts.decide(program, value, started, key=key)
         input_hash = digest(program.name, bytes(given))
         row = await journal.create(key, started, input_hash=input_hash)
         if row is None:

@@ -38,7 +38,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.gate import Grounds, admit_want, decide_again, redacted
 from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
-from gatebook.kernel.policy import PolicyContext, wants_facts
+from gatebook.kernel.policy import PolicyContext, may_dawdle, wants_facts
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.soft import moved
 from gatebook.kernel.state import RunState, Status
@@ -114,6 +114,7 @@ class Planner:
         self._past: Past | None = None
         if wants_facts(services.policy):
             self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
+        self._watch = services.clock.monotonic if may_dawdle(services.policy) else None
         self._results = Results(services.policy, self._grounds)
         self._crowd: set[str] = set()  # wants beyond the fan-out, refused one batch after another
         self._base = PolicyContext(
@@ -232,6 +233,7 @@ class Planner:
             soft=self.started.soft and moved(self.started.soft, self.started.limits, head.limits),
             shared=shared,
             secrets=services.secrets.names,
+            watch=self._watch,
         )
 
     # ---- what has happened ----
@@ -304,23 +306,27 @@ class Planner:
         action = request.action
         if type(action) is CallLLM:
             action = action.on(entry.route)
-        reserve, refusal = decide_again(address, action, attempt, self._grounds())
+        again = decide_again(address, action, attempt, self._grounds())
+        refusal, decision = again.refusal, again.decision
         if refusal is None:
             cause: Cause = "retry"
             if lost:
                 cause = "recovery"
             elif address in self.state.ordered:
                 cause = "resolved"
-            again = AttemptStarted(
-                address=address, attempt=attempt, reserve=reserve, cause=cause, route=entry.route
+            event = AttemptStarted(
+                address=address,
+                attempt=attempt,
+                reserve=again.reserve,
+                cause=cause,
+                route=entry.route,
+                decision=decision,
             )
-            self._add(again)
+            self._add(event)
             return
         doubtful = lost or address in self.state.doubts
-        if doubtful and request.effect != "read":
-            self._add(ActionUnknown(address=address, attempt=entry.attempt, error=refusal))
-        else:
-            self._add(ActionFailed(address=address, attempt=entry.attempt, error=refusal))
+        kind = ActionUnknown if doubtful and request.effect != "read" else ActionFailed
+        self._add(kind(address=address, attempt=entry.attempt, error=refusal, decision=decision))
 
     def _fall_due(self) -> None:
         for address, entry in list(self.state.head.open.items()):

@@ -30,6 +30,7 @@ from gatebook.kernel.rules.reading import load
 from gatebook.kernel.rules.views import View
 
 NOT_KNOWN = RunFacts()
+MAX_TOLD = 10  # rules of which a denial that names none tells the facts
 
 
 class RulesPolicy(Policy):
@@ -92,7 +93,10 @@ class RulesPolicy(Policy):
         ruling = self.book.decide(request)
         if ruling.verdict == "allow":
             return decision_of(ruling, shadow=self.shadow)
-        facts = self.book.facts(ruling.rules, request)
+        rules = ruling.rules
+        if ruling.code == "E_POLICY_NO_RULE":  # what those saw that might have allowed it
+            rules += tuple(part.rule.id for part in self.book.candidates(request)[:MAX_TOLD])
+        facts = self.book.facts(rules, request)
         return decision_of(ruling, shadow=self.shadow, facts=facts)
 
     def budget(self) -> Budget:
