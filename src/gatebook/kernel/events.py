@@ -45,7 +45,7 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     """A run began: with this program, definition, policy, input and budget.
 
     `guards` are the security hooks it may not go on without, `decision` is what policy said to
-    the start beside a plain yes.
+    the start beside a plain yes, `pins` are the digests of its tools by name.
     """
 
     program: str
@@ -61,6 +61,7 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     labels: dict[str, str] = {}  # noqa: RUF012 - a struct copies it
     soft: tuple[SoftLimit, ...] = ()
     decision: DecisionRecord | None = None
+    pins: dict[str, str] = {}  # noqa: RUF012 - a struct copies it
 
 
 class ActionRequested(Event, frozen=True, tag="action_requested"):

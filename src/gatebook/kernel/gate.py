@@ -23,6 +23,7 @@ from gatebook.kernel.events import (
     ErrorRecord,
 )
 from gatebook.kernel.ledgers import Shared
+from gatebook.kernel.pins import Pins
 from gatebook.kernel.policy import Decision, Policy, PolicyContext, offered_by
 from gatebook.kernel.prices import Price, dollars
 from gatebook.kernel.redact import Redactor
@@ -57,6 +58,7 @@ class Grounds(msgspec.Struct, kw_only=True):
         soft: limits beyond which a person is asked or a model call goes elsewhere.
         shared: the ledgers that requests count against; None for none.
         secrets: names of the secrets that arguments may refer to.
+        pins: which definitions of tools somebody looked at.
     """
 
     policy: Policy
@@ -74,6 +76,7 @@ class Grounds(msgspec.Struct, kw_only=True):
     soft: tuple[SoftLimit, ...] = ()
     shared: Shared | None = None
     secrets: Collection[str] = ()
+    pins: Pins | None = None
 
 
 def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
@@ -316,6 +319,13 @@ def _facts(run: RunFacts, action: Action, grounds: Grounds) -> dict[str, Any]:
 
 
 def _ask_policy(action: Action, context: PolicyContext, grounds: Grounds) -> Decision:
+    decision = _policy_says(action, context, grounds)
+    if grounds.pins is None or type(action) is not CallTool:
+        return decision
+    return grounds.pins.narrowed(decision, grounds.tools[action.tool].spec)
+
+
+def _policy_says(action: Action, context: PolicyContext, grounds: Grounds) -> Decision:
     try:
         return ask(grounds.policy.authorize, action, context, watch=grounds.watch)
     except GatebookError as exc:
@@ -348,6 +358,9 @@ def _denied(action: Action, decision: Decision, grounds: Grounds) -> _Refused:
         text = f"policy denied {describe(action)!r}: {decision.reason or 'no reason given'}"
         record = msgspec.structs.replace(record, code=decision.code)
         return _Refused(action, record, ErrorRecord(decision.code, text))
+    if decision.code == "E_TOOL_PIN":
+        record = msgspec.structs.replace(record, code=decision.code)
+        return _Refused(action, record, ErrorRecord(decision.code, decision.reason))
     error = GatebookError("E_VERDICT_UNSUPPORTED", tool=describe(action), value=decision.verdict)
     record = msgspec.structs.replace(record, code=error.code)
     return _Refused(action, record, ErrorRecord(error.code, str(error)))

@@ -7,6 +7,7 @@ from gatebook.errors import ConfigError, InvalidInput, RunConflict
 from gatebook.kernel.budget import Budget, checked_budget
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id, digest
 from gatebook.kernel.events import RunStarted
+from gatebook.kernel.pins import pins_of
 from gatebook.kernel.policy import (
     Policy,
     policy_budget,
@@ -182,6 +183,7 @@ class Client:
             limits=general.limits.smallest(own.limits),
             soft=general.soft + own.soft,
             labels={name: self.redactor.text(text) for name, text in (labels or {}).items()},
+            pins=pins_of(program.tools),
         )
         starts = Starts(policy, redactor=self.redactor, clock=self.clock)
         started = starts.decide(program, value, started, key=key)

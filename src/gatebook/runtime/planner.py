@@ -38,6 +38,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.gate import Grounds, admit_want, decide_again, redacted
 from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
+from gatebook.kernel.pins import Pins, pinned_by
 from gatebook.kernel.policy import PolicyContext, may_dawdle, wants_facts
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.soft import moved
@@ -116,6 +117,7 @@ class Planner:
             self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
         self._watch = services.clock.monotonic if may_dawdle(services.policy) else None
         self._results = Results(services.policy, self._grounds)
+        self._pins = Pins(started.pins, pinned_by(services.policy))
         self._crowd: set[str] = set()  # wants beyond the fan-out, refused one batch after another
         self._base = PolicyContext(
             run_id=lease.run.id,
@@ -233,6 +235,7 @@ class Planner:
             soft=self.started.soft and moved(self.started.soft, self.started.limits, head.limits),
             shared=shared,
             secrets=services.secrets.names,
+            pins=self._pins,
             watch=self._watch,
         )
 

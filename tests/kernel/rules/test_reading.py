@@ -204,7 +204,7 @@ def test_all_errors_are_told_at_once_by_line() -> None:
         (
             "version = 1\n\ndenny = 1",
             "policy.toml:3: unknown key 'denny' in 'a policy'; known here: "
-            "budgets, default, label, mode, name, retry, rule, test, version [E_POLICY_KEY]",
+            "budgets, default, label, mode, name, pins, retry, rule, test, version [E_POLICY_KEY]",
         ),
         (
             text(rule("a", "ask", "", 'expires = "1 h"')),

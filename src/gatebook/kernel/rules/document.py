@@ -175,6 +175,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[Label, ...] = ()
     rules: tuple[Rule, ...] = ()
     trials: tuple[Trial, ...] = ()
+    pins: dict[str, str] = {}
     ledgers: dict[str, Limited] = {}
 
     @property
@@ -189,6 +190,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.ledgers:
             facts["ledgers"] = self.ledgers
+        if self.pins:
+            facts["pins"] = self.pins
         return digest("rules", msgspec.json.encode(facts, order="deterministic"))
 
 
@@ -238,6 +241,7 @@ def merge(documents: Iterable[Document]) -> Document:
         labels=tuple(label for part in parts for label in part.labels),
         rules=tuple(rule for part in parts for rule in part.rules),
         trials=tuple(trial for part in parts for trial in part.trials),
+        pins=_pinned(parts),
     )
 
 
@@ -247,6 +251,15 @@ def _smallest(all_limits: list[Limited]) -> Limited:
         set_ones = [n for each in all_limits if (n := getattr(each, meter)) is not None]
         found[meter] = min(set_ones, default=None)
     return Limited(**found)
+
+
+def _pinned(parts: list[Document]) -> dict[str, str]:
+    """Return the pins of all; "" where two differ: then no definition passes."""
+    found: dict[str, str] = {}
+    for part in parts:
+        for tool, pin in part.pins.items():
+            found[tool] = pin if found.get(tool, pin) == pin else ""
+    return found
 
 
 def place(source: str, line: int) -> str:

@@ -59,6 +59,11 @@ class RulesPolicy(Policy):
     def wants_facts(self) -> bool:
         return True
 
+    @property
+    def pins(self) -> dict[str, str]:
+        """Digests of the tool definitions that pass, by tool; of others each call is asked."""
+        return {} if self.shadow else self.document.pins
+
     def knowing(self, redactor: Redactor) -> "RulesPolicy":
         """Return this policy with a redactor that knows what is secret here."""
         return type(self)(self.document, redactor=redactor)

@@ -30,7 +30,7 @@ from gatebook.kernel.rules.templates import fields
 from gatebook.kernel.rules.trials import read_trial
 
 TOP_KEYS = (
-    "version", "name", "default", "mode", "budgets", "retry", "label", "rule", "test",
+    "version", "name", "default", "mode", "budgets", "retry", "label", "rule", "test", "pins",
 )  # fmt: skip
 BUDGET_KEYS = ("tool_calls", "llm_tokens", "cost_usd", "wall_clock", "fan_out", "day", "tenant")
 LEDGER_KEYS = ("tool_calls", "llm_tokens", "cost_usd")
@@ -51,6 +51,7 @@ SILENCES = ("deny", "interrupt")
 REDACTIONS = ("secrets", "all")
 MAX_RULES = 1_000
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PIN = re.compile(r"[0-9a-f]{16,64}")
 
 
 def load(text: str, source: str = "policy.toml") -> Document:
@@ -88,6 +89,7 @@ def read(text: str, source: str = "policy.toml") -> tuple[Document, list[ConfigE
         ledgers=ledgers,
         retry=_retry(table),
         labels=tuple(_label(part) for part in table.tables("label")),
+        pins=_pins(table),
         rules=_unique([_rule(part) for part in rules], found),
         trials=tuple(read_trial(part, budgets) for part in table.tables("test")),
     )
@@ -135,6 +137,16 @@ def _budgets(table: Table) -> tuple[Limited, dict[str, Limited]]:
                 cost_usd=ledger.money("cost_usd"),
             )
     return own, ledgers
+
+
+def _pins(table: Table) -> dict[str, str]:
+    found = table.table("pins", "[pins]")
+    pins = {} if found is None else found.value
+    for tool, pin in pins.items():
+        if not isinstance(pin, str) or not _PIN.fullmatch(pin):
+            assert found is not None
+            found.bad(tool, "the digest of a tool, or 16 or more of its first characters")
+    return {tool: pin for tool, pin in pins.items() if isinstance(pin, str)}
 
 
 def _retry(table: Table) -> Retries | None:

@@ -66,6 +66,10 @@ def json_schema() -> Schema:
         "label": {"type": "array", "items": _table(_label(), "add")},
         "rule": {"type": "array", "items": {"oneOf": [_rule(then) for then in STRICTNESS]}},
         "test": {"type": "array", "items": _table(_test(), "call", "expect")},
+        "pins": {
+            "type": "object",
+            "additionalProperties": {"type": "string", "pattern": "^[0-9a-f]{16,64}$"},
+        },
     }
     assert set(properties) == set(TOP_KEYS)
     found = _table(properties, "version")
