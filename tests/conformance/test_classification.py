@@ -9,7 +9,6 @@ from gatebook.kernel.classify import classify_exception
 from gatebook.runtime.states import Finished
 from gatebook.testing.fault_server import Play, answer
 from tests.conformance.adapters import (
-    ANTHROPIC_ADAPTER,
     CHAT_ADAPTER,
     RESPONSES_ADAPTER,
     Adapter,
@@ -121,7 +120,7 @@ def test_a_full_context_is_permanent_with_status_500(adapter: Adapter) -> None:
 
 
 @case(15)
-@on(CHAT_ADAPTER, RESPONSES_ADAPTER, ANTHROPIC_ADAPTER)
+@every_adapter
 def test_a_vendors_own_words_for_a_full_context_are_read(adapter: Adapter) -> None:
     """Case 15: a fallback to a larger model hangs on this category."""
 

@@ -88,6 +88,21 @@ def test_a_bare_status_decides_alone(status: int, expected: tuple[str, str]) -> 
             error(code=500, message="Context size has been exceeded.", type="server_error"),
             ("permanent", "context_length"),
         ),
+        (
+            400,
+            error(
+                status="INVALID_ARGUMENT",
+                message="The input token count (9) exceeds the maximum number of tokens allowed (8).",
+            ),
+            ("permanent", "context_length"),
+        ),
+        (
+            400,
+            error(
+                type="BadRequestError", message="This model's maximum context length is 8 tokens."
+            ),
+            ("permanent", "context_length"),
+        ),
         (400, error(code="content_filter"), ("permanent", "content_filter")),
         (
             503,

@@ -1,7 +1,11 @@
 """Connections that are used again, and those that the server is about to close."""
 
 import asyncio
+from typing import Any
 
+import pytest
+
+from gatebook.kernel.messages import Timeouts
 from gatebook.providers.transport import pool
 from gatebook.testing.fault_server import FaultServer
 from tests.conformance.adapters import (
@@ -9,6 +13,7 @@ from tests.conformance.adapters import (
     CHAT_ADAPTER,
     RESPONSES_ADAPTER,
     Adapter,
+    every_adapter,
     on,
 )
 from tests.conformance.kit import HELLO, answering, served
@@ -56,3 +61,40 @@ def test_a_stream_of_another_server_leaves_its_connection(adapter: Adapter) -> N
 def test_an_idle_connection_is_given_up_before_servers_give_it_up() -> None:
     """At the same age, a request and the server's close would cross on the way."""
     assert 0 < (pool(2).keepalive_expiry or 0) < THEIRS_S
+
+
+class Leaping(asyncio.SelectorEventLoop):
+    """An event loop whose clock can be put forward."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+@every_adapter
+@pytest.mark.parametrize("streamed", [True, False])
+def test_making_a_client_is_not_the_providers_time(adapter: Adapter, streamed: bool) -> None:
+    """Importing an SDK takes seconds: a first call with a short limit would fail for nothing."""
+
+    async def scenario() -> int:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Leaping)
+        async with served(adapter, answering(adapter)) as it:
+            clients = it.provider._clients
+            make = clients._make
+
+            def slowly(module: Any) -> Any:
+                loop.ahead_s += 1_000
+                return make(module)
+
+            clients._make = slowly
+            request = asking(timeouts=Timeouts(first_event_ms=600_000, total_ms=600_000))
+            if streamed:
+                await attempt(it.provider, request)
+            else:
+                await it.provider.complete(request, CALL)
+            return it.server.count
+
+    with asyncio.Runner(loop_factory=Leaping) as runner:
+        assert runner.run(scenario()) == 1

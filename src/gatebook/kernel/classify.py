@@ -35,6 +35,8 @@ CONTEXT_CODES = frozenset(
 CONTEXT_PROSE = (
     "prompt is too long",  # Anthropic, 400 invalid_request_error
     "Context size has been exceeded",  # llama.cpp, with status 500
+    "exceeds the maximum number of tokens allowed",  # Gemini, 400 INVALID_ARGUMENT
+    "maximum context length is",  # vLLM, 400 BadRequestError
 )
 CONTENT_CODES = frozenset(
     {"content_filter", "ResponsibleAIPolicyViolation", "content_policy_violation"}

@@ -24,13 +24,12 @@ from gatebook.providers.sdk import (
     vendor_key,
 )
 from gatebook.providers.sdk_sse import opened_sse
-from gatebook.providers.transport import ApiKey, checked_url, close_within, connect_limit, read_body
+from gatebook.providers.transport import ApiKey, checked_url, connect_limit, whole_body
 
 if TYPE_CHECKING:
     import httpx2
 
 BASE_URL = "https://api.anthropic.com"
-MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
 LAST_VERSION_WITH_SAMPLING = "2023-06-01"  # 2026-10-21 refuses temperature, top_p and top_k
 CAPABILITIES = Capabilities(terminal="event")
@@ -85,7 +84,7 @@ class Anthropic:
             reader = MessageReader(names, request_id=served_as)
             return opened_sse(response, reader, request_id=served_as)
 
-        return SdkStream(send, request.timeouts, self._api_key)
+        return SdkStream(send, request.timeouts, self._api_key, ready=self._clients.get)
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Make one blocking attempt. Raises ProviderError only."""
@@ -94,14 +93,11 @@ class Anthropic:
         async def ask(key: str) -> list[StreamEvent]:
             names = tool_names(request)
             response = await self._send(request, call, names, key, stream=False)
-            try:
-                body = await read_body(response, MAX_BODY, deadline)
-            finally:
-                await close_within(response.aclose())
+            body = await whole_body(response, deadline)
             reader = MessageReader(names, request_id=request_id(response.headers))
             return [*reader.read(body), *reader.end()]
 
-        return await completed(ask, request, self._api_key)
+        return await completed(ask, request, self._api_key, ready=self._clients.get)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""

@@ -25,7 +25,7 @@ from gatebook.kernel.messages import (
     ToolResultPart,
 )
 from gatebook.kernel.stream import arguments_fault
-from gatebook.providers.chat_wire import ToolNames, refused
+from gatebook.providers.chat_wire import ToolNames, in_words, refused
 
 # What may be set beside the neutral request. Nothing here makes the provider act on its own:
 # hosted tools, containers and remote tool servers act outside the gate.
@@ -101,8 +101,7 @@ def answer_format(
             return {"format": {"type": "json_schema", "schema": fit_schema(schema)}}, []
         except Exception:  # noqa: BLE001 - asserts and raises for the schemas it does not know
             pass
-    told = "Answer with one JSON value and nothing else. It must fit this JSON Schema:\n"
-    return {}, [_text(told + bytes(form.schema).decode())]
+    return {}, [_text(in_words(form))]
 
 
 def _has_free_keys(schema: Any) -> bool:

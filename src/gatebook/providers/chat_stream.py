@@ -45,9 +45,18 @@ class ChatStream:
     """
 
     def __init__(
-        self, send: Callable[[float], Awaitable[Sent]], timeouts: Timeouts, terminal: Terminal
+        self,
+        send: Callable[[float], Awaitable[Sent]],
+        timeouts: Timeouts,
+        terminal: Terminal,
+        *,
+        ready: Callable[[], Awaitable[None]],
     ) -> None:
-        """Take how to send the request (before a deadline, in loop time) and how to read it."""
+        """Take how to send the request (before a deadline, in loop time) and how to read it.
+
+        What `ready` does, once for all calls, is no part of the attempt's time.
+        """
+        self._ready = ready
         self._send = send
         self._timeouts = timeouts
         self._terminal = terminal
@@ -62,6 +71,7 @@ class ChatStream:
 
     async def __aenter__(self) -> AsyncGenerator[StreamEvent, None]:
         """Send the request and return its events."""
+        await self._ready()
         started = asyncio.get_running_loop().time()
         total = started + self._timeouts.total_ms / 1000
         first = min(started + self._timeouts.first_event_ms / 1000, total)

@@ -15,6 +15,7 @@ from gatebook.kernel.messages import (
     Capabilities,
     ChatRequest,
     FinishReason,
+    JsonSchemaFormat,
     Message,
     NamedTool,
     RefusalPart,
@@ -148,8 +149,10 @@ def request_body(
     body.update(_options(request.provider_options))
     if request.tools:
         body.update(_tools(request, names, capabilities))
-    if request.response_format is not None and capabilities.json_schema:
-        form = request.response_format
+    form = request.response_format
+    if form is not None and not capabilities.json_schema:
+        body["messages"].append({"role": "system", "content": in_words(form)})
+    elif form is not None:
         schema = {"name": form.name, "strict": form.strict, "schema": form.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     plain = {
@@ -166,6 +169,12 @@ def request_body(
         if capabilities.reports_usage_in_stream:
             body["stream_options"] = {"include_usage": True}
     return msgspec.json.encode(body)
+
+
+def in_words(form: JsonSchemaFormat) -> str:
+    """Return what a model is told of a response format where the API has no field for it."""
+    told = "Answer with one JSON value and nothing else. It must fit this JSON Schema:\n"
+    return told + bytes(form.schema).decode()
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:

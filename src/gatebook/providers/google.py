@@ -20,7 +20,7 @@ from gatebook.providers.sdk import (
     vendor_key,
 )
 from gatebook.providers.sdk_sse import opened_sse
-from gatebook.providers.transport import ApiKey, checked_url, close_within, read_body, refusal_of
+from gatebook.providers.transport import ApiKey, checked_url, refusal_of, whole_body
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")  # in the order the SDK looks
-MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 
 
 class Google:
@@ -79,7 +78,7 @@ class Google:
             response, answer = await self._ask(request, call, key, stream=True)
             return opened_sse(response, answer, request_id=answer.request_id)
 
-        return SdkStream(send, request.timeouts, self._api_key)
+        return SdkStream(send, request.timeouts, self._api_key, ready=self._clients.get)
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Make one blocking attempt. Raises ProviderError only."""
@@ -87,10 +86,7 @@ class Google:
         async def ask(key: str) -> list[StreamEvent]:
             response, answer = await self._ask(request, call, key, stream=False)
             deadline = asyncio.get_running_loop().time() + request.timeouts.total_ms / 1000
-            try:
-                told = await read_body(response, MAX_BODY, deadline)
-            finally:
-                await close_within(response.aclose())
+            told = await whole_body(response, deadline)
             events = list(answer.read(told))
             if not answer.finished:
                 raise malformed(
@@ -98,7 +94,7 @@ class Google:
                 )
             return [*events, *answer.end()]
 
-        return await completed(ask, request, self._api_key)
+        return await completed(ask, request, self._api_key, ready=self._clients.get)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""

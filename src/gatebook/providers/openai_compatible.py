@@ -20,20 +20,17 @@ from gatebook.providers.clients import Clients
 from gatebook.providers.transport import (
     ApiKey,
     checked_url,
-    close_within,
     connect_limit,
     current_key,
     pool,
-    read_body,
     refusal_of,
     timed_out,
+    whole_body,
     without_key,
 )
 
 if TYPE_CHECKING:
     import httpx2
-
-MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,23 +91,29 @@ class OpenAICompatible:
         async def send(deadline: float) -> Sent:
             return await self._send(request, call, deadline=deadline, stream=True)
 
-        return ChatStream(send, request.timeouts, self.capabilities.terminal)
+        return ChatStream(send, request.timeouts, self.capabilities.terminal, ready=self._ready)
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Make one blocking attempt. Raises ProviderError only."""
+        await self._ready()
         deadline = asyncio.get_running_loop().time() + request.timeouts.total_ms / 1000
         sent = await self._send(request, call, deadline=deadline, stream=False)
         try:
-            body = await read_body(sent.response, MAX_BODY, deadline)
+            body = await whole_body(sent.response, deadline)
             return self._read_whole(request, sent, body)
         except ProviderError as error:
             raise without_key(error, sent.key) from error.__cause__
-        finally:
-            await close_within(sent.response.aclose())
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""
         await self._clients.aclose()
+
+    async def _ready(self) -> None:
+        """Make the client of this loop, at the first call."""
+        try:
+            await self._clients.get()
+        except Exception as exc:
+            raise classify_exception(exc) from exc
 
     async def _send(
         self, request: ChatRequest, call: Call, *, deadline: float, stream: bool

@@ -24,13 +24,12 @@ from gatebook.providers.sdk import (
     vendor_key,
 )
 from gatebook.providers.sdk_sse import opened_sse
-from gatebook.providers.transport import ApiKey, checked_url, close_within, connect_limit, read_body
+from gatebook.providers.transport import ApiKey, checked_url, connect_limit, whole_body
 
 if TYPE_CHECKING:
     import httpx2
 
 BASE_URL = "https://api.openai.com/v1"
-MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 KEY_VARIABLE = "OPENAI_API_KEY"
 INSTEAD = "or use the route openai-chat:, which needs no package"
 
@@ -82,7 +81,7 @@ class OpenAIResponses:
             answer = ResponsesConverter(names, request_id=served_as)
             return opened_sse(response, answer, request_id=served_as)
 
-        return SdkStream(send, request.timeouts, self._api_key)
+        return SdkStream(send, request.timeouts, self._api_key, ready=self._clients.get)
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Make one blocking attempt. Raises ProviderError only."""
@@ -92,14 +91,11 @@ class OpenAIResponses:
             body = request_body(request, names, stream=False)
             response = await self._post(body, request, call, key)
             deadline = asyncio.get_running_loop().time() + request.timeouts.total_ms / 1000
-            try:
-                told = await read_body(response, MAX_BODY, deadline)
-            finally:
-                await close_within(response.aclose())
+            told = await whole_body(response, deadline)
             answer = ResponsesConverter(names, request_id=request_id(response.headers))
             return answer.whole(told)
 
-        return await completed(ask, request, self._api_key)
+        return await completed(ask, request, self._api_key, ready=self._clients.get)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from gatebook.errors import ProviderError
 from gatebook.kernel.messages import (
     ChatRequest,
     Message,
@@ -21,7 +20,7 @@ from gatebook.kernel.messages import (
     ToolDefinition,
     ToolResultPart,
 )
-from gatebook.providers.chat_wire import ToolNames, wire_name
+from gatebook.providers.chat_wire import ToolNames, refused, wire_name
 
 # What may be set beside the neutral request: nothing that makes the provider act on its own, or
 # that keeps the conversation somewhere else (hosted tools, prompts, conversations, background).
@@ -112,24 +111,20 @@ def request_body(request: ChatRequest, names: ToolNames, *, stream: bool) -> dic
 def _check(request: ChatRequest) -> None:
     strange = sorted(set(request.provider_options) - OPTIONS)
     if strange:
-        raise _refused(
+        raise refused(
             f"provider option {strange[0]!r} is not on the allow-list: "
             f"use one of {', '.join(sorted(OPTIONS))}"
         )
     for field, value in (("stop", request.stop), ("seed", request.seed)):
         if value not in (None, ()):
-            raise _refused(f"the Responses API has no {field!r}: leave it out, or use openai-chat:")
-
-
-def _refused(message: str) -> ProviderError:
-    return ProviderError(message, kind="permanent", category="invalid_request", phase="pool")
+            raise refused(f"the Responses API has no {field!r}: leave it out, or use openai-chat:")
 
 
 def _tools(request: ChatRequest, names: ToolNames) -> dict[str, Any]:
     choice: Any = request.tool_choice
     if isinstance(choice, NamedTool):
         if choice.name not in {tool.name for tool in request.tools}:
-            raise _refused(f"tool_choice names {choice.name!r}, which is not among the tools")
+            raise refused(f"tool_choice names {choice.name!r}, which is not among the tools")
         choice = {"type": "function", "name": names.wire(choice.name)}
     fields = {"tools": [_tool(tool, names) for tool in request.tools], "tool_choice": choice}
     if request.parallel_tool_calls is not None:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     import httpx2
 
 T = TypeVar("T")
+Ready = Callable[[], Awaitable[Any]]  # imports and makes what a first call needs
 
 # What SDKs raise for an answer they cannot read, by class name.
 UNREADABLE = frozenset(
@@ -94,9 +95,18 @@ class SdkStream:
     """
 
     def __init__(
-        self, send: Callable[[str], Awaitable[Opened]], timeouts: Timeouts, api_key: ApiKey
+        self,
+        send: Callable[[str], Awaitable[Opened]],
+        timeouts: Timeouts,
+        api_key: ApiKey,
+        *,
+        ready: Ready | None = None,
     ) -> None:
-        """Take how to send the request. `send` sees to the connect timeout itself."""
+        """Take how to send the request. `send` sees to the connect timeout itself.
+
+        What `ready` does, once for all calls, is no part of the attempt's time.
+        """
+        self._ready = ready
         self._send = send
         self._timeouts = timeouts
         self._api_key = api_key
@@ -105,6 +115,7 @@ class SdkStream:
 
     async def __aenter__(self) -> AsyncGenerator[StreamEvent, None]:
         """Send the request and return its events."""
+        await _made(self._ready)
         started = asyncio.get_running_loop().time()
         total = started + self._timeouts.total_ms / 1000
         first = min(started + self._timeouts.first_event_ms / 1000, total)
@@ -171,13 +182,18 @@ class SdkStream:
 
 
 async def completed(
-    ask: Callable[[str], Awaitable[Iterable[StreamEvent]]], request: ChatRequest, api_key: ApiKey
+    ask: Callable[[str], Awaitable[Iterable[StreamEvent]]],
+    request: ChatRequest,
+    api_key: ApiKey,
+    *,
+    ready: Ready | None = None,
 ) -> ChatResponse:
     """Make one blocking attempt; `ask` sends the request and returns the whole answer's events.
 
     Raises:
         ProviderError: nothing else.
     """
+    await _made(ready)
     deadline = asyncio.get_running_loop().time() + request.timeouts.total_ms / 1000
     key = current_key(api_key)
     events = await before(deadline, ask(key), key)
@@ -191,6 +207,14 @@ async def completed(
     if not machine.complete:
         raise malformed("the answer has no end")
     return machine.response
+
+
+async def _made(ready: Ready | None) -> None:
+    try:
+        if ready is not None:
+            await ready()
+    except Exception as exc:
+        raise sdk_error(exc) from exc
 
 
 async def before(deadline: float, work: Awaitable[T], key: str) -> T:

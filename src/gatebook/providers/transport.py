@@ -23,6 +23,7 @@ ApiKey = str | Callable[[], str] | None  # a function is asked before every requ
 CLOSE_S = 1.0
 KEEP_S = 4.0  # an idle connection; llama.cpp, uvicorn and Node close theirs after 5
 HANGS_UP = "llama.cpp"  # closes after each stream, though it says keep-alive; measured
+MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 MAX_ERROR_BODY = 64 * 1024
 ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
 KEY_SHOWN = "[key]"
@@ -126,6 +127,14 @@ def checked_url(base_url: str) -> str:
             fix="write for example https://api.openai.com/v1, and pass the key as api_key=",
         )
     return base_url.rstrip("/")
+
+
+async def whole_body(response: "httpx2.Response", deadline: float) -> bytes:
+    """Return the body of an answer, and close it. Raises what `read_body` raises."""
+    try:
+        return await read_body(response, MAX_BODY, deadline)
+    finally:
+        await close_within(response.aclose())
 
 
 async def read_body(response: "httpx2.Response", limit: int, deadline: float) -> bytes:

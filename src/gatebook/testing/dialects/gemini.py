@@ -88,7 +88,10 @@ def _error(trouble: Trouble) -> dict[str, Any]:
     code, status = TROUBLES[trouble]
     if trouble == "quota":
         return exhausted(DAILY)
-    return {"error": {"code": code, "message": f"told to fail: {trouble}", "status": status}}
+    message = f"told to fail: {trouble}"
+    if trouble == "context":  # told in prose only
+        message += ". The input token count (9) exceeds the maximum number of tokens allowed (8)."
+    return {"error": {"code": code, "message": message, "status": status}}
 
 
 def _response(story: Story, parts: list[dict[str, Any]]) -> dict[str, Any]:
