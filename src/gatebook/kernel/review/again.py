@@ -15,13 +15,14 @@ from gatebook.kernel.events import Verdict
 from gatebook.kernel.prices import micro_usd
 from gatebook.kernel.review.decisions import Decided
 from gatebook.kernel.rules.changes import plain_json
-from gatebook.kernel.rules.document import Document
+from gatebook.kernel.rules.document import Document, stricter
 from gatebook.kernel.rules.facts import Request
 from gatebook.kernel.rules.match import Rulebook
 from gatebook.kernel.rules.views import View
 
 Validate = Callable[[str, bytes], bytes]
 PASSING = ("allow", "modify")
+PINNED = (*PASSING, "defer")  # what becomes an ask of a tool that is not the pinned one
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,16 @@ def answer(book: Rulebook, decided: Decided, validate: Validate | None = None) -
     Args:
         validate: returns the final form of a tool's changed arguments, or raises InvalidInput.
     """
+    found = _narrowed(_routed(book, decided, validate), decided, book.document)
+    short = shortfall(decided.limits, decided.used, decided.want)
+    if found.verdict not in PASSING or short is None:
+        return found
+    error = GatebookError("E_BUDGET", tool=decided.what, **short.told())
+    return Answer(verdict="deny", reason=str(error).partition(";")[0], code=error.code)
+
+
+def _routed(book: Rulebook, decided: Decided, validate: Validate | None) -> Answer:
+    """Return what the rules say of the action, of a model call on each of its routes."""
     found = _settled(book, decided.requests[0], validate)
     for request in decided.requests[1:]:
         if found.verdict not in PASSING:
@@ -59,11 +70,22 @@ def answer(book: Rulebook, decided: Decided, validate: Validate | None = None) -
             found = Answer(
                 verdict=ruling.verdict, rules=ruling.rules, reason=ruling.reason, code=ruling.code
             )
-    short = shortfall(decided.limits, decided.used, decided.want)
-    if found.verdict not in PASSING or short is None:
+    return found
+
+
+def _narrowed(found: Answer, decided: Decided, policy: Document) -> Answer:
+    """Return the answer with what the policy pins, and with what no policy decides."""
+    pin = policy.pins.get(decided.what, "") if decided.kind == "tool" else ""
+    if pin and decided.pin and not decided.pin.startswith(pin) and found.verdict in PINNED:
+        reason = f"the policy pins {pin[:16]}, the run began with {decided.pin[:16]}"
+        found = Answer(verdict="ask", reason=reason, code="E_TOOL_PIN")
+    if stricter(found.verdict, decided.floor) == found.verdict or decided.record is None:
         return found
-    error = GatebookError("E_BUDGET", tool=decided.what, **short.told())
-    return Answer(verdict="deny", reason=str(error).partition(";")[0], code=error.code)
+    record = decided.record
+    rules = (record.rule,) if record.rule else ()
+    return Answer(
+        verdict=decided.floor, rules=rules, reason=record.reason, code=decided.code or record.code
+    )
 
 
 def _settled(book: Rulebook, request: Request, validate: Validate | None) -> Answer:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe
+from gatebook.kernel.approval_events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.budget import NOTHING, Amount, Limits, charged
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import (
@@ -26,16 +27,20 @@ from gatebook.kernel.history import RowKind, row_kind
 from gatebook.kernel.policy import PolicyContext
 from gatebook.kernel.prices import Price, dollars
 from gatebook.kernel.reserving import estimate_tokens
-from gatebook.kernel.rules.facts import History, Outcome, Request, RunFacts, ToolFacts, tool_facts
+from gatebook.kernel.rules.facts import Outcome, Request, RunFacts, ToolFacts, tool_facts
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.rules.policy import requested, started
+from gatebook.kernel.soft import RULE as SOFT
 from gatebook.kernel.state import Head
 from gatebook.kernel.tools import ToolSpec
 
 DecisionKind = Literal["start", "result"] | RowKind
+Asked = ActionRequested | ActionDenied | ApprovalAsked | ActionDeferred
 Labeller = Callable[[Request], tuple[str, ...]]
 
-OF_THE_GATE = ("E_BUDGET", "E_MODIFY_LOOP")  # refusals without a rule that a policy answers for
+PIN = "E_TOOL_PIN"
+OF_A_POLICY = ("E_BUDGET", "E_MODIFY_LOOP")  # refusals without a rule that a policy answers for
+OF_OTHERS = ("E_HOOK_", "E_LEDGER", "E_APPROVAL_", "E_GRANT_")  # with a reason, but not a policy's
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +52,12 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
         was: what was done.
         record: what the journal says of it; None for a start or a result that merely passed.
         policy: the digest of the policy that decided.
-        by_policy: False when the action was refused before any policy was asked, for its
-            arguments or its name: no policy can decide otherwise.
+        by_policy: False when something else refused it (its arguments, a hook, a person):
+            another policy would not have mattered.
+        repeats: a person was asked about the action before, and that was the decision.
+        floor: what something else made of it, which no policy can undercut: a soft limit of the
+            run, a changed tool.
+        pin: the digest of the tool's definition that the run began with, "" for not known.
         requests: what is decided about; of a model call each of its routes, in order.
         want: what the action would reserve; `limits` and `used` are the run's then.
         action: the action; None for a start.
@@ -63,6 +72,9 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     told: str = ""
     policy: str = ""
     by_policy: bool = True
+    repeats: bool = False
+    floor: Verdict = "allow"
+    pin: str = ""
     requests: tuple[Request, ...]
     want: Amount = NOTHING
     limits: Limits = Limits()
@@ -112,12 +124,21 @@ def _prices(events: list[AnyEvent]) -> dict[str, Price]:
     return found
 
 
+def _verdict(event: Asked) -> Verdict:
+    if isinstance(event, ApprovalAsked):
+        return "interrupt" if event.stops else "ask"
+    return "defer" if isinstance(event, ActionDeferred) else event.decision.verdict
+
+
 class _Fold:
     """Where a run stands, as its decisions saw it."""
 
     def __init__(self, told: Told, prices: Mapping[str, Price]) -> None:
         self._told, self._prices = told, prices
-        self._head, self._past = Head(), Past()
+        self._head = Head()
+        self._past = Past({name: spec.returns for name, spec in told.tools.items()})
+        self._pins: dict[str, str] = {}
+        self._waiting: set[str] = set()  # addresses of actions that a person was asked about
         self._policy = ""
         self._base: PolicyContext
         self._open: dict[str, ActionRequested] = {}
@@ -126,9 +147,11 @@ class _Fold:
         if isinstance(event, RunStarted):
             event = self._limited(event)
             yield self._start(seq, event)
-        elif isinstance(event, ActionRequested | ActionDenied):
+        elif isinstance(event, ActionRequested | ActionDenied | ApprovalAsked | ActionDeferred):
             self._policy = event.decision.policy or self._policy
             yield self._action(seq, event)
+            if isinstance(event, ApprovalAsked):
+                self._waiting.add(event.address)
         elif isinstance(event, ActionSucceeded | ActionFailed):
             yield from self._result(seq, event)
             event = self._labelled(event)
@@ -144,7 +167,7 @@ class _Fold:
         return msgspec.structs.replace(event, limits=event.limits.raised(self._told.limits))
 
     def _start(self, seq: int, event: RunStarted) -> Decided:
-        told, self._policy = self._told, event.policy
+        told, self._policy, self._pins = self._told, event.policy, event.pins
         self._base = PolicyContext(
             run_id=told.run_id,
             tenant=told.tenant,
@@ -158,29 +181,32 @@ class _Fold:
             seq=seq,
             kind="start",
             what=request.name,
-            was="allow",
+            was="allow" if event.decision is None else event.decision.verdict,
+            record=event.decision,
             policy=event.policy,
             requests=(request,),
             limits=event.limits,
         )
 
-    def _action(self, seq: int, event: ActionRequested | ActionDenied) -> Decided:
+    def _action(self, seq: int, event: Asked) -> Decided:
         action, record = event.action, event.decision
-        effect = event.effect if isinstance(event, ActionRequested) else None
-        context = self._context(event.address, action, effect)
+        context = self._context(event.address, action, getattr(event, "effect", None))
         routes = action.fallbacks if isinstance(action, CallLLM) else ()
         calls = [action, *(action.on(route) for route in routes if isinstance(action, CallLLM))]
-        denied = isinstance(event, ActionDenied)
+        error = event.error if isinstance(event, ActionDenied) else None
         return Decided(
             seq=seq,
             kind=row_kind(action),
             what=describe(action),
-            was=record.verdict,
+            was=_verdict(event),
             record=record,
-            code=event.error.code if isinstance(event, ActionDenied) else "",
-            told=event.error.message if isinstance(event, ActionDenied) else "",
+            code="" if error is None else error.code,
+            told="" if error is None else error.message,
             policy=self._policy,
-            by_policy=not denied or _asked(record),
+            by_policy=error is None or _asked(record),
+            repeats=event.address in self._waiting and not isinstance(event, ApprovalAsked),
+            floor=record.verdict if record.rule == SOFT or record.code == PIN else "allow",
+            pin=self._pins.get(action.tool, "") if isinstance(action, CallTool) else "",
             requests=tuple(requested(call, context) for call in calls),
             want=self._want(event.address, action),
             limits=self._head.limits,
@@ -207,7 +233,9 @@ class _Fold:
     def _kept(self, run: RunFacts, address: str, action: Action) -> RunFacts:
         """Return facts that stay as they are while the fold goes on."""
         past = run.history
-        history = past and History(set(past.seen), dict(past.counts), past.last, past.last_outcome)
+        history = past and msgspec.structs.replace(
+            past, seen=set(past.seen), counts=dict(past.counts), brought=dict(past.brought)
+        )
         price = self._prices.get(address) if isinstance(action, CallLLM) else None
         cost = run.est_cost_usd
         if price is not None and isinstance(action, CallLLM):
@@ -231,7 +259,8 @@ class _Fold:
                 seq=seq,
                 kind="result",
                 what=f"result of {request.name}",
-                was="allow",
+                was="allow" if event.decision is None else event.decision.verdict,
+                record=event.decision,
                 policy=self._policy,
                 requests=(request,),
                 limits=self._head.limits,
@@ -248,9 +277,9 @@ class _Fold:
         more = {"output": plain(event.output)} if isinstance(event, ActionSucceeded) else {}
         return requested(asked.action, context, outcome=outcome, **more)
 
-    def _labelled(self, event: Any) -> Any:
+    def _labelled(self, event: ActionSucceeded | ActionFailed) -> ActionSucceeded | ActionFailed:
         """Return an outcome with the labels it would carry."""
-        if self._told.labels is None or not hasattr(event, "labels"):
+        if self._told.labels is None:
             return event
         request = self._of_result(event)
         if request is None:
@@ -262,6 +291,8 @@ class _Fold:
 
 
 def _asked(record: DecisionRecord) -> bool:
-    """Whether a denial is a policy's; what the gate refuses before has no rule and no reason."""
+    """Whether a denial is a policy's; what the gate refuses by itself has no rule and no reason."""
+    if record.code.startswith(OF_OTHERS):
+        return False
     said = record.verdict != "deny" or record.rule or record.reason
-    return bool(said) or record.code.startswith("E_POLICY_") or record.code in OF_THE_GATE
+    return bool(said) or record.code.startswith("E_POLICY_") or record.code in OF_A_POLICY

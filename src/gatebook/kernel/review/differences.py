@@ -10,11 +10,13 @@ import msgspec
 
 from gatebook.kernel.review.writing import toml
 from gatebook.kernel.rules.document import (
+    METERS,
     STRICTNESS,
     Change,
     Condition,
     Document,
     Label,
+    Limited,
     Rule,
     place,
 )
@@ -34,7 +36,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         change: what became of it.
-        what: "rule", "label", "budget", "retry" or "mode".
+        what: "rule", "label", "budget", "pin", "retry" or "mode".
         name: of the rule, the label or the meter.
         detail: what it says, or "old -> new" of each thing that is different.
         allows: whether the new policy allows more or less by this alone; "either" when that
@@ -53,6 +55,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 def differences(old: Document, new: Document) -> tuple[Difference, ...]:
     """Return what is different, by kind and name; nothing when both decide alike."""
     found = [*_modes(old, new), *_budgets(old, new), *_retries(old, new), *_labels(old, new)]
+    found += _pins(old, new)
     return (*found, *_rules(old, new))
 
 
@@ -64,8 +67,15 @@ def _modes(old: Document, new: Document) -> Iterator[Difference]:
 
 
 def _budgets(old: Document, new: Document) -> Iterator[Difference]:
-    for meter in old.budgets.__struct_fields__:
-        before, after = getattr(old.budgets, meter), getattr(new.budgets, meter)
+    yield from _limits("", old.budgets, new.budgets)
+    for ledger in sorted({*old.ledgers, *new.ledgers}):
+        before, after = (each.ledgers.get(ledger, Limited()) for each in (old, new))
+        yield from _limits(f"{ledger}.", before, after)
+
+
+def _limits(ledger: str, old: Limited, new: Limited) -> Iterator[Difference]:
+    for meter in METERS:
+        before, after = getattr(old, meter), getattr(new, meter)
         if before == after:
             continue
         name = "wall_clock" if meter == "wall_ms" else meter
@@ -73,7 +83,19 @@ def _budgets(old: Document, new: Document) -> Iterator[Difference]:
         allows: Allows = "more" if wider else "less"
         detail = f"{_limit(meter, before)} -> {_limit(meter, after)}"
         change: Any = "added" if before is None else "removed" if after is None else "changed"
-        yield Difference(change=change, what="budget", name=name, detail=detail, allows=allows)
+        yield Difference(
+            change=change, what="budget", name=f"{ledger}{name}", detail=detail, allows=allows
+        )
+
+
+def _pins(old: Document, new: Document) -> Iterator[Difference]:
+    for tool in sorted({*old.pins, *new.pins}):
+        before, after = old.pins.get(tool), new.pins.get(tool)
+        if before == after:
+            continue
+        change: Any = "added" if before is None else "removed" if after is None else "changed"
+        detail = " -> ".join("no pin" if pin is None else pin[:16] for pin in (before, after))
+        yield Difference(change=change, what="pin", name=tool, detail=detail, allows="either")
 
 
 def _limit(meter: str, limit: Any) -> str:
