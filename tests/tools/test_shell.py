@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.runtime.kit import Desk, flow
 from tests.tools.shipped import all_gone, ask, call, invocation, pids, refusal, wait_until
 
 from gatebook.errors import ConfigError
+from gatebook.kernel.events import ActionUnknown
 from gatebook.tools import shell
 
 # Writes its pid and that of a child that has left the group, then waits for ever.
@@ -285,6 +287,24 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         return len(os.listdir("/proc/self/fd")) - before
 
     assert asyncio.run(scenario()) == 0
+
+
+def test_a_program_that_runs_out_of_time_is_unknown_and_gone(tmp_path: Path) -> None:
+    """What it did until then nobody knows; that it does no more is sure."""
+
+    async def scenario() -> list[int]:
+        desk = Desk()
+        made = shell(["sh"], cwd=tmp_path, env=["PATH"]).options(timeout=1)
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(made, argv=["sh", "-c", FAMILY])
+
+        async with desk.open() as runtime:
+            await desk.settled(await runtime.start(flow(body, made), None, run_id="r"))
+            assert (await desk.only("r", ActionUnknown)).error.code == "E_UNKNOWN_TIMEOUT"
+        return pids(tmp_path / "pids", 2)
+
+    assert all_gone(asyncio.run(scenario()))
 
 
 # ---- what is declared ----
