@@ -27,7 +27,7 @@ from gatebook.testing.journal_facts.kit import (
     working,
 )
 
-ERROR = ErrorRecord("E_X", "text", "transient")
+ERROR = ErrorRecord("E_PROVIDER", "text", "transient")
 TENANT = "tenant"
 
 

@@ -26,7 +26,7 @@ from gatebook.testing.journal_facts.kit import (
     working,
 )
 
-LOST = ErrorRecord("E_INTERNAL", "lost")
+LOST = ErrorRecord("E_PROVIDER", "lost")
 
 
 def piece(address: str = "1", *, attempt: int = 0, first: int = 0, body: bytes = b"[]") -> Piece:
