@@ -123,6 +123,8 @@ class ModelWanted(msgspec.Struct, frozen=True):
             raise InvalidInput("E_JSON_TYPE", path="the changed messages", value=value)
         if not all(type(message) is Message for message in value):
             raise InvalidInput("E_JSON_TYPE", path="the changed messages", value=list(value))
+        if tuple(value) == self.messages:
+            return self, NULL
         change = _splice(self.messages, value)
         _check_secrets(change, self.action.route, redactor)
         return self.spliced(change), change
