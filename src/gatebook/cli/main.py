@@ -15,6 +15,7 @@ import click
 OK, ERROR, USAGE, ENDED_BADLY, WAITS, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
 
 VERBS = {
+    "init": "Write a first policy for an app.",
     "run": "Start a run and show it until it ends or waits.",
     "worker": "Drive the runs of an app until stopped.",
     "resume": "Let a run go on, and drive it until it ends or waits.",
@@ -26,6 +27,7 @@ VERBS = {
     "resolve": "Say what became of an action whose outcome is unknown.",
     "replay": "Step a program over a run's journal, without effects.",
     "verify": "Check a run's hashes, events and sums.",
+    "policy": "Look at policy files and at what they decide.",
     "doctor": "Check the store, the settings and what needs a person.",
 }
 

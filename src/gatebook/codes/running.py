@@ -202,6 +202,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "go on without it: the call itself was made, so do not repeat it",
     ),
     "E_POLICY_NO_RULE": ("no rule allows {tool}", "add an allow rule, or drop the action"),
+    "E_POLICY_FILE": ("the policy file {path} cannot be used: {detail}", "check its path"),
+    "E_POLICY_EXISTS": ("{path} is there already, and was left as it is", "name another: --out"),
+    "E_POLICY_NO_DECISION": (
+        "event {value} of run {run} is no decision",
+        "decisions of that run: {names}",
+    ),
     "E_ENDORSE": (
         "label {value} of run {run} cannot be endorsed: {detail}",
         "look at what the run has seen, then name one of its labels, who vouches and up to "

@@ -230,7 +230,9 @@ def _value(name: str, value: Any) -> str:
         return ", ".join(value) or "any"
     if name.endswith("_ms") and value is not None:
         return _span(value)
-    return toml(value) if value not in ("", None) else "nothing"
+    if value in ("", None):
+        return "nothing"
+    return str(value) if name in ("then", "on", "on_expiry") else toml(value)
 
 
 def _change(change: Change) -> str:

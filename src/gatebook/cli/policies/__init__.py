@@ -1,0 +1,1 @@
+"""What `gatebook policy` can do, one module each, imported when it is called."""
