@@ -24,6 +24,7 @@ VERBS = {
     "tail": "Follow the events of one run or of all.",
     "signal": "Send a signal to a run.",
     "cancel": "Cancel a run.",
+    "budget": "Show what a run may still use; raise its limits.",
     "resolve": "Say what became of an action whose outcome is unknown.",
     "replay": "Step a program over a run's journal, without effects.",
     "verify": "Check a run's hashes, events and sums.",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gatebook.cli.budgets import limits_text
 from gatebook.cli.output import clock, short, span, stamp
 from gatebook.kernel.actions import CallTool, describe
 from gatebook.kernel.codec import plain
@@ -21,6 +22,7 @@ from gatebook.kernel.events import (
     HookAnswered,
     Interrupted,
     LabelEndorsed,
+    LedgersDeclared,
     Note,
     Resumed,
     RunCancelled,
@@ -70,8 +72,6 @@ def _of_run(event: AnyEvent) -> tuple[str, str, str]:
             return "signal", "", f"{event.name} {short(_json(event.payload), WIDTH)}{_by(event.by)}"
         case CancelRequested():
             return "cancel", "", f"{short(event.reason)}{_by(event.by)}".strip()
-        case BudgetRaised():
-            return "budget", "", f"limits raised{_by(event.by)}"
         case LabelEndorsed():
             upto = f" up to {event.upto}"
             return "endorsed", "", f"{event.label}{upto}{_by(event.by)}  {event.reason}".rstrip()
@@ -86,7 +86,18 @@ def _of_run(event: AnyEvent) -> tuple[str, str, str]:
         case HookAnswered():
             return "hook", "", _hooked(event)
         case _:
-            return _of_end(event)
+            return _of_budget(event)
+
+
+def _of_budget(event: AnyEvent) -> tuple[str, str, str]:
+    if isinstance(event, LedgersDeclared):
+        named = [f"{n} ({limits_text(each) or 'no limit'})" for n, each in event.ledgers.items()]
+        return "ledgers", "", f"counts against {', '.join(sorted(named)) or 'none'}"
+    if not isinstance(event, BudgetRaised):
+        return _of_end(event)
+    told = [text for text in (limits_text(event.limits), limits_text(event.more, "+")) if text]
+    why = f": {short(event.reason)}" if event.reason else ""
+    return "budget", "", f"limits raised, {', '.join(told)}{_by(event.by)}{why}"
 
 
 def _of_end(event: AnyEvent) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from gatebook.errors import (
 )
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.append import Batch
-from gatebook.kernel.budget import Budget, checked_budget
+from gatebook.kernel.budget import NO_LIMITS, Budget, checked_budget
 from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, plain
 from gatebook.kernel.events import (
     ActionRequested,
@@ -261,14 +261,35 @@ class RunHandle(Generic[Out]):
         """Let an interrupted run go on. Raises InvalidInput E_NOT_INTERRUPTED."""
         await self._say(Resumed(by=self._by(by)))
 
-    async def raise_budget(self, budget: Budget, *, by: str = "") -> None:
-        """Set new limits for the meters that `budget` names; they count from the next request.
+    async def raise_budget(
+        self,
+        budget: Budget | None = None,
+        *,
+        more: Budget | None = None,
+        by: str = "",
+        reason: str = "",
+    ) -> None:
+        """Raise limits of the run; they count from the next request on.
+
+        Recorded, with who and why. A run that waits is looked at again; one that is over stays
+        over. Soft limits keep their distance from the limits above them.
+
+        Args:
+            budget: the new limits of the meters it names.
+            more: how much is added to the limits of the meters it names.
 
         Raises:
-            InvalidInput: E_BUDGET_TYPE. RunIsOver, RunNotFound.
+            InvalidInput: E_BUDGET_TYPE; E_BUDGET_RAISE: a limit would not grow, or there is none.
+                RunIsOver, RunNotFound.
         """
-        limits = checked_budget(budget, "budget").limits
-        await self._say(BudgetRaised(limits=limits, by=self._by(by)))
+        limits, added = (
+            NO_LIMITS if each is None else checked_budget(each, what).limits
+            for each, what in ((budget, "budget"), (more, "more="))
+        )
+        if limits == added == NO_LIMITS:
+            raise InvalidInput("E_BUDGET_TYPE", what="budget", value=budget)
+        why = self._door.redactor.text(_text("reason", reason))
+        await self._say(BudgetRaised(limits=limits, more=added, by=self._by(by), reason=why))
 
     async def labels(self) -> dict[str, int]:
         """Return the labels of what the run has touched: which event brought each in last."""
