@@ -12,7 +12,7 @@ from typing import Any
 
 from gatebook.cli.apps import App, load_policy
 from gatebook.cli.options import Given
-from gatebook.cli.output import say
+from gatebook.cli.output import filter_logs, say
 from gatebook.cli.store import whoami
 from gatebook.errors import GatebookError
 from gatebook.ports import Journal, RunKey
@@ -39,7 +39,9 @@ def runtime_for(
     options |= {"policy": load_policy(given, app), "programs": list(app.programs.values())}
     if adopt:
         options["on_definition_change"] = "adopt"
-    return Runtime(journal, only=only, **options)
+    runtime = Runtime(journal, only=only, **options)
+    filter_logs(runtime.log_filter())
+    return runtime
 
 
 class Signals:

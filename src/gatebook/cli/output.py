@@ -9,7 +9,10 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import logging
 
 SCHEMA = 1  # of every JSON document printed here
 
@@ -41,6 +44,14 @@ def log_to_stderr() -> None:
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.ERROR, "error")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+
+
+def filter_logs(secrets: "logging.Filter") -> None:
+    """Let nothing secret onto standard error by way of a log line."""
+    import logging
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(secrets)
 
 
 def document(**fields: Any) -> None:

@@ -103,12 +103,14 @@ def references(value: Any) -> Iterator[str]:
 
 
 def _forms(secret: str) -> set[str]:
-    """Return how a value may be written: as it is, in JSON, in a URL, within base64."""
+    """Return how a value may be written: as it is, in JSON, in a URL, in hex, within base64."""
     data = secret.encode("utf-8", "surrogatepass")
     urls = {quote(data, safe=""), quote(data), quote_plus(data)}
     urls |= {PERCENT.sub(lambda found: found[0].lower(), url) for url in urls}
     escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    return {secret} | escaped | urls | set(_base64(data))
+    escaped |= {json.dumps(text)[1:-1] for text in escaped}  # JSON as a text within JSON
+    hexes = {data.hex(), data.hex().upper()}
+    return {secret, repr(secret)[1:-1]} | escaped | urls | hexes | set(_base64(data))
 
 
 def _base64(data: bytes) -> Iterator[str]:

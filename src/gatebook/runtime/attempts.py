@@ -18,6 +18,7 @@ from gatebook.kernel.opened import Open
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
 from gatebook.runtime.executor import Ended, Permit, outlived
+from gatebook.runtime.logs import traced
 from gatebook.runtime.services import Services
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ class Attempts:
         return ended
 
     def _broke(self, exc: Exception) -> Permanent:
-        _log.error("an attempt broke", exc_info=exc, extra={"run": self._lease.run.id})
+        told = traced(exc, self._services.redactor)
+        _log.error("an attempt broke\n%s", told, extra={"run": self._lease.run.id})
         return Permanent(f"the attempt broke: {type(exc).__name__}", code="E_ACTION_FAILED")
 
     async def _renewed(self) -> bool:

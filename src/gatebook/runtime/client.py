@@ -1,5 +1,6 @@
 """The client: start, read and steer runs. What a web process needs; it drives nothing."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar
 
@@ -19,6 +20,7 @@ from gatebook.ports import DEFAULT_TENANT, Clock, Journal, Program, RunKey, RunQ
 from gatebook.runtime.clock import SystemClock
 from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
+from gatebook.runtime.logs import SecretFilter
 from gatebook.runtime.policy_files import PolicyFiles, are_files, check_fit, in_force
 from gatebook.runtime.secrets import Secrets, Source, sources_of, values_of
 from gatebook.runtime.starts import Starts
@@ -106,6 +108,13 @@ class Client:
             raise ConfigError("E_RUNTIME_CLOSED")
         return self._journal
 
+    def log_filter(self) -> logging.Filter:
+        """Return a filter for logging handlers: `handler.addFilter(runtime.log_filter())`.
+
+        It cuts what is secret here out of what anybody logs, tools and libraries included.
+        """
+        return SecretFilter(self.redactor)
+
     def handle(self, run_id: str, program: Program[Any, Out] | None = None) -> RunHandle[Out]:
         """Return a handle on a run started anywhere; the program gives it its output type."""
         key = RunKey(self.tenant, check_run_id(run_id))
@@ -160,8 +169,8 @@ class Client:
         """
         self._check_caller()
         journal = self.journal
+        self._check_names("the run id", run_id)
         key = RunKey(self.tenant, new_run_id() if run_id is None else check_run_id(run_id))
-        self._check_names("run_id", key.id)
         given, facts = self._content(program, value, context, labels)
         policy = self._given_policy()
         definition = self._definition(program)
@@ -214,12 +223,12 @@ class Client:
             if not isinstance(name, str) or not isinstance(text, str):
                 raise InvalidInput("E_LABEL", value=name if not isinstance(name, str) else text)
         canonical(dict(labels or {}), what="labels")
-        self._check_names("labels", *(labels or {}))
+        self._check_names("the name of a label", *(labels or {}))
         return given, facts
 
-    def _check_names(self, what: str, *names: str) -> None:
+    def _check_names(self, what: str, *names: Any) -> None:
         """Refuse names that hold a secret: they are stored and shown as they are."""
-        if any(self.redactor.text(name) != name for name in names):
+        if any(isinstance(name, str) and self.redactor.text(name) != name for name in names):
             raise InvalidInput("E_NAME_SECRET", what=what)
 
     def _check_caller(self) -> None:

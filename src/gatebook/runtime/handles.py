@@ -204,10 +204,10 @@ class RunHandle(Generic[Out]):
         Raises:
             InvalidInput: E_SIGNAL_NAME, E_SIGNAL_LIMIT, E_JSON_*. RunIsOver, RunNotFound.
         """
+        if isinstance(name, str) and self._door.redactor.text(name) != name:
+            raise InvalidInput("E_NAME_SECRET", what="the signal's name")
         if not isinstance(name, str) or not name or len(name) > MAX_ID or set(name) - ID_CHARS:
             raise InvalidInput("E_SIGNAL_NAME", value=name)
-        if self._door.redactor.text(name) != name:
-            raise InvalidInput("E_NAME_SECRET", what="the signal's name")
         data = self._clean(canonical(payload, what="signal payload"))
         await self._say(SignalReceived(name=name, payload=data, by=self._by(by)))
 
