@@ -21,8 +21,10 @@ from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import HookAnswered, RunStarted
 from gatebook.kernel.hook_subjects import ModelEnded, Subject, ToolEnded
+from gatebook.kernel.hook_views import HookView
 from gatebook.kernel.hooked import failed, heard, withheld
 from gatebook.kernel.hooks import Hook, Hooks
+from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, Tool
 from gatebook.runtime.executor import Ended, Permit
 from gatebook.runtime.services import Services
@@ -169,13 +171,10 @@ class Hooking:
         elif call.cancelled():
             error = GatebookError("E_HOOK_FAILED", hook=name, detail="CancelledError")
         else:
-            said, raised = call.result()
-            if raised is None:
-                try:
-                    return heard(hook, subject, said, services.redactor)
-                except Exception as exc:  # noqa: BLE001 - user code may have made what it returned
-                    raised = exc
-            detail = services.redactor.text(described(raised))
+            told = call.result()
+            if not isinstance(told, BaseException):
+                return told
+            detail = services.redactor.text(described(told))
             error = GatebookError("E_HOOK_FAILED", hook=name, detail=detail)
         _log.warning("%s", error, extra={"run": self._lease.run.id})
         return failed(hook, subject, error)
@@ -186,15 +185,17 @@ class Hooking:
         subject: Subject,
         told: Mapping[str, Any],
         stop: threading.Event,
-    ) -> tuple[Any, BaseException | None]:
-        """Call the function; return what it returned and what it raised."""
+    ) -> tuple[HookAnswered, Subject] | BaseException:
+        """Call the function; return what it said, read at once, or what it raised."""
         try:
+            view = subject.view(told)
             if hook.is_async:
-                return await hook.function(subject.view(told)), None
+                said = await hook.function(view)
+                return heard(hook, subject, said, self.redactor)
             from gatebook.tools.threads import run_in_thread
 
-            said = await run_in_thread(
-                partial(hook.function, subject.view(told)),
+            return await run_in_thread(
+                partial(_blocking, hook, subject, view, self.redactor),
                 name=f"gatebook-hook-{hook.spec.name}",
                 running=self._threads,
                 stop=stop,
@@ -202,10 +203,7 @@ class Hooking:
         except asyncio.CancelledError:
             raise
         except BaseException as exc:  # noqa: BLE001 - whatever user code raises is no answer
-            return None, exc
-        if inspect.iscoroutine(said):
-            said.close()
-        return said, None
+            return exc
 
     def _told(self, started: RunStarted, stop: threading.Event) -> Mapping[str, Any]:
         run = self._lease.run
@@ -217,6 +215,15 @@ class Hooking:
             "context": plain(started.context),
             "cancelled": stop.is_set,
         }
+
+
+def _blocking(
+    hook: Hook[Any], subject: Subject, view: HookView, redactor: Redactor
+) -> tuple[HookAnswered, Subject]:
+    said = hook.function(view)
+    if inspect.iscoroutine(said):
+        said.close()
+    return heard(hook, subject, said, redactor)
 
 
 def _tool_of(subject: Subject) -> str:
