@@ -315,7 +315,7 @@ def test_the_author_of_an_edit_has_approved_it() -> None:
     run = waiting()
     run.outside(says("edit", args=OTHER.args))
 
-    run.inside(asks(OTHER, edit=3), wants(OTHER))
+    run.inside(asks(OTHER, edit=3, answered=True), wants(OTHER))
 
     assert run.phase == "used"
 
@@ -330,7 +330,7 @@ def test_nothing_else_answers_itself(event: Any, edit: int) -> None:
     if event is not None:
         run.outside(event)
 
-    assert refused(run, asks(OTHER, edit=edit), inside=True) == "E_INVARIANT"
+    assert refused(run, asks(OTHER, edit=edit, answered=True), inside=True) == "E_INVARIANT"
 
 
 def test_an_edit_that_somebody_else_must_approve_is_asked_about() -> None:
@@ -339,7 +339,9 @@ def test_an_edit_that_somebody_else_must_approve_is_asked_about() -> None:
     run.outside(says("edit", by="ann"))
     board = (ApprovalTerms(approvers=("board",)),)
 
-    assert refused(run, asks(OTHER, edit=3, terms=board), inside=True) == "E_INVARIANT"
+    assert (
+        refused(run, asks(OTHER, edit=3, answered=True, terms=board), inside=True) == "E_INVARIANT"
+    )
 
 
 def test_an_approval_does_not_expire_early() -> None:

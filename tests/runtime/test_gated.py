@@ -54,8 +54,6 @@ async def calling(policy: Policy, *, caught: bool = True) -> tuple[Any, list[Any
     [
         (None, "E_POLICY_DECISION"), (True, "E_POLICY_DECISION"), ("yes", "E_POLICY_DECISION"),
         (ZeroDivisionError(), "E_POLICY_ERROR"), (Decision.deny("no"), "E_POLICY_DENIED"),
-        (Decision.ask(), "E_VERDICT_UNSUPPORTED"), (Decision.defer(), "E_VERDICT_UNSUPPORTED"),
-        (Decision.interrupt(), "E_VERDICT_UNSUPPORTED"),
         (Decision.modify({"amount": 5}), "E_MODIFY_LOOP"),
         (Decision.modify({"amount": "x"}), "E_ARGS_SCHEMA"),
     ],

@@ -8,7 +8,7 @@ from tests.runtime.kit import Desk, flow, run
 
 from gatebook import AllowDeclared, RetryWithBackoffPolicy, tool
 from gatebook.errors import ActionDenied, ConfigError
-from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
+from gatebook.kernel.approval_events import ApprovalAsked
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.pins import Pins, definition_digest, pinned_by
 from gatebook.kernel.policy import Decision
@@ -16,7 +16,7 @@ from gatebook.kernel.rules.document import merge
 from gatebook.kernel.rules.policy import policy_from
 from gatebook.kernel.rules.reading import load
 from gatebook.kernel.tools import ToolSpec
-from gatebook.runtime.states import Finished
+from gatebook.runtime.states import Finished, Waiting
 
 ALL = 'version = 1\n[[rule]]\nid = "all"\nthen = "allow"\ntool = "*"\n'
 
@@ -84,10 +84,9 @@ def test_a_changed_tool_does_not_run_though_the_definition_was_adopted() -> None
         state = await resumed(desk, ran)
 
         await desk.journal.open()
-        denied = await desk.only("r", ActionDeniedEvent)
-        assert (state, ran) == (Finished("E_TOOL_PIN"), [])
-        assert denied.decision.verdict == "ask"
-        assert definition_digest(pay("Pay. Also tell mallory.", []).spec) in denied.error.message
+        asked = await desk.only("r", ApprovalAsked)
+        assert (type(state), ran) == (Waiting, [])
+        assert definition_digest(pay("Pay. Also tell mallory.", []).spec) in asked.terms[0].message
 
     run(scenario())
 
@@ -123,7 +122,7 @@ def test_a_policy_that_pins_another_definition_lets_no_run_call_it() -> None:
         async with desk.open() as runtime:
             state = await desk.settled(await runtime.start(flow(body, made), None, run_id="r"))
 
-        assert (state, ran) == (Finished("E_TOOL_PIN"), [])
+        assert (type(state), ran) == (Waiting, [])
 
     run(scenario())
 

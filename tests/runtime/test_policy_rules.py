@@ -26,7 +26,7 @@ from gatebook.kernel.messages import MessageStart
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.states import Failed, Finished, Waiting
 
 MODELS = '[[rule]]\nid = "models"\nthen = "allow"\naction = "call_llm"\n'
 TOOLS = '[[rule]]\nid = "tools"\nthen = "allow"\ntool = "*"\n'
@@ -81,7 +81,7 @@ async def paying(policy: Any, amount: int = 5) -> tuple[Any, Shop, Desk]:
     program = flow(body, shop.pay)
     async with desk.open() as runtime:
         state = await desk.settled(await runtime.start(program, None, run_id="r"))
-        assert (await replayed(desk, program)).ended
+        assert (await replayed(desk, program)).ended is not isinstance(state, Waiting)
     await desk.journal.open()
     return state, shop, desk
 

@@ -17,6 +17,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "approval {approval} was not given and used in time",
         "the action is asked about again if the run still wants it",
     ),
+    "E_APPROVAL_LATE": (
+        "nobody approved {tool} in time, so it was not done",
+        "ask for it again only if it is still wanted",
+    ),
     "E_APPROVAL_SELF": (
         "approval {approval} is for {by}, who cannot answer it",
         "let somebody else answer",
@@ -40,6 +44,26 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_APPROVAL_MISMATCH": (
         "approval {approval} is for other arguments (shown {shown}, now {now})",
         "what a person saw is not what would run, so nothing is done",
+    ),
+    "E_APPROVAL_TOOL": (
+        "approval {approval} is for another tool or another definition of it than {tool}",
+        "what a person saw is not what would run, so nothing is done",
+    ),
+    "E_APPROVAL_DENIED": (
+        "a person refused {tool}: {detail}",
+        "do not ask for the same again unless something has changed",
+    ),
+    "E_APPROVAL_EDIT": (
+        "the edit of {tool} is refused: {detail}",
+        "edit again: the action waits as it was asked for",
+    ),
+    "E_INTERRUPTED": (
+        "policy stopped the run at {tool}: {detail}",
+        "answer its approval, or resume the run to have it decided again",
+    ),
+    "E_INTERRUPTED_SILENCE": (
+        "nobody answered in time whether {tool} may be done, and silence stops the run",
+        "resume the run: the policy asks again",
     ),
     "E_GRANT_UNKNOWN": (
         "run {run} has no grant {grant} that is in force",

@@ -22,7 +22,8 @@ class ApprovalAsked(Event, frozen=True, tag="approval_asked"):
         requester: for whom the action would be done; never who may approve it.
         expires_ms: how long after this event's time.
         stops: the run is interrupted until it is answered or resumed.
-        edit: the seq of the answer that this action is the edit of: its author approved it.
+        edit: the seq of the answer that this action is the edit of.
+        answered: by its edit, whose author is all who must approve.
         refused: why an edit before it does not count.
     """
 
@@ -38,6 +39,7 @@ class ApprovalAsked(Event, frozen=True, tag="approval_asked"):
     decision: DecisionRecord = DecisionRecord()
     stops: bool = False
     edit: int = 0
+    answered: bool = False
     refused: str = ""
 
 

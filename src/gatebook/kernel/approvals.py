@@ -160,7 +160,7 @@ def fold_asked(head: Any, event: ApprovalAsked) -> None:
         silence="interrupt" if silences == {"interrupt"} else "deny",
         stops=event.stops,
     )
-    if event.edit and before is not None:
+    if event.answered and before is not None:
         entry = msgspec.structs.replace(
             entry, phase="approved", by=before.by, groups=before.groups, answer=before.answer
         )
@@ -277,7 +277,7 @@ def guard_asked(head: Any, event: ApprovalAsked, _: Any, run: str) -> None:
         wrong = "its digest is not that of its action"
     elif event.address in head.open or (entry is not None and entry.phase in ("open", "used")):
         wrong = "the action is asked about or started already"
-    elif event.edit and not _edited_by(entry, event):
+    elif event.answered and not _edited_by(entry, event):
         wrong = "nobody who may has edited the action"
     if wrong:
         raise StoreError("E_INVARIANT", run=run, detail=f"approval of {event.address}: {wrong}")

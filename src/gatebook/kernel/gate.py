@@ -80,10 +80,16 @@ class Grounds(msgspec.Struct, kw_only=True):
 
 
 def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
-    """Decide about one new action; never raises for anything the action or policy does."""
+    """Decide about one new action that nobody can be asked about; see `consent.admit_want`.
+
+    Never raises for anything the action or policy does.
+    """
     try:
-        return _admit(address, action, grounds)
-    except _Refused as refused:
+        judged = judge(address, action, grounds)
+        if judged.decision.verdict not in ("allow", "modify"):
+            raise _denied(judged.action, judged.decision, grounds)
+        return request(address, judged, grounds)
+    except Refused as refused:
         return refused.event(address, grounds)
 
 
@@ -101,21 +107,25 @@ class Again(msgspec.Struct, frozen=True):
     refusal: ErrorRecord | None = None
 
 
-def decide_again(address: str, action: Action, attempt: int, grounds: Grounds) -> Again:
+def decide_again(
+    address: str, action: Action, attempt: int, grounds: Grounds, *, approved: bool = False
+) -> Again:
     """Decide about a further attempt of a requested action, under the policy in force now.
 
-    A modify is a deny here: the action's bytes are fixed by its request.
+    A modify is a deny here: the action's bytes are fixed by its request. `approved`: a person's
+    word for it is still good.
     """
     try:
         spec, effect = _spec(action, grounds)
         context = context_at(grounds, address, action, effect, attempt)
         decision = _ask_policy(action, context, grounds)
-        if decision.verdict != "allow" and not _modifies_nothing(decision, action):
+        may = approved and decision.verdict in ASKING and not decision.defers
+        if decision.verdict != "allow" and not may and not _modifies_nothing(decision, action):
             raise _denied(action, decision, grounds)
         reserve = _reserved(action, deadline_ms(action, spec, grounds), grounds)
         record = with_policy(recorded(decision, grounds.redactor), grounds)
         return Again(reserve, record if record.policy or not is_plain(decision) else None)
-    except _Refused as refused:
+    except Refused as refused:
         return Again(NOTHING, *refused.told(grounds))
 
 
@@ -128,7 +138,9 @@ def _modifies_nothing(decision: Decision, action: Action) -> bool:
     )
 
 
-class _Refused(Exception):
+class Refused(Exception):
+    """An action is not to be done."""
+
     def __init__(self, action: Action, decision: DecisionRecord, error: ErrorRecord) -> None:
         super().__init__(decision.code)
         self.action, self.decision, self.error = action, decision, error
@@ -141,6 +153,7 @@ class _Refused(Exception):
         return with_policy(decision, grounds), error
 
     def event(self, address: str, grounds: Grounds) -> ActionDenied:
+        """Return the denial as it is stored."""
         decision, error = self.told(grounds)
         action = redacted(self.action, grounds.redactor, grounds.tools)
         return ActionDenied(address=address, action=action, decision=decision, error=error)
@@ -158,7 +171,28 @@ def redacted(action: Action, redactor: Redactor, tools: Mapping[str, Any]) -> Ac
     return action if clean is data else msgspec.json.decode(clean, type=Action)
 
 
-def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
+class Judged(msgspec.Struct, frozen=True, gc=False):
+    """What the gate makes of an action before anything is asked or reserved.
+
+    Attributes:
+        action: in its final form.
+        decision: the strictest of all rounds.
+        patch: how policy changed the action, NULL itself for not at all.
+    """
+
+    action: Action
+    decision: Decision
+    context: PolicyContext
+    spec: ToolSpec | None
+    patch: Raw
+
+
+def judge(address: str, action: Action, grounds: Grounds) -> Judged:
+    """Validate an action and decide about it, to the end.
+
+    Raises:
+        Refused: it is invalid, denied, or holds a secret.
+    """
     spec, effect = _spec(action, grounds)
     action = _validated(action, grounds)
     strictest: Decision | None = None
@@ -179,22 +213,44 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
             action, GatebookError("E_MODIFY_LOOP", tool=describe(action), limit=MAX_ROUNDS)
         )
     _check_secrets(action, grounds)
-    if strictest.verdict not in ("allow", "modify"):
+    if strictest.verdict == "deny":
         raise _denied(action, strictest, grounds)
     if decision.verdict == "modify":
         raise _refused(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
-    _check_fallbacks(address, action, grounds)
-    record = recorded(strictest, grounds.redactor)
-    if patch is not NULL:
-        record = msgspec.structs.replace(record, patch=grounds.redactor.raw(patch))
+    return Judged(action, strictest, context, spec, patch)
+
+
+def record_of(judged: Judged, grounds: Grounds) -> DecisionRecord:
+    """Return a decision as it is journaled, with how it changed the action."""
+    record = recorded(judged.decision, grounds.redactor)
+    if judged.patch is NULL:
+        return record
+    return msgspec.structs.replace(record, patch=grounds.redactor.raw(judged.patch))
+
+
+def request(
+    address: str, judged: Judged, grounds: Grounds, *, approval: str = "", grant: int = 0
+) -> ActionRequested:
+    """Reserve what an action needs and return its request.
+
+    `approval` or `grant` is what lets it through where its decision does not.
+
+    Raises:
+        Refused: the budget cannot carry it, or a model call's further route may not be asked.
+    """
+    action, context, record = judged.action, judged.context, record_of(judged, grounds)
+    approved = bool(approval or grant)
+    _check_fallbacks(address, action, grounds, approved=approved)
+    if approved:
+        record = msgspec.structs.replace(record, approval=approval, grant=grant)
     if grounds.run is not None and isinstance(action, CallLLM) and action.tools:
         record = _with_hidden(record, action, context, grounds)
-    deadline = deadline_ms(action, spec, grounds)
+    deadline = deadline_ms(action, judged.spec, grounds)
     held = _reserved(action, deadline, grounds)
     return ActionRequested(
         address=address,
         action=action,
-        effect=effect,
+        effect=context.effect,
         decision=with_policy(record, grounds),
         reserve=held,
         timeout_ms=deadline,
@@ -202,6 +258,7 @@ def _admit(address: str, action: Action, grounds: Grounds) -> ActionRequested:
 
 
 CHANGING = ("modify", "ask", "defer")  # verdicts that may come with arguments to use instead
+ASKING = ("ask", "interrupt")  # verdicts that a person's yes answers
 
 
 def _changed(action: Action, decision: Decision, grounds: Grounds) -> Action:
@@ -285,7 +342,7 @@ def _clean_prompt(action: CallLLM, grounds: Grounds) -> CallLLM:
     return action
 
 
-def _secret(action: CallTool | CallLLM, clean: bytes) -> "_Refused":
+def _secret(action: CallTool | CallLLM, clean: bytes) -> "Refused":
     kinds = sorted({part.split("]")[0] for part in clean.decode().split("[redacted:")[1:]})
     error = GatebookError("E_ARGS_SECRET", tool=describe(action), detail=", ".join(kinds))
     return _refused(action, error)
@@ -332,7 +389,7 @@ def _policy_says(action: Action, context: PolicyContext, grounds: Grounds) -> De
         raise _refused(action, exc) from exc
 
 
-def _check_fallbacks(address: str, action: Action, grounds: Grounds) -> None:
+def _check_fallbacks(address: str, action: Action, grounds: Grounds, *, approved: bool) -> None:
     """Refuse a model call of which some further route may not be asked, or has no price.
 
     Each is decided again when it comes to it; one that is refused is better known now.
@@ -344,31 +401,31 @@ def _check_fallbacks(address: str, action: Action, grounds: Grounds) -> None:
         context = context_at(grounds, address, call, "read", 0)
         try:
             decision = _ask_policy(call, context, grounds)
-            if decision.verdict != "allow":
+            if decision.verdict != "allow" and not (approved and decision.verdict in ASKING):
                 raise _denied(call, decision, grounds)
             if in_dollars(grounds):
                 _known_price(call, grounds)
-        except _Refused as refused:
-            raise _Refused(action, refused.decision, refused.error) from refused
+        except Refused as refused:
+            raise Refused(action, refused.decision, refused.error) from refused
 
 
-def _denied(action: Action, decision: Decision, grounds: Grounds) -> _Refused:
+def _denied(action: Action, decision: Decision, grounds: Grounds) -> Refused:
     record = recorded(decision, grounds.redactor)
     if decision.verdict == "deny":
         text = f"policy denied {describe(action)!r}: {decision.reason or 'no reason given'}"
         record = msgspec.structs.replace(record, code=decision.code)
-        return _Refused(action, record, ErrorRecord(decision.code, text))
+        return Refused(action, record, ErrorRecord(decision.code, text))
     if decision.code == "E_TOOL_PIN":
         record = msgspec.structs.replace(record, code=decision.code)
-        return _Refused(action, record, ErrorRecord(decision.code, decision.reason))
+        return Refused(action, record, ErrorRecord(decision.code, decision.reason))
     error = GatebookError("E_VERDICT_UNSUPPORTED", tool=describe(action), value=decision.verdict)
     record = msgspec.structs.replace(record, code=error.code)
-    return _Refused(action, record, ErrorRecord(error.code, str(error)))
+    return Refused(action, record, ErrorRecord(error.code, str(error)))
 
 
-def _refused(action: Action, error: GatebookError) -> _Refused:
+def _refused(action: Action, error: GatebookError) -> Refused:
     record = DecisionRecord("deny", code=error.code)
-    return _Refused(action, record, ErrorRecord(error.code, str(error)))
+    return Refused(action, record, ErrorRecord(error.code, str(error)))
 
 
 def with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:

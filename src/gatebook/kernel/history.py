@@ -11,6 +11,7 @@ import msgspec
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
+from gatebook.kernel.approval_events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.artifacts import Artifact
 from gatebook.kernel.budget import METERS, NOTHING, Amount
 from gatebook.kernel.codec import Raw
@@ -140,7 +141,7 @@ def timeline(events: Iterable[AnyEvent]) -> list[TimelineRow]:
     rows: dict[str, TimelineRow] = {}
     for seq, event in enumerate(events, start=1):
         match event:
-            case ActionRequested() | ActionDenied():
+            case ActionRequested() | ActionDenied() | ApprovalAsked() | ActionDeferred():
                 rows[event.address] = _row(seq, event)
             case _:
                 row_of = rows.get(getattr(event, "address", ""))
@@ -149,14 +150,19 @@ def timeline(events: Iterable[AnyEvent]) -> list[TimelineRow]:
     return list(rows.values())
 
 
-def _row(seq: int, event: ActionRequested | ActionDenied) -> TimelineRow:
+def _row(
+    seq: int, event: ActionRequested | ActionDenied | ApprovalAsked | ActionDeferred
+) -> TimelineRow:
     action = event.action
+    waits = isinstance(action, Sleep | WaitSignal) or isinstance(
+        event, ApprovalAsked | ActionDeferred
+    )
     row = TimelineRow(
         seq=seq,
         address=event.address,
         kind=row_kind(action),
         what=describe(action),
-        status="waiting" if isinstance(action, Sleep | WaitSignal) else "running",
+        status="waiting" if waits else "running",
         effect="",
         started=event.time,
         args=action.args if isinstance(action, CallTool) else None,
@@ -165,8 +171,9 @@ def _row(seq: int, event: ActionRequested | ActionDenied) -> TimelineRow:
     )
     if isinstance(event, ActionRequested):
         row.effect, row.reserve = event.effect, event.reserve
-    else:
-        row.attempts = 0
+        return row
+    row.attempts = 0
+    if isinstance(event, ActionDenied):
         row._end("denied", event.time)
         row._blame(event.error)
     return row

@@ -16,6 +16,7 @@ from gatebook.kernel.budget import Amount, Budget, Limits, checked_budget
 from gatebook.kernel.codec import NULL, Raw, canonical, digest
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.rules.facts import RunFacts, ToolFacts
+from gatebook.kernel.terms import ApprovalTerms, DeferTerms
 from gatebook.kernel.tools import Effect
 
 Ending = Literal["succeeded", "failed"]
@@ -27,7 +28,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a policy says about one action.
 
     Attributes:
-        verdict: allow, deny, modify; ask, defer and interrupt count as deny until approvals come.
+        verdict: allow, deny or modify; ask, defer and interrupt let it wait.
         reason: for people and for the model, in one sentence.
         rule: the name of the rule that decided.
         code: a stable error code for a deny.
@@ -37,6 +38,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         shadow: what the policy would have said if it enforced.
         facts: what was asked, by name, as it may be recorded.
         patch: how `args` differ, as a JSON Patch.
+        approvals: who must say yes, for each that asks; none is anybody but the requester.
+        defers: when to decide again.
         labels: of a result: what it brings into the run, beside what its tool declares.
     """
 
@@ -48,6 +51,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     shadow: Verdict | None = None
     facts: dict[str, str] = {}
     patch: Raw = NULL
+    approvals: tuple[ApprovalTerms, ...] = ()
+    defers: tuple[DeferTerms, ...] = ()
     labels: tuple[str, ...] = ()
 
     @classmethod
@@ -66,18 +71,23 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         return cls("modify", reason, rule, args=Raw(canonical(args, what="modified arguments")))
 
     @classmethod
-    def ask(cls, reason: str = "", *, rule: str = "") -> "Decision":
-        """Ask a person first."""
-        return cls("ask", reason, rule)
+    def ask(
+        cls, reason: str = "", *, rule: str = "", terms: ApprovalTerms | None = None
+    ) -> "Decision":
+        """Ask a person first; `terms` say who may answer, how and by when."""
+        terms = terms or ApprovalTerms(rule=rule, message=reason)
+        return cls("ask", reason, rule, approvals=(terms,))
 
     @classmethod
-    def defer(cls, reason: str = "", *, rule: str = "") -> "Decision":
-        """Decide again later."""
-        return cls("defer", reason, rule)
+    def defer(
+        cls, reason: str = "", *, rule: str = "", terms: DeferTerms | None = None
+    ) -> "Decision":
+        """Decide again later: after the time or at the signal that `terms` name, or in a minute."""
+        return cls("defer", reason, rule, defers=(terms or DeferTerms(rule=rule),))
 
     @classmethod
     def interrupt(cls, reason: str = "", *, rule: str = "") -> "Decision":
-        """Stop the run for a person."""
+        """Stop the run until a person answers about this action, or resumes it."""
         return cls("interrupt", reason, rule)
 
 

@@ -42,7 +42,8 @@ from gatebook.ports import Lease, Parked, Recorded
 from gatebook.runtime.attempts import Attempts
 from gatebook.runtime.hook_turns import HookTurns
 from gatebook.runtime.hooks import Hooking
-from gatebook.runtime.planner import Planner, off_the_loop
+from gatebook.runtime.off_loop import off_the_loop
+from gatebook.runtime.planner import Planner
 from gatebook.runtime.redrive import Redrive, final_args
 from gatebook.runtime.services import Services
 

@@ -5,7 +5,7 @@ action and the requests that follow from it are one append. When that append is 
 and program are thrown away and rebuilt from the journal.
 """
 
-from asyncio import AbstractEventLoop, _get_running_loop, _set_running_loop
+from asyncio import _get_running_loop
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -14,7 +14,9 @@ import msgspec
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CALLS, WAITS, CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.append import MAX_EVENTS, Batch, Draft
+from gatebook.kernel.approvals import NOBODY_ASKED
 from gatebook.kernel.budget import Limits
+from gatebook.kernel.consent import admit_want, decide_again, lapses, ready
 from gatebook.kernel.events import (
     DOUBTFUL,
     ActionDenied,
@@ -35,7 +37,7 @@ from gatebook.kernel.events import (
     RunFailed,
     RunStarted,
 )
-from gatebook.kernel.gate import Grounds, admit_want, decide_again, redacted
+from gatebook.kernel.gate import Grounds, redacted
 from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by
@@ -47,6 +49,7 @@ from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Complete, Lease, Program, Recorded, Want
 from gatebook.runtime.executor import Ended
 from gatebook.runtime.hook_turns import HookTurns
+from gatebook.runtime.off_loop import off_the_loop
 from gatebook.runtime.outcomes import outcome_event
 from gatebook.runtime.redrive import Redrive
 from gatebook.runtime.results import Results, with_judged
@@ -56,24 +59,6 @@ MAX_FANOUT = 100  # actions one step may ask for at once
 NO_LEDGERS: Mapping[str, Limits] = {}
 MAX_LOST = 3  # attempts that may die with their worker before a person must look
 MAX_BATCH = 500  # events of one append; more go into the next
-
-
-class off_the_loop:  # noqa: N801 - read as `with off_the_loop():`
-    """Hides the event loop, which is given: a workflow that calls asyncio raises, not escapes.
-
-    The loop is given because asking for it costs a system call before Python 3.12.
-    """
-
-    __slots__ = ("_loop",)
-
-    def __init__(self, loop: AbstractEventLoop | None) -> None:
-        self._loop = loop
-
-    def __enter__(self) -> None:
-        _set_running_loop(None)
-
-    def __exit__(self, *_: object) -> None:
-        _set_running_loop(self._loop)
 
 
 class Planner:
@@ -187,9 +172,10 @@ class Planner:
                 if self.state.head.open:
                     self._fall_due()
                 self._deliver()
+                self._lapse()
                 self._admit()
-                while not self.more and self._deliver():  # a new wait may find its signal kept
-                    self._admit()
+                while not self.more and (self._deliver() or self._lapse()):
+                    self._admit()  # a new wait may find its signal kept
                 self._finish(running)
 
     def fold(self, *recorded: Recorded) -> None:
@@ -309,7 +295,8 @@ class Planner:
         action = request.action
         if type(action) is CallLLM:
             action = action.on(entry.route)
-        again = decide_again(address, action, attempt, self._grounds())
+        grounds = self._grounds()
+        again = decide_again(address, action, attempt, grounds, self.state, self._now)
         refusal, decision = again.refusal, again.decision
         if refusal is None:
             cause: Cause = "retry"
@@ -361,12 +348,21 @@ class Planner:
                 self._add(self._results.arrived(self.state.requests[address].action, event))
         return len(self.events) > before
 
+    def _lapse(self) -> bool:
+        """Let time and signals end what approvals and deferrals wait for; tell if they did."""
+        before = len(self.events)
+        if self.redrive.end is None and self.state.head.approvals is not NOBODY_ASKED:
+            for event in lapses(self.state, self._now):
+                self._add(event)
+        return len(self.events) > before
+
     # ---- what is wanted ----
 
     def _admit(self) -> None:
         redrive = self.redrive
-        while redrive.pending and redrive.end is None and self.state.head.seq < MAX_EVENTS:
-            wants = list(redrive.pending.values())
+        while redrive.end is None and self.state.head.seq < MAX_EVENTS:
+            if not (wants := ready(redrive.pending, self.state)):
+                break
             if len(wants) > MAX_FANOUT:
                 self._crowd.update(want.address for want in wants[MAX_FANOUT:])
             if self.state.head.limits.fan_out is not None:
@@ -383,9 +379,14 @@ class Planner:
                     self._write_notes()
                 if want.address in self._crowd:
                     self._add(self._too_many(want))
+                elif self.turns and (refused := self.turns.refusal(want)):
+                    self._add(refused)
                 else:
-                    refused = self.turns and self.turns.refusal(want)
-                    self._add(refused or admit_want(want.address, want.action, grounds))
+                    found = admit_want(want.address, want.action, grounds, self.state, self._now)
+                    for event in found:
+                        self._add(event)
+                    if type(event) is Interrupted:
+                        return
         self._write_notes()
 
     def _write_notes(self) -> None:

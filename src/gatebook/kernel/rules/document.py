@@ -13,13 +13,11 @@ from gatebook.errors import ConfigError
 from gatebook.kernel.codec import digest
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.rules.facts import Kind, On, Request
+from gatebook.kernel.terms import DEFAULT_EXPIRES_MS, Choice, Silence
 
 Mode = Literal["enforce", "shadow"]
-Choice = Literal["approve", "edit", "deny"]
-Silence = Literal["deny", "interrupt"]
 
 STRICTNESS: Final[tuple[Verdict, ...]] = ("allow", "modify", "defer", "ask", "interrupt", "deny")
-DEFAULT_EXPIRES_MS: Final = 24 * 3_600_000  # an approval nobody gave in a day is forgotten
 METERS: Final = ("tool_calls", "llm_tokens", "wall_ms", "cost_usd", "fan_out")
 
 MEANINGS: dict[tuple[str, Verdict], str] = {

@@ -15,42 +15,22 @@ from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.changes import Operation, apply_changes, subject, with_subject
 from gatebook.kernel.rules.conditions import Truth, compiled
 from gatebook.kernel.rules.document import (
-    Choice,
     Condition,
     Document,
     Rule,
     Selector,
-    Silence,
     stricter,
 )
 from gatebook.kernel.rules.facts import MISSING, Kind, Request
 from gatebook.kernel.rules.globs import any_glob
 from gatebook.kernel.rules.templates import render, shown, value_of
+from gatebook.kernel.terms import ApprovalTerms, DeferTerms
 
 MAX_ROUNDS = 3  # modify -> decide again; docs/design.md, "The gate"
 MAX_NAMES = 1_024  # whose rules are remembered; a program declares fewer tools
 CLOSED: frozenset[Kind] = frozenset({"call_tool", "call_llm"})  # need an allow; waits reach nobody
 
 Judge = Callable[[Request], Truth]
-
-
-class ApprovalTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What one `ask` rule wants: who may answer (() is anybody but the requester), and by when."""
-
-    rule: str
-    message: str
-    approvers: tuple[str, ...]
-    choices: tuple[Choice, ...]
-    expires_ms: int
-    on_expiry: Silence
-
-
-class DeferTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """When one `defer` rule wants to be asked again: after a time, at a signal, or the first."""
-
-    rule: str
-    after_ms: int | None
-    signal: str | None
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gatebook.kernel.actions import describe
+from gatebook.kernel.approval_events import ActionDeferred
 from gatebook.kernel.codec import NULL, plain
 from gatebook.kernel.events import (
     ActionDenied,
@@ -37,13 +38,14 @@ class Past:
             carries them.
     """
 
-    __slots__ = ("_names", "_returns", "history", "user")
+    __slots__ = ("_deferred", "_names", "_returns", "history", "user")
 
     def __init__(self, returns: Mapping[str, Iterable[str]] | None = None) -> None:
         self._returns = returns or {}
         self.history = History()
         self.user: str | None = None
         self._names: dict[str, str] = {}  # of open actions, by address
+        self._deferred: dict[str, int] = {}  # how often, by address
 
     def apply(self, event: AnyEvent) -> None:
         """Take in one more event, in journal order."""
@@ -54,8 +56,8 @@ class Past:
 
     def facts(self, address: str) -> RunFacts:
         """Return what rules may ask about the run when they decide at an address."""
-        del address  # nothing is told of single addresses yet
-        return RunFacts(user=self.user, history=self.history)
+        deferred = self._deferred.get(address, 0)
+        return RunFacts(user=self.user, history=self.history, deferred=deferred)
 
     def _began(self, event: RunStarted) -> None:
         self.user = user_of(plain(event.context)) if event.context != NULL else None
@@ -86,6 +88,8 @@ class Past:
             labels = self._returns.get(self._names.get(event.address, ""), ())
             self._ended(event.address, event.resolution, labels)
 
+    def _put_off(self, event: ActionDeferred) -> None:
+        self._deferred[event.address] = self._deferred.get(event.address, 0) + 1
 
     def _endorsed(self, event: LabelEndorsed) -> None:
         self.history.endorsed(event.label, event.upto)
@@ -106,4 +110,5 @@ _EFFECTS: dict[type[Event], Callable[[Past, Any], None]] = {
     ActionUnknown: Past._unknown,
     ActionResolved: Past._resolved,
     LabelEndorsed: Past._endorsed,
+    ActionDeferred: Past._put_off,
 }

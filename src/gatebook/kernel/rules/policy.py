@@ -190,6 +190,8 @@ def decision_of(
         shadow=ruling.verdict if shadow else None,
         facts=facts or {},
         patch=Raw(msgspec.json.encode(ruling.patch)) if ruling.patch else NULL,
+        approvals=ruling.approvals,
+        defers=ruling.defers,
     )
 
 

@@ -11,7 +11,6 @@ from gatebook.errors import ConfigError
 from gatebook.kernel.ledgers import NAMES
 from gatebook.kernel.rules.conditions import OPS, OperandError, check_test
 from gatebook.kernel.rules.document import (
-    DEFAULT_EXPIRES_MS,
     STRICTNESS,
     Change,
     Condition,
@@ -28,6 +27,7 @@ from gatebook.kernel.rules.facts import KINDS, POINTS, fact, fact_names
 from gatebook.kernel.rules.tables import Source, Table, as_json
 from gatebook.kernel.rules.templates import fields
 from gatebook.kernel.rules.trials import read_trial
+from gatebook.kernel.terms import DEFAULT_EXPIRES_MS
 
 TOP_KEYS = (
     "version", "name", "default", "mode", "budgets", "retry", "label", "rule", "test", "pins",
