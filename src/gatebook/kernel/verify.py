@@ -22,6 +22,7 @@ from gatebook.kernel.events import (
     AttemptFailed,
     AttemptStarted,
     BudgetRaised,
+    LedgersDeclared,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -100,7 +101,7 @@ def verify_facts(run: str, events: Iterable[AnyEvent], anchor: Head) -> None:
             raise IntegrityError(exc.code, **exc.fields | {"run": run}) from exc
     facts.agree(head)
     for name in ("seq", "status", "limits", "reserved", "spent", "open", "kept_signals",
-                 "cancel_seq", "approvals"):  # fmt: skip
+                 "cancel_seq", "approvals", "ledgers"):  # fmt: skip
         if getattr(head, name) != getattr(anchor, name):
             raise _broken(run, f"the stored head and the events differ in {name}")
     if facts.epoch > anchor.epoch:
@@ -115,6 +116,7 @@ class _Facts:
         self.epoch = 0
         self.time = 0
         self.limits = Limits()
+        self.in_dollars = False  # a ledger has a limit in dollars
         self.spent = NOTHING
         self.held: dict[str, Amount] = {}
         self.calls: dict[str, CallLLM] = {}
@@ -152,7 +154,11 @@ class _Facts:
             case RunStarted():
                 self.limits = event.limits
             case BudgetRaised():
-                self.limits = self.limits.raised(event.limits)
+                self.limits = self.limits.raised(event.limits).grown(event.more)
+            case LedgersDeclared():
+                self.in_dollars = any(
+                    each.usd_micros is not None for each in event.ledgers.values()
+                )
             case _:
                 pass
 
@@ -215,7 +221,8 @@ class _Facts:
     def _priced(self, seq: int, event: ActionRequested | AttemptStarted) -> None:
         """Under a limit in dollars no model is called whose price is unknown."""
         tokens, priced = event.reserve.llm_tokens, event.reserve.priced_tokens
-        if self.limits.usd_micros is not None and priced != tokens:
+        in_dollars = self.limits.usd_micros is not None or self.in_dollars
+        if in_dollars and priced != tokens:
             raise self._broken(seq, f"{event.address} reserved tokens of unknown price")
 
     def _cost(self, seq: int, event: ActionSucceeded | ActionFailed | AttemptFailed) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import click
+import msgspec
 
 from gatebook.cli.main import ERROR, OK, sentences
 from gatebook.cli.options import Given, Verb, common
@@ -10,7 +11,7 @@ from gatebook.cli.output import document, say, table
 from gatebook.cli.store import existing, find
 from gatebook.kernel.verify import Report
 from gatebook.ports import RunQuery
-from gatebook.runtime.audit import audit
+from gatebook.runtime.audit import LedgerReport, audit, audit_ledgers
 
 EVERY = 1_000_000  # more runs than one store holds
 
@@ -22,14 +23,16 @@ EVERY = 1_000_000  # more runs than one store holds
 def command(given: Given, run: str | None, every: bool) -> int:
     """Check a run's stored bytes: seq, hashes, anchor, what events may follow, and the sums.
 
-    Exits with 1 when anything does not hold. Nothing is changed.
+    With --all also the ledgers that runs share. Exits with 1 when anything does not hold. Nothing
+    is changed.
     """
     if (run is None) == (not every):
         raise click.UsageError("give a RUN or --all")
-    reports = asyncio.run(_reports(given, run))
-    bad = [report for report in reports if not report.ok]
+    reports, ledgers = asyncio.run(_reports(given, run))
+    bad = sum(not report.ok for report in reports) + sum(not report.ok for report in ledgers)
     if given.as_json:
-        document(ok=not bad, runs=[_fields(report) for report in reports])
+        more = {"ledgers": [_ledger_fields(report) for report in ledgers]} if ledgers else {}
+        document(ok=not bad, runs=[_fields(report) for report in reports], **more)
     else:
         table(
             ("RUN", "VERDICT", "STATUS", "EVENTS", "ACTIONS", "VIOLATION"),
@@ -39,27 +42,47 @@ def command(given: Given, run: str | None, every: bool) -> int:
                     str(report.actions), "" if report.ok else str(report.violation),
                 )
                 for report in reports
+            ]
+            + [
+                (f"ledger {report.ledger}", "ok" if report.ok else "bad", "", "", "",
+                 "" if report.ok else str(report.violation))
+                for report in ledgers
             ],
             styled=1,
         )  # fmt: skip
-        say(f"{len(reports)} verified, {len(bad)} bad")
+        say(f"{len(reports) + len(ledgers)} verified, {bad} bad")
     return ERROR if bad else OK
 
 
-async def _reports(given: Given, run: str | None) -> list[Report]:
+async def _reports(given: Given, run: str | None) -> tuple[list[Report], list[LedgerReport]]:
     async with existing(given) as client:
+        ledgers = []
         if run is not None:
             keys = [(await find(client, run)).run]
         else:
             keys = [row.run for row in await client.runs(RunQuery(limit=EVERY))]
-        return [await audit(client.journal, key) for key in keys]
+            ledgers = await audit_ledgers(client.journal, client.tenant)
+        return [await audit(client.journal, key) for key in keys], ledgers
+
+
+def _ledger_fields(report: LedgerReport) -> dict[str, object]:
+    return {
+        "ledger": report.ledger,
+        "ok": report.ok,
+        "reserved": msgspec.to_builtins(report.balance.reserved),
+        "spent": msgspec.to_builtins(report.balance.spent),
+        "violation": _violation(report),
+    }
+
+
+def _violation(report: Report | LedgerReport) -> dict[str, str] | None:
+    if report.violation is None:
+        return None
+    message, hint = sentences(report.violation)
+    return {"code": report.violation.code, "message": message, "hint": hint}
 
 
 def _fields(report: Report) -> dict[str, object]:
-    violation = None
-    if report.violation is not None:
-        message, hint = sentences(report.violation)
-        violation = {"code": report.violation.code, "message": message, "hint": hint}
     return {
         "run": report.run,
         "ok": report.ok,
@@ -67,5 +90,5 @@ def _fields(report: Report) -> dict[str, object]:
         "events": report.events,
         "actions": report.actions,
         "hash": report.hash,
-        "violation": violation,
+        "violation": _violation(report),
     }
