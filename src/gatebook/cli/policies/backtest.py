@@ -14,7 +14,7 @@ from gatebook.cli.apps import beside
 from gatebook.cli.main import ERROR, OK
 from gatebook.cli.options import Given, Verb
 from gatebook.cli.output import document, on_terminal, safe, say, short, table
-from gatebook.cli.policies.files import counted, looking, sound
+from gatebook.cli.policies.files import counted, looking, usable
 from gatebook.cli.policies.recorded import Declared, each_run, specs, validator
 from gatebook.errors import GatebookError
 from gatebook.kernel.events import AnyEvent, Verdict
@@ -123,7 +123,7 @@ def command(
     policy were enforced. Nothing is written, called or started. Rows are RUN#SEQ (which `policy
     explain` takes), action, what was done, what would be, why. Exits with 1 when any differs.
     """
-    policy = sound(new)
+    policy = usable(new)
     given = beside(given)
     declared = Declared(given)
     test = Backtest(policy, declared)

@@ -13,6 +13,7 @@ from gatebook.cli.main import sentences
 from gatebook.cli.options import Given
 from gatebook.cli.output import on_terminal, safe, table
 from gatebook.errors import ConfigError
+from gatebook.kernel.rules.check import check
 from gatebook.kernel.rules.document import Document, merge
 from gatebook.kernel.rules.reading import read
 from gatebook.kernel.tools import ToolSpec
@@ -70,6 +71,18 @@ def sound(files: Sequence[str]) -> Document:
     document, errors = read_files(files)
     if errors:
         raise errors[0]
+    return document
+
+
+def usable(files: Sequence[str]) -> Document:
+    """Return what files say together, as a runtime would take it.
+
+    Raises the first error in them, rules that can never decide included.
+    """
+    document = sound(files)
+    for problem in check(document):
+        if not is_warning(problem):
+            raise problem
     return document
 
 
