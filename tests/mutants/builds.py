@@ -349,9 +349,9 @@ BUILDS = (
     ),
     Build(
         "a fan-out that fills several appends",
-        "runtime/planner.py",
-        "                self._crowd.update(want.address for want in wants[MAX_FANOUT:])\n",
-        "                self._crowd = {want.address for want in wants[MAX_FANOUT:]}\n",
+        "runtime/crowds.py",
+        "            self.beyond.update(want.address for want in wants[MAX_FANOUT:])\n",
+        "            self.beyond = {want.address for want in wants[MAX_FANOUT:]}\n",
         (f"{RUNTIME}/test_planner.py",),
     ),
     Build(

@@ -21,9 +21,10 @@ from gatebook.kernel.policy import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Recorded, RunKey
+from gatebook.runtime.crowds import MAX_FANOUT
 from gatebook.runtime.executor import Executor
 from gatebook.runtime.leases import LeaseKeeper
-from gatebook.runtime.planner import MAX_FANOUT, Planner
+from gatebook.runtime.planner import Planner
 from gatebook.runtime.redrive import Redrive, final_args
 from gatebook.runtime.routes import Providers
 from gatebook.runtime.services import Services

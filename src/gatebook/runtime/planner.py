@@ -6,7 +6,7 @@ and program are thrown away and rebuilt from the journal.
 """
 
 from asyncio import _get_running_loop
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 import msgspec
@@ -19,7 +19,6 @@ from gatebook.kernel.budget import Limits
 from gatebook.kernel.consent import admit_want, decide_again, lapses, ready
 from gatebook.kernel.events import (
     DOUBTFUL,
-    ActionDenied,
     ActionFailed,
     ActionRequested,
     ActionSucceeded,
@@ -27,7 +26,6 @@ from gatebook.kernel.events import (
     AnyEvent,
     AttemptStarted,
     Cause,
-    DecisionRecord,
     ErrorRecord,
     Interrupted,
     LedgersDeclared,
@@ -37,7 +35,7 @@ from gatebook.kernel.events import (
     RunFailed,
     RunStarted,
 )
-from gatebook.kernel.gate import Grounds, redacted
+from gatebook.kernel.gate import Grounds
 from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by
@@ -46,7 +44,8 @@ from gatebook.kernel.rules.past import Past
 from gatebook.kernel.soft import moved
 from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.tools import ToolSpec
-from gatebook.ports import Complete, Lease, Program, Recorded, Want
+from gatebook.ports import Complete, Lease, Program, Recorded
+from gatebook.runtime.crowds import Crowd
 from gatebook.runtime.executor import Ended
 from gatebook.runtime.hook_turns import HookTurns
 from gatebook.runtime.off_loop import off_the_loop
@@ -55,7 +54,6 @@ from gatebook.runtime.redrive import Redrive
 from gatebook.runtime.results import Results, with_judged
 from gatebook.runtime.services import Services
 
-MAX_FANOUT = 100  # actions one step may ask for at once
 NO_LEDGERS: Mapping[str, Limits] = {}
 MAX_LOST = 3  # attempts that may die with their worker before a person must look
 MAX_BATCH = 500  # events of one append; more go into the next
@@ -103,7 +101,7 @@ class Planner:
         self._watch = services.clock.monotonic if may_dawdle(services.policy) else None
         self._results = Results(services.policy, self._grounds)
         self._pins = Pins(started.pins, pinned_by(services.policy))
-        self._crowd: set[str] = set()  # wants beyond the fan-out, refused one batch after another
+        self._crowd = Crowd(program)
         self._base = PolicyContext(
             run_id=lease.run.id,
             tenant=lease.run.tenant,
@@ -363,11 +361,8 @@ class Planner:
         while redrive.end is None and self.state.head.seq < MAX_EVENTS:
             if not (wants := ready(redrive.pending, self.state)):
                 break
-            if len(wants) > MAX_FANOUT:
-                self._crowd.update(want.address for want in wants[MAX_FANOUT:])
-            if self.state.head.limits.fan_out is not None:
-                self._crowd.update(self._beyond(wants, self.state.head.limits.fan_out))
-            if self.turns and not (wants := self.turns.ready(wants, self._crowd)):
+            self._crowd.watch(wants, self.state.head.limits.fan_out)
+            if self.turns and not (wants := self.turns.ready(wants, self._crowd.beyond)):
                 break
             costly = [want for want in wants if isinstance(want.action, CALLS)]
             grounds = self._grounds(len(costly))
@@ -377,8 +372,9 @@ class Planner:
                     return
                 if redrive.notes:
                     self._write_notes()
-                if want.address in self._crowd:
-                    self._add(self._too_many(want))
+                if want.address in self._crowd.beyond:
+                    redactor = self._services.redactor
+                    self._add(self._crowd.refusal(want, redactor, self.program.tools))
                 elif self.turns and (refused := self.turns.refusal(want)):
                     self._add(refused)
                 else:
@@ -450,21 +446,3 @@ class Planner:
             return
         if self.turns is None or self.turns.may_be_cancelled():
             self._add(RunCancelled(unknown=self.state.unknown))
-
-    def _beyond(self, wants: Sequence[Want], limit: int) -> list[str]:
-        """Return what goes beyond a budget of fan-out: of an agent, by its place in its turn."""
-        if self.program.kind != "agent":
-            return [want.address for want in wants[limit:]]
-        calls = [w.address for w in wants if isinstance(w.action, CallTool)]
-        return [address for address in calls if int(address.rpartition(".")[2]) >= limit]
-
-    def _too_many(self, want: Want) -> ActionDenied:
-        budget = self.state.head.limits.fan_out
-        limit = MAX_FANOUT if budget is None else min(budget, MAX_FANOUT)
-        error = GatebookError("E_FANOUT", count=len(self._crowd) + limit, limit=limit)
-        return ActionDenied(
-            address=want.address,
-            action=redacted(want.action, self._services.redactor, self.program.tools),
-            decision=DecisionRecord("deny", code=error.code),
-            error=ErrorRecord(error.code, str(error)),
-        )
