@@ -5,11 +5,17 @@ from typing import Any
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import Sleep
+from gatebook.kernel.approval_events import (
+    ActionDeferred,
+    ApprovalAnswered,
+    ApprovalAsked,
+    DeferralEnded,
+)
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import ActionFailed, BudgetRaised, DecisionRecord, ErrorRecord
 from gatebook.kernel.prices import Price
-from gatebook.kernel.review.again import Answer, answer, limits_of
+from gatebook.kernel.review.again import Answer, answer, differs, limits_of
 from gatebook.kernel.review.decisions import Told, decisions
 from gatebook.kernel.rules.document import Document
 from gatebook.kernel.rules.match import Rulebook
@@ -251,3 +257,113 @@ def test_the_policy_that_decided_is_known_for_each_decision() -> None:
     )
 
     assert (first.policy, second.policy) == ("p1", "p2")
+
+
+def waiting(address: str, action: Any, **fields: Any) -> ApprovalAsked:
+    """A question to a person."""
+    facts: dict[str, Any] = {
+        "digest": "d", "bound": "b", "requester": "pay", "expires_ms": 1000,
+        "decision": DecisionRecord("ask", rule="ask", reason="ok?"),
+    }  # fmt: skip
+    return ApprovalAsked(address=address, action=action, **facts | fields)
+
+
+def approved(address: str, seq: int) -> ApprovalAnswered:
+    return ApprovalAnswered(address=address, asked=seq, answer="approve", by="ann")
+
+
+def test_what_a_person_was_asked_is_one_decision() -> None:
+    """The request that follows from a yes is not another one, nor is the denial from a no."""
+    yes = DecisionRecord("ask", rule="ask", approval="b")
+    no = DecisionRecord("deny", code="E_APPROVAL_DENIED")
+
+    decided = found(
+        waiting("0", call()), approved("0", 2), asked("0", call(), decision=yes), done("0"),
+        waiting("1", call()), approved("1", 6), denied("1", call(), no),
+    )  # fmt: skip
+
+    assert [(each.seq, each.was, each.repeats, each.by_policy) for each in decided] == [
+        (2, "ask", False, True), (4, "ask", True, True),
+        (6, "ask", False, True), (8, "deny", True, False),
+    ]  # fmt: skip
+
+
+def test_a_question_that_is_put_again_after_a_bad_edit_is_the_same_decision() -> None:
+    """The person was told that the edit did not count; nothing was decided anew."""
+    decided = found(waiting("0", call()), waiting("0", call(), refused="no such order"))
+
+    assert [each.repeats for each in decided] == [False, True]
+
+
+def test_a_deferred_action_is_decided_again_with_its_count() -> None:
+    """A rule may give up waiting."""
+    document = policy(
+        ALL, 'id = "d"\nthen = "defer"\ntool = "*"\nafter = "1s"\nwhere = { deferred = { lt = 1 } }'
+    )  # fmt: skip
+    held = ActionDeferred(
+        address="0", action=call(), decision=DecisionRecord("defer", rule="d"), after_ms=1000
+    )
+
+    decided = found(held, DeferralEnded(address="0"), asked("0", call()))
+
+    book = Rulebook(document)
+    assert [each.was for each in decided] == ["defer", "allow"]
+    assert [answer(book, each).verdict for each in decided] == ["defer", "allow"]
+
+
+def test_a_soft_limit_of_the_run_stays_whatever_the_file_says() -> None:
+    """It is the run's own, and no file lifts it."""
+    soft = DecisionRecord("ask", rule="gatebook.soft", reason="the soft limit is reached")
+
+    (lenient,), (strict,) = (
+        again(document, waiting("0", call(), decision=soft)) for document in (policy(ALL), policy())
+    )
+
+    assert (lenient.verdict, lenient.rules) == ("ask", ("gatebook.soft",))
+    assert strict.verdict == "deny"
+
+
+def test_a_changed_tool_still_asks() -> None:
+    """Another policy makes no other definition of it."""
+    record = DecisionRecord("ask", reason="tool refund is not what it was [E_TOOL_PIN]")
+
+    assert verdicts(policy(ALL), waiting("0", call(), decision=record)) == ["ask"]
+
+
+def test_a_file_that_pins_another_definition_asks() -> None:
+    """The run recorded which one it began with."""
+    document = policy(ALL, top=f'[pins]\nrefund = "{"b" * 16}"\n')
+    runs = [begun(pins={"refund": letter * 64}) for letter in "ab"]
+
+    answers = [
+        [answer(Rulebook(document), each).verdict for each in decisions(
+            [run, asked("0", call())], Told(run_id="r"))][-1]
+        for run in runs
+    ]  # fmt: skip
+
+    assert answers == ["ask", "allow"]
+
+
+def test_what_was_changed_and_passes_now_is_no_difference() -> None:
+    """The journal holds the call as it became, and changing it again changes nothing."""
+    document = policy(ALL, 'id = "m"\nthen = "modify"\ntool = "*"\nset = { "args.amount" = 5 }')
+    record = DecisionRecord("modify", rule="m")
+
+    (kept,) = found(asked("0", call("refund", amount=5), decision=record))
+    (new,) = found(asked("0", call("refund", amount=9)))
+
+    book = Rulebook(document)
+    assert not differs(kept, answer(book, kept))
+    assert differs(new, answer(book, new))
+
+
+def test_refusals_by_hooks_ledgers_and_people_are_no_policy_s() -> None:
+    """They have reasons of their own."""
+    codes = ("E_HOOK_DENIED", "E_LEDGER", "E_APPROVAL_LATE")
+
+    decided = found(
+        *(denied(str(n), call(), DecisionRecord("deny", reason="no", code=code))
+          for n, code in enumerate(codes))
+    )  # fmt: skip
+
+    assert [each.by_policy for each in decided] == [False, False, False]

@@ -18,7 +18,7 @@ from gatebook.cli.policies.files import counted, looking, usable
 from gatebook.cli.policies.recorded import Declared, each_run, specs, validator
 from gatebook.errors import GatebookError
 from gatebook.kernel.events import AnyEvent, Verdict
-from gatebook.kernel.review.again import Answer, answer, limits_of
+from gatebook.kernel.review.again import Answer, answer, differs, limits_of
 from gatebook.kernel.review.decisions import Decided, Told, decisions
 from gatebook.kernel.rules.document import Document
 from gatebook.kernel.rules.match import Rulebook
@@ -90,7 +90,7 @@ class Backtest:
 
     def _count(self, row: RunRow, decided: Decided, now: Answer) -> None:
         self.decided += 1
-        if decided.was == now.verdict:
+        if not differs(decided, now):
             return
         self.counts[decided.was, now.verdict] += 1
         self.changes.append(

@@ -126,6 +126,8 @@ def _record_fields(row: RunRow, decided: Decided) -> dict[str, Any]:
             "code": decided.code,
             "message": decided.told,
             "facts": {} if record is None else record.facts,
+            "approval": "" if record is None else record.approval,
+            "grant": 0 if record is None else record.grant,
             "policy": decided.policy,
             "by_policy": decided.by_policy,
         },
@@ -140,6 +142,8 @@ def _record_lines(row: RunRow, decided: Decided) -> list[tuple[str, str]]:
         said += f" (a shadow policy: {record.shadow} if it were enforced)"
     if record is not None and record.rule:
         said += f", rule {record.rule}"
+    if record is not None and (record.approval or record.grant):
+        said += ", approved" if record.approval else f", by grant #{record.grant}"
     if decided.code:
         said += f" [{decided.code}]"
     lines.append(("recorded", said))

@@ -42,6 +42,7 @@ def limits_of(document: Document) -> Limits:
         llm_tokens=found.llm_tokens,
         wall_ms=found.wall_ms,
         usd_micros=None if found.cost_usd is None else micro_usd(found.cost_usd),
+        fan_out=found.fan_out,
     )
 
 
@@ -57,6 +58,14 @@ def answer(book: Rulebook, decided: Decided, validate: Validate | None = None) -
         return found
     error = GatebookError("E_BUDGET", tool=decided.what, **short.told())
     return Answer(verdict="deny", reason=str(error).partition(";")[0], code=error.code)
+
+
+def differs(decided: Decided, now: Answer) -> bool:
+    """Whether an answer is another decision than the recorded one.
+
+    What a `modify` rule changed is recorded as it became: that it passes now is no difference.
+    """
+    return decided.was != now.verdict and (decided.was, now.verdict) != ("modify", "allow")
 
 
 def _routed(book: Rulebook, decided: Decided, validate: Validate | None) -> Answer:

@@ -4,7 +4,7 @@ A fold over the run's events: what a decision knew is what the journal held befo
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -32,7 +32,7 @@ from gatebook.kernel.rules.past import Past
 from gatebook.kernel.rules.policy import requested, started
 from gatebook.kernel.soft import RULE as SOFT
 from gatebook.kernel.state import Head
-from gatebook.kernel.tools import ToolSpec
+from gatebook.kernel.tools import Effect, ToolSpec
 
 DecisionKind = Literal["start", "result"] | RowKind
 Asked = ActionRequested | ActionDenied | ApprovalAsked | ActionDeferred
@@ -110,7 +110,7 @@ def decisions(events: Iterable[AnyEvent], told: Told) -> Iterator[Decided]:
         IntegrityError: the events cannot follow one another.
     """
     recorded = list(events)
-    fold = _Fold(told, _prices(recorded))
+    fold = _Fold(told, _prices(recorded), _effects(recorded))
     for seq, event in enumerate(recorded, start=1):
         yield from fold.take(seq, event)
 
@@ -124,17 +124,18 @@ def _prices(events: list[AnyEvent]) -> dict[str, Price]:
     return found
 
 
-def _verdict(event: Asked) -> Verdict:
-    if isinstance(event, ApprovalAsked):
-        return "interrupt" if event.stops else "ask"
-    return "defer" if isinstance(event, ActionDeferred) else event.decision.verdict
+def _effects(events: list[AnyEvent]) -> dict[str, Effect]:
+    """Return what the tools of actions that were let through declared, by address."""
+    return {event.address: event.effect for event in events if isinstance(event, ActionRequested)}
 
 
 class _Fold:
     """Where a run stands, as its decisions saw it."""
 
-    def __init__(self, told: Told, prices: Mapping[str, Price]) -> None:
-        self._told, self._prices = told, prices
+    def __init__(
+        self, told: Told, prices: Mapping[str, Price], effects: Mapping[str, Effect]
+    ) -> None:
+        self._told, self._prices, self._effects = told, prices, effects
         self._head = Head()
         self._past = Past({name: spec.returns for name, spec in told.tools.items()})
         self._pins: dict[str, str] = {}
@@ -190,7 +191,7 @@ class _Fold:
 
     def _action(self, seq: int, event: Asked) -> Decided:
         action, record = event.action, event.decision
-        context = self._context(event.address, action, getattr(event, "effect", None))
+        context = self._context(event.address, action, self._effects.get(event.address))
         routes = action.fallbacks if isinstance(action, CallLLM) else ()
         calls = [action, *(action.on(route) for route in routes if isinstance(action, CallLLM))]
         error = event.error if isinstance(event, ActionDenied) else None
@@ -198,14 +199,14 @@ class _Fold:
             seq=seq,
             kind=row_kind(action),
             what=describe(action),
-            was=_verdict(event),
+            was=record.verdict,
             record=record,
             code="" if error is None else error.code,
             told="" if error is None else error.message,
             policy=self._policy,
             by_policy=error is None or _asked(record),
-            repeats=event.address in self._waiting and not isinstance(event, ApprovalAsked),
-            floor=record.verdict if record.rule == SOFT or record.code == PIN else "allow",
+            repeats=self._repeats(event),
+            floor=record.verdict if _is_of_others(record) else "allow",
             pin=self._pins.get(action.tool, "") if isinstance(action, CallTool) else "",
             requests=tuple(requested(call, context) for call in calls),
             want=self._want(event.address, action),
@@ -214,7 +215,13 @@ class _Fold:
             action=action,
         )
 
-    def _context(self, address: str, action: Action, effect: Any) -> PolicyContext:
+    def _repeats(self, event: Asked) -> bool:
+        """Whether a person was asked about the action before, or is asked the same again."""
+        if isinstance(event, ApprovalAsked):
+            return bool(event.refused)
+        return event.address in self._waiting
+
+    def _context(self, address: str, action: Action, effect: Effect | None) -> PolicyContext:
         about = None
         if isinstance(action, CallTool):
             spec = self._told.tools.get(action.tool)
@@ -288,6 +295,11 @@ class _Fold:
         if request.about.labels is None:
             found.update(event.labels)
         return msgspec.structs.replace(event, labels=tuple(sorted(found)))
+
+
+def _is_of_others(record: DecisionRecord) -> bool:
+    """Whether a soft limit of the run or a changed tool made the decision, and no file."""
+    return record.rule == SOFT or record.code == PIN or record.reason.endswith(f"[{PIN}]")
 
 
 def _asked(record: DecisionRecord) -> bool:
