@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from gatebook.kernel.rules.document import (
 from gatebook.kernel.rules.facts import History, Request, ToolFacts
 from gatebook.kernel.rules.match import Rulebook
 
+MANY = 20_000  # requests of a law in `make soak`
 NAMES = ["a", "b", "a.x"]
 OPERANDS: dict[str, Any] = {
     "eq": ["x", 1, True],
@@ -77,6 +79,7 @@ def rules(*verdicts: str) -> st.SearchStrategy[Rule]:
 
 
 POLICIES = st.lists(rules(*STRICTNESS), max_size=6, unique_by=lambda rule: rule.id)
+NARROWING = rules(*STRICTNESS[1:])
 SCALARS: Any = st.one_of(
     st.none(), st.booleans(), st.integers(0, 3), st.sampled_from(["x", "y", "/srv/a", "x.com", "2"])
 )
@@ -114,7 +117,7 @@ def strictness(verdict: Any) -> int:
 
 
 @settings(max_examples=500)
-@given(POLICIES, rules(*STRICTNESS[1:]), REQUESTS)
+@given(POLICIES, NARROWING, REQUESTS)
 def test_a_rule_that_does_not_allow_never_widens(
     given_rules: list[Rule], more: Rule, request: Request
 ) -> None:
@@ -217,3 +220,22 @@ def test_shadow_says_the_same_and_does_nothing(given_rules: list[Rule], request:
     )  # fmt: skip
     assert shadow.enforced == "allow"
     assert enforced.enforced == enforced.verdict
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("law", "drawn"),
+    [
+        (test_a_rule_that_does_not_allow_never_widens, (POLICIES, NARROWING, REQUESTS)),
+        (
+            test_neither_the_order_of_rules_nor_of_files_matters,
+            (POLICIES, REQUESTS, st.randoms(use_true_random=False), st.integers(0, 6)),
+        ),
+        (test_not_knowing_never_allows, (POLICIES, REQUESTS)),
+    ],
+)
+def test_a_law_holds_for_many_more_requests(law: Any, drawn: tuple[Any, ...]) -> None:
+    """What decides about money should have met more than a coffee break's worth of requests."""
+    many: Any = settings(max_examples=MANY)(given(*drawn)(law.hypothesis.inner_test))
+
+    many()
