@@ -57,6 +57,7 @@ NAMES = [
     "Secret",
     "SignalTimeout",
     "Sleep",
+    "Soft",
     "Succeeded",
     "ToolContext",
     "ToolRetry",

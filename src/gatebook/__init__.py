@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Transient,
     )
     from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal
-    from gatebook.kernel.budget import Budget
+    from gatebook.kernel.budget import Budget, Soft
     from gatebook.kernel.hook_views import (
         AfterModel,
         AfterTool,
@@ -124,6 +124,7 @@ __all__ = [
     "Secret",
     "SignalTimeout",
     "Sleep",
+    "Soft",
     "Succeeded",
     "ToolContext",
     "ToolRetry",
@@ -165,7 +166,7 @@ _NAMES = {
         "Sleep",
         "WaitSignal",
     ),
-    "gatebook.kernel.budget": ("Budget",),
+    "gatebook.kernel.budget": ("Budget", "Soft"),
     "gatebook.kernel.hook_views": (
         "AfterModel",
         "AfterTool",
