@@ -179,7 +179,8 @@ def _imagined(given: Given, name: str, args: Any, facts: Mapping[str, Any]) -> N
         say(f"what {name} declares is not known: {why}")
     book = Rulebook(policy)
     found = explain(book, request)
-    now = Answer(verdict=found.verdict, rules=found.rules, reason=found.reason)
+    code = book.decide(request).code
+    now = Answer(verdict=found.verdict, rules=found.rules, reason=found.reason, code=code)
     if given.as_json:
         _print_json({"what": request.name}, policy, now, found)
     else:
@@ -275,7 +276,8 @@ def _print(
     remedies: Sequence[str] = ()
     if policy is not None and now is not None and found is not None:
         same = ", the policy that decided" if policy.digest == recorded else ""
-        by = f", rule {', '.join(now.rules)}" if now.rules else ""
+        opened = now.code != "E_POLICY_NO_RULE"  # else those rules did not decide
+        by = f", rule {', '.join(now.rules)}" if now.rules and opened else ""
         lines.append(("policy", f"{policy.name}{same}"))
         lines.append(("now" if recorded else "verdict", f"{now.verdict}{by}"))
         lines += [("", now.reason)] if now.reason else []
