@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_the_store_keeps_it_apart_with_a_reference(tmp_path: Path) -> None:
 
     run(scenario())
 
-    with sqlite3.connect(path) as store:
+    with closing(sqlite3.connect(path)) as store:
         kept = store.execute(
             "SELECT length(body), seq FROM blobs JOIN blob_refs USING (tenant, digest)"
         ).fetchall()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_output_is_kept_to_its_limit_and_the_rest_is_read(tmp_path: Path) -> Non
     assert found == {
         "exit_code": 0, "stdout": "y\n" * 5, "stderr": "done\n", "truncated": True,
     }  # fmt: skip
+
+
+def test_endless_output_takes_no_memory(tmp_path: Path) -> None:
+    """A17: a gigabyte that a program writes must not become one of the worker's."""
+    run = shell(["head"], cwd=tmp_path)
+    call(run, argv=["head", "-c", "1000", "/dev/zero"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    found = call(run, argv=["head", "-c", "300000000", "/dev/zero"])
+
+    assert found["truncated"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
 
 
 def test_half_a_character_at_the_cut_is_left_out(tmp_path: Path) -> None:
