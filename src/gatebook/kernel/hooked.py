@@ -114,6 +114,12 @@ class HookLog:
         self.start: HookAnswered | None = None
         self.end: HookAnswered | None = None
 
+    @property
+    def refuses(self) -> bool:
+        """Whether something was refused that may not have had its consequence yet."""
+        said = [self.start, self.end, *self.refused.values()]
+        return any(event is not None and event.stops for event in said)
+
     def refused_run(self, code: str) -> bool:
         """Whether a hook ended the run, with this code."""
         said = [self.start, self.end]

@@ -36,6 +36,7 @@ from gatebook.kernel.events import (
     Note,
     RunStarted,
 )
+from gatebook.kernel.hooks import Hooks
 from gatebook.kernel.state import RunState
 from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, Recorded
@@ -97,11 +98,12 @@ class Driver:
         self._stopping = False
         self._attempts = Attempts(lease, services, on_end=self._news.come)
         self._planner: Planner | None = None
-        self._hooking: Hooking | None = None
-        if services.hooks is not None:
-            self._hooking = Hooking(services.hooks, lease, services, on_end=self._news.come)
+        self._hooking = None if services.hooks is None else self._asking(services.hooks)
         self._append = int.from_bytes(os.urandom(8), "big")
         self._short = False  # a ledger could not carry what was planned
+
+    def _asking(self, hooks: Hooks) -> Hooking:
+        return Hooking(hooks, self._lease, self._services, on_end=self._news.come)
 
     def poke(self) -> None:
         """Tell the driver that somebody appended to its run."""
@@ -200,9 +202,10 @@ class Driver:
             lease=self._lease,
             started=started,
         )
-        if self._hooking:
-            planner.turns = HookTurns(self._hooking, redrive, program, recorded)
         self._follow(planner, recorded)
+        if self._hooking or redrive.hooks.refuses:  # what a hook refused stays so without it
+            self._hooking = self._hooking or self._asking(Hooks(()))
+            planner.turns = HookTurns(self._hooking, redrive, program, recorded)
         if self._short:
             planner.balances = await self._patiently(lambda: self._journal.ledgers(run.tenant))
             self._short = False

@@ -53,9 +53,7 @@ class HookTurns:
         self._started = started
         self._tools = program.tools
         self._redactor = hooking.redactor
-        self._begun = not hooking.hooks.at("on_run_start") or any(
-            isinstance(each.event, ActionRequested | ActionDenied) for each in recorded
-        )
+        self._begun = any(isinstance(e.event, ActionRequested | ActionDenied) for e in recorded)
         hooking.drop_asks()
 
     def stored(self) -> None:
@@ -101,10 +99,10 @@ class HookTurns:
         if self._begun:
             return True
         said = self._redrive.hooks.start
-        if said is None:
+        if said is None and self._hooking.hooks.at("on_run_start"):
             self._hooking.ask(START, RunBegins(self._started), self._started)
             return False
-        if said.stops:
+        if said is not None and said.stops:
             add(RunFailed(error=_error(said), denied=True))
             return False
         self._begun = True
@@ -168,10 +166,9 @@ class HookTurns:
         return self._heard(RunEnds(self._started.program, "cancelled")) is not None
 
     def _heard(self, ending: RunEnds) -> HookAnswered | None:
-        hooking = self._hooking
-        if not hooking.hooks.at("on_run_end"):
+        hooking, said = self._hooking, self._redrive.hooks.end
+        if said is None and not hooking.hooks.at("on_run_end"):
             return _NOBODY
-        said = self._redrive.hooks.end
         if said is None:
             hooking.cancel("on_run_end", but=ending.status)
             hooking.ask(("on_run_end", ending.status), ending, self._started)
