@@ -38,6 +38,18 @@ def test_a_tool_that_does_something_is_not_done_unasked(gatebook: Inside) -> Non
     assert (told["recorded"]["verdict"], told["recorded"]["rules"]) == ("ask", ["ask-refund"])
 
 
+def test_the_first_policy_would_decide_its_own_runs_the_same(gatebook: Inside) -> None:
+    """What waits for a person is decided, and nothing about it would be otherwise."""
+    gatebook("init", "app:pay")
+    gatebook("run", "app:pay", "17", "--run-id", "one", "--policy", "policy.toml")
+
+    document = gatebook.json("policy", "backtest", "policy.toml")
+    suggested = gatebook("policy", "suggest", "one")
+
+    assert (document["decisions"], document["changed"]) == (3, 0)
+    assert (suggested.stdout, suggested.stderr) == ("", "run one was denied nothing\n")
+
+
 def test_a_file_that_is_there_is_never_written_over(gatebook: Inside) -> None:
     """Somebody may have worked on it for a month."""
     (gatebook.path / "policy.toml").write_text("mine")

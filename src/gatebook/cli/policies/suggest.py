@@ -58,9 +58,7 @@ def command(given: Given, run: str) -> None:
         run_id=row.run.id, tenant=row.run.tenant, tools=specs(tools), limits=limits_of(policy),
         policy=policy.digest, labels=Rulebook(policy).labels,
     )  # fmt: skip
-    denied = [
-        each for each in decisions(events, told) if each.was not in PASSING and not each.repeats
-    ]
+    denied = [each for each in decisions(events, told) if each.code]
     found = _Drafts(policy, tools).all(denied)
     if given.as_json:
         document(run=row.run.id, suggestions=[_fields(each) for each in found],
