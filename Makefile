@@ -47,9 +47,10 @@ layers: $(DEV) ## Check that imports only flow down
 docs: $(DEV) ## Run the examples in README.md and docs/
 	@$(BIN)/python -m pytest $(DOCS_WARNINGS) README.md docs
 
-bench: $(DEV) ## Measure import time, the cost of a step, and streamed answers
+bench: $(DEV) ## Measure import time, the cost of a step and of a decision, and streamed answers
 	@$(BIN)/python bench/importtime.py
 	@$(BIN)/python bench/steps.py $(ARGS)
+	@$(BIN)/python -m bench.policy $(ARGS)
 	@$(BIN)/python -m bench.streams $(ARGS)
 
 soak: $(DEV) local-model ## Run the long tests, with other random inputs each time

@@ -236,6 +236,7 @@ def test_shadow_says_the_same_and_does_nothing(given_rules: list[Rule], request:
 )
 def test_a_law_holds_for_many_more_requests(law: Any, drawn: tuple[Any, ...]) -> None:
     """What decides about money should have met more than a coffee break's worth of requests."""
-    many: Any = settings(max_examples=MANY)(given(*drawn)(law.hypothesis.inner_test))
+    drawing: Any = given(*drawn)
+    many: Any = settings(max_examples=MANY)(drawing(law.hypothesis.inner_test))
 
     many()
