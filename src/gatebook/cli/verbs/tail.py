@@ -1,8 +1,10 @@
 """`gatebook tail`: the events of one run, or of all, as they come, and what its models say."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
+from shutil import get_terminal_size
 from typing import Any
 
 import click
@@ -21,6 +23,7 @@ from gatebook.runtime.subscriptions import Delta, Reset
 
 PAGE = 1_000  # events read at once
 MARGIN = " " * 29  # what a model says stands under the addresses
+WORDS = re.compile(r" *[^ ]+| +")
 
 
 @click.command(
@@ -68,7 +71,7 @@ async def _one(given: Given, run: str, after: int | str, *, follow: bool) -> Non
                 printer.item(handle.id, item, reading.cursor)
         except asyncio.CancelledError:
             printer.line_ends()
-            say(f"go on with: gatebook tail {handle.id} --after {reading.cursor}")
+            say(f"go on with: {given.line('tail', handle.id, '--after', str(reading.cursor))}")
             raise
 
 
@@ -103,6 +106,7 @@ class Printer:
         self._drawn = on_terminal(sys.stdout)
         self._named = named
         self._writing = ""  # the address whose answer the open line holds
+        self._column = 0  # how much of that line is written
 
     def item(self, run: str, item: Recorded | Delta | Reset, cursor: str) -> None:
         """Write an event of a run, what a model says, or that it is to be dropped."""
@@ -133,12 +137,30 @@ class Printer:
         elif not self._drawn:
             self._columns(cursor, run, "", "says", delta.address, text)
         else:
-            if self._writing != delta.address:
-                self.line_ends()
-                self._writing = delta.address
-                print(f"{MARGIN}{delta.address:<7} ", end="")
-            lines = (printable(line.expandtabs(4)) for line in text.split("\n"))
-            print(f"\n{MARGIN}{'':<7} ".join(lines), end="", flush=True)
+            self._write(delta.address, text)
+
+    def _write(self, address: str, text: str) -> None:
+        """Write more of an answer in a column of its own, broken between words."""
+        if self._writing != address:
+            self.line_ends()
+            self._writing, self._column = address, 0
+            print(f"{MARGIN}{address:<7} ", end="")
+        room = max(20, get_terminal_size().columns - len(MARGIN) - 9)
+        for number, line in enumerate(text.split("\n")):
+            if number:
+                self._next_line()
+            for word in WORDS.findall(printable(line.expandtabs(4))):
+                broken = 0 < self._column > room - len(word)
+                if broken:
+                    self._next_line()
+                shown = word.lstrip() if broken else word
+                print(shown, end="")
+                self._column += len(shown)
+        sys.stdout.flush()
+
+    def _next_line(self) -> None:
+        self._column = 0
+        print(f"\n{MARGIN}{'':<7} ", end="")
 
     def _reset(self, run: str, reset: Reset, cursor: str) -> None:
         why = f"{reset.instead} asks again" if reset.instead else f"attempt {reset.attempt + 1}"
