@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from gatebook.errors import ActionError
 from gatebook.ports import Invocation
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="it looks at processes in /proc")
 WAIT_S = 30  # far above what any machine needs; only a broken build gets there
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tools.shipped import call, refusal
+from tests.tools.shipped import call, linux, refusal
 
 from gatebook.errors import ActionError, ConfigError, Permanent, ToolRetry
 from gatebook.tools import files
@@ -209,6 +209,7 @@ def outcome(made: Any, **args: Any) -> Any:
         return exc.code
 
 
+@linux
 def test_a_folder_that_turns_into_a_link_never_leads_out(swapping: Path) -> None:
     """There is no moment between a look and a step: the step itself refuses links."""
     read, seen = tools(swapping)["read"], Counter[str]()
@@ -220,6 +221,7 @@ def test_a_folder_that_turns_into_a_link_never_leads_out(swapping: Path) -> None
     assert set(seen) <= {"inside", "E_PATH", "E_FILE"}
 
 
+@linux
 def test_writing_while_a_folder_turns_into_a_link_never_leads_out(
     swapping: Path, outside: Path
 ) -> None:
@@ -448,6 +450,7 @@ def test_a_later_change_of_folder_changes_nothing(root: Path) -> None:
     assert call(made["read"], path="a")["text"] == "x"
 
 
+@linux
 def test_no_descriptor_is_left_open(root: Path) -> None:
     """Refusals are the usual case of an attack."""
     (root / "sub").mkdir()

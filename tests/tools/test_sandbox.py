@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tools.shipped import all_gone, ask, call, pids
+from tests.tools.shipped import all_gone, ask, call, linux, pids
 
 from gatebook.errors import ConfigError
 from gatebook.tools import ShellLimits, shell
+
+pytestmark = linux
 
 MIB = 1024 * 1024
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from tests.runtime.kit import Desk, flow
-from tests.tools.shipped import all_gone, ask, call, invocation, pids, refusal, wait_until
+from tests.tools.shipped import all_gone, ask, call, invocation, linux, pids, refusal, wait_until
 
 from gatebook.errors import ConfigError
 from gatebook.kernel.events import ActionUnknown
 from gatebook.tools import shell
+
+pytestmark = linux
 
 # Writes its pid and that of a child that has left the group, then waits for ever.
 FAMILY = "echo $$ >> pids; setsid sh -c 'echo $$ >> pids; sleep 1000' & sleep 1000"

@@ -144,7 +144,7 @@ def _sender(
     effect: Effect = "idempotent" if key_header else "at_most_once"
 
     @tool(
-        name=name, effect=effect, sends=True, **setting.limits,
+        name=name, effect=effect, on_error="unknown", sends=True, **setting.limits,
         description=f"Send a request to a web address. Hosts: {setting.hosts}",
     )  # fmt: skip
     async def send(

@@ -126,6 +126,7 @@ def shell(
         description="Run a program without a shell and return what it wrote. Programs: "
         + ", ".join(sorted(setting.programs)),
         effect=effect,
+        on_error="unknown",
         max_output=MAX_SHOWN,
         returns=options.get("returns", ()),
         sends=not setting.bwrap or setting.network,  # nothing else keeps it from doing so
