@@ -48,6 +48,13 @@ tool = "refund"
 where = { "args.amount" = { gt = 15 } }
 message = "No refund of {args.amount} today."
 """
+MAIL = """
+[[rule]]
+id = "refunds-by-others"
+then = "allow"
+tool = "refund"
+agent = "others"
+"""
 WRONG = """version = 1
 [[rule]]
 id = "one"
@@ -465,6 +472,18 @@ def test_what_no_added_rule_lifts_comes_as_a_comment(governed: Inside) -> None:
 
     assert tomllib.loads(text) == {"version": 1}
     assert "# no rule that is added helps: deny (rule no-refunds)" in text
+    assert "make it surely false that args.amount gt 15" in text
+
+
+def test_a_rule_that_only_lets_a_person_be_asked_says_so(gatebook: Inside) -> None:
+    """Nobody should add it and wonder."""
+    write(gatebook, asks=READS + NO_REFUNDS.replace('"deny"', '"ask"') + MAIL)
+    gatebook("run", "app:pay", "17", "--run-id", "one", "--policy", "asks.toml")
+
+    text = gatebook("policy", "suggest", "one").stdout
+
+    assert [rule["id"] for rule in tomllib.loads(text)["rule"]] == ["allow-refund"]
+    assert "# with the rule below, it is still ask (rule no-refunds)" in text
 
 
 def test_suggestions_are_data_too(governed: Inside) -> None:

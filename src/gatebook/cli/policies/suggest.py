@@ -10,11 +10,12 @@ from gatebook.cli.options import Given, Verb, common, run_argument
 from gatebook.cli.output import document, say
 from gatebook.cli.policies.recorded import Declared, read_run, specs, validator
 from gatebook.errors import ConfigError
-from gatebook.kernel.review.again import PASSING, answer, limits_of
+from gatebook.kernel.review.again import PASSING, Answer, answer, limits_of
 from gatebook.kernel.review.decisions import Decided, Told, decisions
 from gatebook.kernel.review.narrowest import Narrow, Unfit, narrowest
 from gatebook.kernel.review.writing import comment
 from gatebook.kernel.rules.document import Document, merge
+from gatebook.kernel.rules.explain import explain
 from gatebook.kernel.rules.match import Rulebook
 from gatebook.kernel.rules.reading import load
 from gatebook.ports import RunRow
@@ -117,14 +118,29 @@ class _Drafts:
         self._seen.add(body)
         added = merge([self._policy, load(f"{HEAD}{rule.text}", "suggested.toml")])
         then = answer(Rulebook(added), decided, validate)
-        if then.code == "E_BUDGET" and now.code != "E_BUDGET":
-            facts["why"] = f"with the rule below, the budget is still short: {then.reason}"
-        elif then.verdict not in PASSING:
-            by = f" (rule {', '.join(then.rules)})" if then.rules else ""
-            why = f"no rule that is added helps: {then.verdict}{by}: {then.reason}"
-            return Suggestion(**facts, why=why)
+        still = _still(now, then)
+        if still is None:
+            where = "; ".join(explain(Rulebook(added), decided.requests[0]).remedies)
+            why = f"no rule that is added helps: {then.verdict}{_by(then)}: {then.reason}"
+            return Suggestion(**facts, why=f"{why}; {where}" if where else why)
+        facts["why"] = still
         self._taken.add(rule.id)
         return Suggestion(**facts, rule=rule)
+
+
+def _still(now: Answer, then: Answer) -> str | None:
+    """Return what else is needed when a rule is added, "" for nothing, None when it is no help."""
+    if then.verdict in PASSING:
+        return ""
+    if then.code == "E_BUDGET" and now.code != "E_BUDGET":
+        return f"with the rule below, the budget is still short: {then.reason}"
+    if then.verdict in ("ask", "defer") and now.verdict == "deny":
+        return f"with the rule below, it is still {then.verdict}{_by(then)}"
+    return None
+
+
+def _by(found: Answer) -> str:
+    return f" (rule {', '.join(found.rules)})" if found.rules else ""
 
 
 def _file(row: RunRow, found: list[Suggestion]) -> str:
