@@ -22,6 +22,7 @@ from gatebook.kernel.events import (
     AttemptFailed,
     AttemptStarted,
     BudgetRaised,
+    HookAnswered,
     LedgersDeclared,
     RunCancelled,
     RunCompleted,
@@ -29,6 +30,7 @@ from gatebook.kernel.events import (
     RunStarted,
     chain,
 )
+from gatebook.kernel.hook_facts import HookFacts
 from gatebook.kernel.state import Head
 
 
@@ -124,6 +126,7 @@ class _Facts:
         self.lost: set[str] = set()
         self.done: set[str] = set()
         self.over = False
+        self.hooks: HookFacts | None = None
 
     def check(self, seq: int, event: AnyEvent) -> None:
         if event.time < self.time:
@@ -131,6 +134,8 @@ class _Facts:
         if event.epoch and event.epoch < self.epoch:
             raise self._broken(seq, f"epoch {event.epoch} wrote after epoch {self.epoch}")
         self.time, self.epoch = event.time, max(self.epoch, event.epoch)
+        if self.hooks is not None or type(event) is HookAnswered:
+            self._hooked(seq, event)
         match event:
             case ActionRequested():
                 self._request(seq, event)
@@ -175,6 +180,15 @@ class _Facts:
         held = sum(self.held.values(), NOTHING)
         if self.spent != head.spent or held != head.reserved:
             raise _broken(self.run, "what was spent and reserved does not add up")
+
+    def _hooked(self, seq: int, event: AnyEvent) -> None:
+        self.hooks = self.hooks or HookFacts()
+        address = getattr(event, "address", "")
+        over = address in self.done
+        requested, running = over or address in self.effects, not over and address in self.lost
+        problem = self.hooks.problem(event, requested=requested, running=running)
+        if problem:
+            raise self._broken(seq, problem)
 
     def _request(self, seq: int, event: ActionRequested) -> None:
         self._once(seq, event.address)
