@@ -48,11 +48,13 @@ if TYPE_CHECKING:
         RetryWithBackoffPolicy,
     )
     from gatebook.kernel.secrets import Secret
+    from gatebook.kernel.terms import ApprovalTerms, DeferTerms
     from gatebook.programs.agent import Agent
     from gatebook.programs.context import WorkflowContext
     from gatebook.programs.workflow import Workflow, workflow
     from gatebook.providers.openai_compatible import OpenAICompatible
     from gatebook.providers.scripted import Scripted
+    from gatebook.runtime.approvals import Approval
     from gatebook.runtime.client import Client
     from gatebook.runtime.handles import RunHandle
     from gatebook.runtime.policy_files import Policy
@@ -81,6 +83,8 @@ __all__ = [
     "Agent",
     "AllowDeclared",
     "AllowListPolicy",
+    "Approval",
+    "ApprovalTerms",
     "BeforeModel",
     "BeforeTool",
     "Budget",
@@ -91,6 +95,7 @@ __all__ = [
     "Client",
     "ConfigError",
     "Decision",
+    "DeferTerms",
     "Denied",
     "Deny",
     "Fail",
@@ -187,6 +192,7 @@ _NAMES = {
         "RetryWithBackoffPolicy",
     ),
     "gatebook.kernel.secrets": ("Secret",),
+    "gatebook.kernel.terms": ("ApprovalTerms", "DeferTerms"),
     "gatebook.programs.agent": ("Agent",),
     "gatebook.programs.context": ("WorkflowContext",),
     "gatebook.programs.workflow": (
@@ -195,6 +201,7 @@ _NAMES = {
     ),
     "gatebook.providers.openai_compatible": ("OpenAICompatible",),
     "gatebook.providers.scripted": ("Scripted",),
+    "gatebook.runtime.approvals": ("Approval",),
     "gatebook.runtime.client": ("Client",),
     "gatebook.runtime.handles": ("RunHandle",),
     "gatebook.runtime.policy_files": ("Policy",),

@@ -1,6 +1,14 @@
 """The texts of errors about approvals, grants and deferrals; see `gatebook.codes`."""
 
 TEXTS: dict[str, tuple[str, str]] = {
+    "E_APPROVAL_ID": (
+        "{value} names no approval",
+        "write RUN#SEQ: gatebook approvals lists them",
+    ),
+    "E_APPROVAL_UNKNOWN": (
+        "there is no approval {approval}",
+        "gatebook approvals lists what is asked",
+    ),
     "E_APPROVAL_STATE": (
         "approval {approval} cannot be answered or used: {status}",
         "gatebook approvals lists what is asked now",
@@ -76,5 +84,21 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_GRANT_REFUSED": (
         "run {run} takes no grant ({status}, at most {limit})",
         "grant while the run goes on, or revoke others",
+    ),
+    "E_GRANT_TOOL": (
+        "run {run} has not begun with a tool {tool}",
+        "name a tool that its program declares",
+    ),
+    "E_GRANT_UNTIL": (
+        "{value} is no time until which a grant can hold",
+        "pass a datetime with a time zone, or a timedelta",
+    ),
+    "E_APPROVAL_UNREAD": (
+        "what approval {approval} asks was not read yet",
+        "await it first: approval = await runtime.approval(id)",
+    ),
+    "E_GRANT_SELF": (
+        "run {run} acts for {by}, who cannot grant it anything",
+        "let somebody else grant it",
     ),
 }

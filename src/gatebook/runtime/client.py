@@ -1,10 +1,11 @@
 """The client: start, read and steer runs. What a web process needs; it drives nothing."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self, TypeVar
 
-from gatebook.errors import ConfigError, InvalidInput, RunConflict
+from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict
 from gatebook.kernel.budget import Budget, checked_budget
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id, digest
 from gatebook.kernel.events import RunStarted
@@ -17,7 +18,9 @@ from gatebook.kernel.policy import (
 )
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import DEFAULT_TENANT, Clock, Journal, Program, RunKey, RunQuery, RunRow
+from gatebook.runtime.approvals import Approval, Inbox
 from gatebook.runtime.clock import SystemClock
+from gatebook.runtime.grants import GrantGiven, Grants
 from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.logs import SecretFilter
@@ -123,6 +126,79 @@ class Client:
     async def runs(self, query: RunQuery | None = None) -> list[RunRow]:
         """Return this tenant's runs, newest first."""
         return await self.journal.runs(self.tenant, query or RunQuery())
+
+    # ---- approvals ----
+
+    def approvals(
+        self, run_id: str | None = None, *, follow: bool = False
+    ) -> AsyncIterator[Approval]:
+        """Yield what waits for an answer, oldest first: `async for a in runtime.approvals()`.
+
+        With `follow` it does not end: what is asked later comes as it is asked, by any process.
+        """
+        return self._inbox().open(run_id, follow=follow)
+
+    def approval(self, id: str) -> Approval:
+        """Return an approval by its id, RUN#SEQ; `await` it to read what it asks.
+
+        Raises:
+            InvalidInput: E_APPROVAL_ID.
+        """
+        return self._inbox().approval(id)
+
+    async def answer(
+        self,
+        approvals: Iterable[Approval | str],
+        answer: Literal["approve", "deny"],
+        *,
+        by: str,
+        groups: Iterable[str] = (),
+        reason: str = "",
+    ) -> dict[str, GatebookError | None]:
+        """Answer several approvals alike; see `Approval.approve` and `Approval.deny`.
+
+        Returns for each id None, or why its answer was refused: one that is does not stop others.
+        """
+        return await self._inbox().answer_all(
+            approvals, answer, by=by, groups=groups, reason=reason
+        )
+
+    async def grant(
+        self,
+        run_id: str,
+        tool: str,
+        *,
+        until: datetime | timedelta,
+        by: str,
+        groups: Iterable[str] = (),
+        reason: str = "",
+    ) -> GrantGiven:
+        """Also allow this tool in this run until a time: what asks about it is not asked.
+
+        It answers only what `by` could have approved, also what waits now, and only for the
+        tool as it is defined now. Nothing that policy denies is opened.
+
+        Raises:
+            InvalidInput: E_GRANT_*. RunNotFound, RunIsOver.
+        """
+        return await Grants(self._inbox()).grant(
+            run_id, tool, until=until, by=by, groups=groups, reason=reason
+        )
+
+    async def grants(self, run_id: str) -> list[GrantGiven]:
+        """Return the grants of a run that nobody took back, oldest first."""
+        return await Grants(self._inbox()).grants(run_id)
+
+    async def revoke(self, grant: GrantGiven | str, *, by: str, reason: str = "") -> None:
+        """Take a grant back by its id, RUN#SEQ: from the next decision on it counts no more.
+
+        Raises:
+            InvalidInput: E_GRANT_UNKNOWN. RunNotFound, RunIsOver.
+        """
+        await Grants(self._inbox()).revoke(grant, by=by, reason=reason)
+
+    def _inbox(self) -> Inbox:
+        return Inbox(self, self.tenant, programs=self._programs, check_caller=self._check_caller)
 
     def look_s(self, run: RunKey, *, listening: bool = False) -> float:
         """Return how often a reader looks at a run, in seconds, beside the news it gets of it.
