@@ -22,7 +22,7 @@ from gatebook.kernel.rules.policy import RulesPolicy, policy_from
 from gatebook.ports import RunKey
 from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.redrive import final_args, replay
-from gatebook.runtime.states import Failed, Finished, Settled
+from gatebook.runtime.states import Failed, Finished, Settled, Waiting
 
 OPEN = """
 [[rule]]
@@ -99,12 +99,11 @@ class Played:
         return self.state
 
 
-@pytest.mark.parametrize("then", ["deny", "interrupt"])
-def test_a_withheld_result_is_seen_by_nobody(then: str) -> None:
+def test_a_withheld_result_is_seen_by_nobody() -> None:
     """Not by the program, not in the journal; that the call was made stays a fact."""
 
     async def scenario() -> Played:
-        played = Played(ruled(on_result(then, more='message = "people are private"')))
+        played = Played(ruled(on_result("deny", more='message = "people are private"')))
         await played.play(flow(finds, find), "ada")
         return played
 
@@ -118,7 +117,7 @@ def test_a_withheld_result_is_seen_by_nobody(then: str) -> None:
     assert PHONE.encode() not in played.stored
     assert event.output == NULL
     assert event.decision is not None
-    assert (event.decision.verdict, event.decision.rule) == (then, then)
+    assert (event.decision.verdict, event.decision.rule) == ("deny", "deny")
     assert event.spent is not None
     assert event.spent.tool_calls == 1
 
@@ -137,6 +136,45 @@ def test_a_result_nobody_can_wait_for_is_withheld(then: str) -> None:
 
     assert played.state.output[1] == "E_RESULT_WITHHELD"
     assert PHONE.encode() not in played.stored
+
+
+async def told(ctx: Any, value: Any) -> Any:
+    """Wait for a signal and say what came."""
+    try:
+        return await ctx.wait_signal("go")
+    except ActionDenied as exc:
+        return ["ActionDenied", exc.code, str(exc)]
+
+
+async def signals(handle: RunHandle[Any]) -> None:
+    await handle.signal("go", PHONE)
+
+
+@pytest.mark.parametrize(
+    ("about", "program", "before"),
+    [('tool = "find"', flow(finds, find), None), ('action = "wait_signal"', flow(told), signals)],
+)
+def test_a_result_can_stop_the_run_for_a_person(about: str, program: Any, before: Any) -> None:
+    """Who resumes it lets it go on without the result."""
+    stop = f'[[rule]]\nid = "stop"\non = "result"\nthen = "interrupt"\n{about}\n'
+
+    async def scenario() -> tuple[Any, Any, list[str]]:
+        desk = Desk(policy=ruled(stop))
+        async with desk.open(program) as runtime:
+            handle = await runtime.start(program, "ada", run_id="r")
+            if before is not None:
+                await before(handle)
+            waits = await desk.settled(handle)
+            kinds = await desk.kinds("r")
+            await handle.resume(by="ada")
+            return waits, await desk.settled(handle), kinds
+
+    waits, ends, kinds = run(scenario())
+
+    assert isinstance(waits, Waiting)
+    assert waits.on == ("resume",)
+    assert kinds[-2:] == ["action_succeeded", "interrupted"]
+    assert ends.output[1] == "E_RESULT_WITHHELD"
 
 
 def test_a_result_is_changed_before_anything_sees_it() -> None:

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, Model, flow, run
+from tests.runtime.kit import Desk, Model, flow, handle_of, run
 
-from gatebook import Agent, Decision, Policy, RunDenied
+from gatebook import Agent, Decision, Policy, RunDenied, tool
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
-from gatebook.runtime.states import Finished
+from gatebook.runtime.states import Cancelled, Finished, Waiting
 
 
 def ruled(then: str, more: str = "", *, top: str = "") -> RulesPolicy:
@@ -66,12 +66,68 @@ def test_a_start_is_denied_by_its_user(context: Any) -> None:
     assert run(refused(policy, context=context))
 
 
-@pytest.mark.parametrize(
-    ("then", "more"), [("ask", ""), ("defer", 'after = "1m"'), ("interrupt", "")]
-)
-def test_a_start_nobody_can_wait_for_is_refused(then: str, more: str) -> None:
-    """Fail closed."""
+@pytest.mark.parametrize(("then", "more"), [("ask", ""), ("defer", 'after = "1m"')])
+def test_a_start_that_would_have_to_wait_is_refused(then: str, more: str) -> None:
+    """Who starts it is there to ask, or to come again."""
     assert run(refused(ruled(then, more)))
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_run_may_begin_interrupted(crash: bool) -> None:
+    """Nothing is done before a person lets it go on; the reason is in its first event."""
+    calls: list[int] = []
+
+    @tool
+    async def act() -> int:
+        calls.append(1)
+        return 1
+
+    async def body(ctx: Any) -> Any:
+        return await ctx.call_tool(act)
+
+    async def scenario() -> tuple[Any, Any, str]:
+        allow = '[[rule]]\nid = "a"\nthen = "allow"\ntool = "*"\n'
+        policy = ruled("interrupt", f'message = "look first"\n{allow}')
+        desk, program = Desk(policy=policy), flow(body, act)
+        runtime = desk.runtime(program)
+        await runtime.open()
+        handle = await runtime.start(program, None, run_id="r")
+        waits = await desk.settled(handle)
+        assert calls == []
+        if crash:
+            await desk.crash(runtime)
+            desk.lapse()
+        else:
+            await runtime.close()
+        async with desk.open(program) as second:
+            again = handle_of(second)
+            assert isinstance(await desk.settled(again), Waiting)
+            assert calls == []
+            await again.resume(by="ada")
+            ends = await desk.settled(again)
+            event = await desk.only("r", RunStarted)
+        assert event.decision is not None
+        return waits, ends, event.decision.reason
+
+    waits, ends, reason = run(scenario())
+
+    assert isinstance(waits, Waiting)
+    assert waits.on == ("resume",)
+    assert (ends, calls, reason) == (Finished(1), [1], "look first")
+
+
+def test_a_run_that_begins_interrupted_may_be_cancelled() -> None:
+    """That is the other thing a person may want."""
+
+    async def scenario() -> Any:
+        desk = Desk(policy=ruled("interrupt"))
+        async with desk.open() as runtime:
+            handle = await runtime.start(flow(echo), {}, run_id="r")
+            await desk.settled(handle)
+            await handle.cancel(reason="no")
+            return await desk.settled(handle)
+
+    assert isinstance(run(scenario()), Cancelled)
 
 
 def test_a_run_starts_with_the_input_the_policy_made() -> None:

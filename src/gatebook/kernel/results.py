@@ -38,6 +38,11 @@ class Judged(msgspec.Struct, frozen=True):
         """Whether nothing of the result may be seen, nor the text of a failure."""
         return self.decision is not None and is_withheld(self.decision)
 
+    @property
+    def stops(self) -> bool:
+        """Whether the run stops for a person here."""
+        return self.decision is not None and self.decision.verdict == "interrupt"
+
 
 def is_withheld(decision: DecisionRecord) -> bool:
     """Whether the decision about a result keeps it from everybody."""

@@ -177,6 +177,8 @@ class Head(msgspec.Struct, omit_defaults=True):
 
     def _started(self, event: RunStarted) -> None:
         self.limits = event.limits
+        if event.decision is not None and event.decision.verdict == "interrupt":
+            self.status = Status.INTERRUPTED
 
     def _requested(self, event: ActionRequested) -> None:
         if event.address in self.open:
@@ -348,20 +350,19 @@ class RunState:
         if self.asked:
             self.asked.pop(event.address, None)
 
-    def _ruled(self, decision: DecisionRecord) -> None:
-        self.policy = decision.policy or self.policy
+    def _ruled(self, decision: DecisionRecord | None) -> None:
+        self.policy = (decision.policy if decision else "") or self.policy
 
     def _erred(self, event: ActionUnknown | AttemptFailed) -> None:
         self.errors[event.address] = event.error
-        if type(event) is ActionUnknown and event.decision is not None:
+        if type(event) is ActionUnknown:
             self._ruled(event.decision)
         if type(event) is ActionUnknown or event.error.category == DOUBTFUL:
             self.doubts.add(event.address)
 
     def _began_again(self, event: AttemptStarted) -> None:
         self.ordered.discard(event.address)
-        if event.decision is not None:
-            self._ruled(event.decision)
+        self._ruled(event.decision)
         if event.cause != "retry":
             self.doubts.add(event.address)
 

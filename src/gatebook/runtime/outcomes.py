@@ -33,6 +33,7 @@ from gatebook.kernel.policy import (
     RetryWithBackoffPolicy,
     owns_retries,
 )
+from gatebook.kernel.redact import Redactor
 from gatebook.kernel.stream import retryable
 from gatebook.kernel.tools import ToolSpec
 from gatebook.runtime.executor import Ended
@@ -123,6 +124,14 @@ def outcome_event(
         spent=ended.spent,
         price=ended.price,
     )
+
+
+def cleaned(event: AnyEvent, redactor: Redactor) -> AnyEvent:
+    """Return an outcome without the secrets that a policy's reason may have put into it."""
+    if not isinstance(event, ActionFailed):
+        return event
+    error = msgspec.structs.replace(event.error, message=redactor.text(event.error.message))
+    return msgspec.structs.replace(event, error=error)
 
 
 def next_route(

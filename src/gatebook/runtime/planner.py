@@ -40,6 +40,7 @@ from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by
 from gatebook.kernel.policy import PolicyContext, may_dawdle, wants_facts
+from gatebook.kernel.results import Judged, error_of
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.soft import moved
 from gatebook.kernel.state import RunState, Status
@@ -49,7 +50,7 @@ from gatebook.runtime.crowds import Crowd
 from gatebook.runtime.executor import Ended
 from gatebook.runtime.hook_turns import HookTurns
 from gatebook.runtime.off_loop import off_the_loop
-from gatebook.runtime.outcomes import outcome_event
+from gatebook.runtime.outcomes import cleaned, outcome_event
 from gatebook.runtime.redrive import Redrive
 from gatebook.runtime.results import Results, with_judged
 from gatebook.runtime.services import Services
@@ -174,7 +175,8 @@ class Planner:
                 self._admit()
                 while not self.more and (self._deliver() or self._lapse()):
                     self._admit()  # a new wait may find its signal kept
-                self._finish(running)
+                if self.state.head.status is Status.RUNNING:
+                    self._finish(running)
 
     def fold(self, *recorded: Recorded) -> None:
         """Follow events that are in the journal already."""
@@ -241,8 +243,14 @@ class Planner:
             if ended.note:
                 self._add(Note(text=ended.note))
             event = outcome_event(run_id, request, entry, ended, decide=decide, doubted=doubted)
-            event = self._clean(event)
-            self._add(event if judged is None else with_judged(event, judged))
+            self._settle(cleaned(event, self._services.redactor), judged)
+
+    def _settle(self, event: AnyEvent, judged: Judged | None) -> None:
+        """Add an outcome with what policy said of it, which may be that the run stops."""
+        self._add(event if judged is None else with_judged(event, judged))
+        if judged is not None and judged.stops and self.state.head.status is Status.RUNNING:
+            assert judged.decision is not None
+            self._add(Interrupted(error=error_of(judged.decision)))
 
     def look_at(self, address: str, ended: Ended) -> None:
         """Change an end that comes too late to what may be seen of it."""
@@ -252,14 +260,6 @@ class Planner:
             return
         spec = self._spec(request.action)
         self._results.look(address, request.action, request.effect, spec, ended)
-
-    def _clean(self, event: AnyEvent) -> AnyEvent:
-        """Return an outcome without the secrets that a policy's reason may have put into it."""
-        if not isinstance(event, ActionFailed):
-            return event
-        text = self._services.redactor.text(event.error.message)
-        error = msgspec.structs.replace(event.error, message=text)
-        return msgspec.structs.replace(event, error=error)
 
     def _recover(self, running: Set[str], launched: Set[tuple[str, int]]) -> None:
         """Answer attempts that died with another worker; see `Open.epoch`."""
@@ -343,7 +343,7 @@ class Planner:
                 seq, payload = self.state.signals[name][0]
                 address = waiting[0]
                 event = ActionSucceeded(address=address, output=payload, consumed=seq)
-                self._add(self._results.arrived(self.state.requests[address].action, event))
+                self._settle(*self._results.arrived(self.state.requests[address].action, event))
         return len(self.events) > before
 
     def _lapse(self) -> bool:
@@ -357,8 +357,8 @@ class Planner:
     # ---- what is wanted ----
 
     def _admit(self) -> None:
-        redrive = self.redrive
-        while redrive.end is None and self.state.head.seq < MAX_EVENTS:
+        redrive, head = self.redrive, self.state.head
+        while redrive.end is None and head.seq < MAX_EVENTS and head.status is Status.RUNNING:
             if not (wants := ready(redrive.pending, self.state)):
                 break
             self._crowd.watch(wants, self.state.head.limits.fan_out)

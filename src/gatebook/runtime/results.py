@@ -58,14 +58,15 @@ class Results:
         if self._sees is not None:
             ended.output, ended.error = None, Permanent("its result was not looked at")
 
-    def arrived(self, action: Action, event: ActionSucceeded) -> AnyEvent:
+    def arrived(
+        self, action: Action, event: ActionSucceeded
+    ) -> tuple[ActionSucceeded, Judged | None]:
         """Return the end of a wait with its signal as it may be seen."""
         ended = Ended(output=event.output)
         judged = self.look(event.address, action, "read", None, ended)
-        if judged is None:
-            return event
-        event = msgspec.structs.replace(event, output=ended.output or NULL)
-        return with_judged(event, judged)
+        if judged is not None:
+            event = msgspec.structs.replace(event, output=ended.output or NULL)
+        return event, judged
 
 
 def with_judged(event: AnyEvent, judged: Judged) -> AnyEvent:

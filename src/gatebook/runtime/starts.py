@@ -33,7 +33,7 @@ class Starts:
         given. What is changed is decided again.
 
         Raises:
-            RunDenied: the policy answers anything but allow or modify, or fails.
+            RunDenied: the policy denies, asks or defers, or fails.
         """
         try:
             return self._decided(program, value, started, key)
@@ -63,7 +63,7 @@ class Starts:
         else:
             what = f"the start of {program.name}"
             raise GatebookError("E_MODIFY_LOOP", tool=what, limit=MAX_ROUNDS)
-        if strictest.verdict not in ("allow", "modify"):
+        if strictest.verdict not in ("allow", "modify", "interrupt"):
             reason = strictest.reason or f"the policy answered {strictest.verdict}"
             raise self._denied(key, reason)
         if decision.verdict == "modify":

@@ -23,8 +23,8 @@ METERS: Final = ("tool_calls", "llm_tokens", "wall_ms", "cost_usd", "fan_out")
 MEANINGS: dict[tuple[str, Verdict], str] = {
     ("start", "allow"): "the run starts; nothing needs to say so",
     ("start", "deny"): "the run is refused before anything is written",
-    ("start", "ask"): "the run begins and waits for a person before its first step",
-    ("start", "defer"): "the run begins and waits, then this is decided again",
+    ("start", "ask"): "the run is refused: whoever starts it has to ask",
+    ("start", "defer"): "the run is refused: whoever starts it may do so later",
     ("start", "modify"): "the run starts with the changed input",
     ("start", "interrupt"): "the run begins interrupted: a person resumes or cancels it",
     ("model call", "allow"): "the model is called, budget permitting",
@@ -40,11 +40,11 @@ MEANINGS: dict[tuple[str, Verdict], str] = {
     ("tool call", "modify"): "other arguments; validated and decided again",
     ("tool call", "interrupt"): "the tool is not called and the run stops for a person",
     ("result", "allow"): "the result is seen as it is; nothing needs to say so",
-    ("result", "deny"): "the result is withheld: a note takes its place",
-    ("result", "ask"): "the result waits for a person before anything sees it",
-    ("result", "defer"): "the result waits, then this is decided again",
+    ("result", "deny"): "the result is not kept: the program is told why",
+    ("result", "ask"): "the result is not kept: what came back cannot wait",
+    ("result", "defer"): "the result is not kept: what came back cannot wait",
     ("result", "modify"): "the result is changed before anything sees it",
-    ("result", "interrupt"): "the result is recorded, unseen, and the run stops for a person",
+    ("result", "interrupt"): "the result is not kept and the run stops for a person",
 }
 
 
