@@ -172,6 +172,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "policy denied {tool}: {detail}",
         "change the policy or drop the action: an approval cannot lift a deny",
     ),
+    "E_POLICY_DEVELOPMENT": (
+        "the policy {value} is for development, and GATEBOOK_ENV is production",
+        "use a policy file: gatebook init writes one that fits your tools",
+    ),
     "E_POLICY_SHAPE": (
         "policy= is {value}, which decides nothing",
         "pass an object with authorize(action, context), such as AllowDeclared()",

@@ -5,7 +5,7 @@ return None, return True) is a deny.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import msgspec
 
@@ -92,6 +92,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 _ALLOW = Decision("allow")
+_ASK_BEFORE = ApprovalTerms(rule="ask-before", choices=("approve", "edit", "deny"))
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -262,21 +263,38 @@ def _names(given: Iterable[str], what: str) -> list[str]:
 
 
 class AllowDeclared(Policy):
-    """Allows exactly what the program itself declares: for development, never the default."""
+    """Allows exactly what the program itself declares: for development, never the default.
+
+    Where GATEBOOK_ENV is "production" no run starts under it and no worker drives with it.
+
+    Args:
+        ask_before: effect classes of tools that a person is asked about first, for first runs:
+            {"at_most_once"}.
+
+    Raises:
+        InvalidInput: E_POLICY_LIST.
+    """
 
     name = "allow-declared (development)"
+    development = True
 
-    def __init__(self, *, budget: Budget | None = None) -> None:
+    def __init__(self, *, ask_before: Iterable[str] = (), budget: Budget | None = None) -> None:
+        self.ask_before = frozenset(_names(ask_before, "ask_before"))
+        for name in self.ask_before.difference(get_args(Effect)):
+            raise InvalidInput("E_POLICY_LIST", name="ask_before", value=name)
         self._budget = budget or Budget()
 
     @property
     def digest(self) -> str:
-        return digest(self.name, canonical(self._budget.as_dict()))
+        asks = (",".join(sorted(self.ask_before)),) if self.ask_before else ()
+        return digest(self.name, canonical(self._budget.as_dict()), *asks)
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
         match action:
             case CallTool(tool=tool):
                 allowed = tool in context.tools
+                if allowed and context.effect in self.ask_before:
+                    return Decision.ask(rule=_ASK_BEFORE.rule, terms=_ASK_BEFORE)
             case CallLLM():
                 allowed = action.route in context.models
             case _:

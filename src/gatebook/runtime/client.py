@@ -25,6 +25,7 @@ from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.logs import SecretFilter
 from gatebook.runtime.policy_files import PolicyFiles, are_files, check_fit, in_force
+from gatebook.runtime.production import check_policy
 from gatebook.runtime.secrets import Secrets, Source, sources_of, values_of
 from gatebook.runtime.starts import Starts
 from gatebook.runtime.subscriptions import Hub
@@ -315,6 +316,7 @@ class Client:
             raise ConfigError("E_POLICY_MISSING", detail="was given")
         if not callable(getattr(self.policy, "authorize", None)):
             raise ConfigError("E_POLICY_SHAPE", value=self.policy)
+        check_policy(self.policy)
         return self.policy
 
     def _definition(self, program: Program[Any, Any]) -> str:

@@ -33,6 +33,7 @@ from gatebook.runtime.leases import TTL_S, LeaseKeeper
 from gatebook.runtime.limiter import Rate, checked_rates
 from gatebook.runtime.policy_files import PolicyFiles
 from gatebook.runtime.prices import Prices
+from gatebook.runtime.production import check_policy
 from gatebook.runtime.routes import Providers
 from gatebook.runtime.secrets import Source
 from gatebook.runtime.services import DefinitionChange, Services
@@ -185,6 +186,7 @@ class Runtime(Client):
             prices=prices,
         )
         executor.secrets = self.secrets
+        check_policy(self.policy)
         executor.deps = await self._make_deps()
         leases = LeaseKeeper(self.journal, new_owner(), clock=self.clock, ttl_s=self._lease_ttl_s)
         leases.start()
