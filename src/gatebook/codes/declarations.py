@@ -137,6 +137,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "workflow {program} awaited {value}, which is not an action",
         "await only ctx methods: put I/O into a @tool",
     ),
+    "E_WORKFLOW_TOOL": (
+        "workflow {program} calls tool {tool} itself, and so past the gate",
+        "write await ctx.call_tool(tool, ...)",
+    ),
     "E_WORKFLOW_CLOCK": (
         "workflow {program} called {value} while being stepped",
         "use {fix}",

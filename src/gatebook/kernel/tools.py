@@ -21,6 +21,15 @@ BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0") | {chr(c) for c in range(0xE
 UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})  # control, format, private, separators
 
 
+class WritesCanonical:
+    """What marks a tool whose `validate` and `call` return canonical JSON of themselves.
+
+    Of any other tool every answer is checked before it is used.
+    """
+
+    __slots__ = ()
+
+
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What may be decided about a tool without running it.
 

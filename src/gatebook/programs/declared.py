@@ -8,6 +8,7 @@ from gatebook.kernel.actions import split_route
 from gatebook.kernel.codec import check_name
 from gatebook.kernel.tools import ToolSpec, check_tools
 from gatebook.ports import Tool
+from gatebook.programs.foreign import checked
 
 MAX_ROUTES = 8  # of one call: its fallbacks have retries of their own
 PARTS = ("validate", "call", "decode")
@@ -38,7 +39,7 @@ def tool_map(tools: Iterable[Any], *, program: str) -> dict[str, Tool]:
             )
         if spec.name in table:
             raise ConfigError("E_TOOL_DUPLICATE", value=spec.name)
-        table[spec.name] = item
+        table[spec.name] = checked(item)
     check_tools(tool.spec for tool in table.values())
     return table
 

@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, 
 from gatebook.errors import ActionDenied, GatebookError, InvalidInput, described
 from gatebook.kernel.codec import NULL, Raw, canonical, digest
 from gatebook.kernel.events import ErrorRecord, RunStarted
+from gatebook.kernel.stepping import stepping
 from gatebook.ports import Complete, Fail, Outcome, Step, Stepper, Tool
 from gatebook.programs.context import WorkflowContext
 from gatebook.programs.contracts import Contract
@@ -159,13 +160,14 @@ class WorkflowStepper(Stepper):
             Diverged: E_NONDETERMINISM for an outcome of something that was not asked for.
         """
         scheduler = self._scheduler
-        if not self._begun:
-            self._begun = True
-            scheduler.start(self._program.call(self._ctx, self._input))
-        for outcome in outcomes:
-            if scheduler.over:
-                break
-            scheduler.resume(outcome)
+        with stepping(self._program.name):
+            if not self._begun:
+                self._begun = True
+                scheduler.start(self._program.call(self._ctx, self._input))
+            for outcome in outcomes:
+                if scheduler.over:
+                    break
+                scheduler.resume(outcome)
         wants = tuple(scheduler.wants)
         scheduler.wants.clear()
         notes: tuple[str, ...] = ()
@@ -176,7 +178,8 @@ class WorkflowStepper(Stepper):
 
     def close(self) -> None:
         """End the parked function: its `finally` blocks run, and cannot act."""
-        self._scheduler.close()
+        with stepping(self._program.name):
+            self._scheduler.close()
 
     def _end(self) -> Complete | Fail:
         scheduler = self._scheduler

@@ -27,7 +27,8 @@ import msgspec
 
 from gatebook.errors import ConfigError
 from gatebook.kernel.codec import MAX_PAYLOAD, check_name
-from gatebook.kernel.tools import Effect, ToolSpec, tool_digest
+from gatebook.kernel.stepping import refuse_calls
+from gatebook.kernel.tools import Effect, ToolSpec, WritesCanonical, tool_digest
 from gatebook.ports import Invocation
 from gatebook.tools.context import ToolContext
 from gatebook.tools.options import CallOptions, Limits, ToolOptions, flow, refused, split
@@ -84,7 +85,7 @@ class _Declared:
         )
 
 
-class FunctionTool(ABC, Generic[P, R]):
+class FunctionTool(WritesCanonical, ABC, Generic[P, R]):
     """A function an agent or workflow may call: what it is (`spec`) and how it is called.
 
     `P` are the parameters of the function, `R` what it returns (for `async def`: once awaited).
@@ -174,7 +175,8 @@ class AsyncTool(FunctionTool[P, R]):
     """A tool made from `async def`; it runs on the loop and must not block it."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Call the function itself."""
+        """Call the function itself. Raises ConfigError E_WORKFLOW_TOOL within a workflow."""
+        refuse_calls(self.name)
         return cast(Coroutine[Any, Any, R], self._declared.function(*args, **kwargs))
 
     async def call(self, args: bytes, invocation: Invocation) -> bytes:
@@ -187,7 +189,8 @@ class SyncTool(FunctionTool[P, R]):
     """A tool made from `def`; every call has a daemon thread of its own."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself."""
+        """Call the function itself. Raises ConfigError E_WORKFLOW_TOOL within a workflow."""
+        refuse_calls(self.name)
         return cast(R, self._declared.function(*args, **kwargs))
 
     async def call(self, args: bytes, invocation: Invocation) -> bytes:
