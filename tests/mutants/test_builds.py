@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.builds import BUILDS, Build
+from tests.mutants.hook_builds import HOOK_BUILDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "gatebook"
+ALL = (*BUILDS, *HOOK_BUILDS)
 LIMIT_S = 20  # of one test under a broken build: some of them loop for ever
 
 PARAMS = [
@@ -20,7 +22,7 @@ PARAMS = [
         id=build.name.replace(" ", "-"),
         marks=[] if build.quick else [pytest.mark.soak],
     )
-    for build in BUILDS
+    for build in ALL
 ]
 
 
@@ -55,7 +57,7 @@ def test_every_build_still_has_something_to_change() -> None:
     """The list is run in full by `make soak` only; it must not rot until then."""
     gone = [
         build.name
-        for build in BUILDS
+        for build in ALL
         if (SOURCE / build.file).read_text(encoding="utf-8").count(build.old) != 1
     ]
 
@@ -76,7 +78,7 @@ def test_a_broken_build_is_noticed(build: Build, tmp_path: Path) -> None:
 def test_the_sound_build_passes(tmp_path: Path) -> None:
     """Else a broken one would be noticed for another reason."""
     build = Build("nothing", "__init__.py", '__version__ = "', '__version__ = "', ())
-    tests = tuple(sorted({test for each in BUILDS for test in each.tests}))
+    tests = tuple(sorted({test for each in ALL for test in each.tests}))
 
     done = failures(broken(build, tmp_path), tests)
 

@@ -256,6 +256,51 @@ def test_a_cancel_reaches_a_hook_that_is_being_asked() -> None:
     run(scenario())
 
 
+def test_a_cancel_reaches_a_hook_while_a_tool_still_ends() -> None:
+    """It does not wait for the whole run to be let go."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        began, told, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        @tool
+        async def stubborn() -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await release.wait()
+
+        @tool(effect="read")
+        async def guarded() -> None:
+            """Never reached."""
+
+        async def body(ctx: Any) -> None:
+            await ctx.gather(ctx.call_tool(stubborn), ctx.call_tool(guarded))
+
+        @hook("before_tool", rights=["deny"], timeout=60, on_failure="closed", tools=[guarded])
+        async def held(view: Any) -> None:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                told.set()
+
+        program = flow(body, stubborn, guarded)
+        async with desk.open(program, hooks=[held]) as runtime:
+            handle = await runtime.start(program, None, run_id="r")
+            await began.wait()
+            await handle.cancel()
+            await told.wait()
+            meanwhile = (await handle.row()).head.status
+            release.set()
+            state = await handle.settled()
+
+        assert isinstance(state, Cancelled)
+        assert meanwhile == "cancelling"
+
+    run(scenario())
+
+
 def test_a_blocking_hook_is_told_that_nobody_waits() -> None:
     """A thread cannot be ended, but asked."""
 

@@ -1,0 +1,156 @@
+"""The broken builds of hooks; see `builds`."""
+
+from tests.mutants.builds import KERNEL, RUNTIME, Build
+
+HOOK_BUILDS = (
+    Build(
+        "a hook is asked again though its answer is recorded",
+        "runtime/hook_turns.py",
+        "        if want.address in self._redrive.hooks.answered:\n            return True\n",
+        "",
+        (f"{RUNTIME}/test_hook_crashes.py",),
+        quick=True,
+    ),
+    Build(
+        "a hook's answer is applied and not recorded",
+        "runtime/hook_turns.py",
+        "                for event in self._hooking.answers[key]:\n"
+        "                    add(event)\n",
+        "                for event in self._hooking.answers[key]:\n"
+        "                    self._redrive.feed(event, 0)\n",
+        (f"{RUNTIME}/test_hooks.py", f"{RUNTIME}/test_hook_crashes.py"),
+    ),
+    Build(
+        "an answer is forgotten before it is stored",
+        "runtime/hook_turns.py",
+        "                for event in self._hooking.answers[key]:\n"
+        "                    add(event)\n",
+        "                for event in self._hooking.answers.pop(key):\n"
+        "                    add(event)\n",
+        (f"{RUNTIME}/test_hook_crashes.py",),
+    ),
+    Build(
+        "a call goes to the gate before its hook has answered",
+        "runtime/hook_turns.py",
+        "        self._hooking.ask((subject.point, want.address), subject, self._started)\n"
+        "        return False\n",
+        "        self._hooking.ask((subject.point, want.address), subject, self._started)\n"
+        "        return True\n",
+        (f"{RUNTIME}/test_hooks.py",),
+    ),
+    Build(
+        "a hook that fails closed lets through",
+        "kernel/hooked.py",
+        'stops=hook.spec.on_failure == "closed"',
+        "stops=False",
+        (f"{RUNTIME}/test_hook_failures.py",),
+    ),
+    Build(
+        "a hook that fails open refuses",
+        "kernel/hooked.py",
+        'stops=hook.spec.on_failure == "closed"',
+        "stops=True",
+        (f"{RUNTIME}/test_hook_failures.py",),
+    ),
+    Build(
+        "a security hook may fail open",
+        "kernel/hooks.py",
+        '    if security and on_failure == "open":\n',
+        "    if False:\n",
+        (f"{KERNEL}/test_hooks.py",),
+    ),
+    Build(
+        "a hook changes what it may only look at",
+        "kernel/hooked.py",
+        '    if "change" not in rights:\n',
+        "    if False:\n",
+        (f"{KERNEL}/test_hooks.py",),
+    ),
+    Build(
+        "a hook that hangs holds the run",
+        "runtime/hooks.py",
+        "asyncio.wait({call}, timeout=limit_ms / 1000)",
+        "asyncio.wait({call})",
+        (f"{RUNTIME}/test_hook_failures.py",),
+    ),
+    Build(
+        "a blocking hook holds the loop",
+        "runtime/hooks.py",
+        "            return await run_in_thread(\n"
+        "                partial(_blocking, hook, subject, view, self.redactor),\n",
+        "            return _blocking(hook, subject, view, self.redactor)\n"
+        "            return await run_in_thread(\n"
+        "                partial(_blocking, hook, subject, view, self.redactor),\n",
+        (f"{RUNTIME}/test_hooks.py",),
+    ),
+    Build(
+        "a withheld result is tried again or unknown",
+        "runtime/outcomes.py",
+        '    if ended.answers and error.code == "E_HOOK_WITHHELD":',
+        "    if False:",
+        (f"{RUNTIME}/test_hooks.py",),
+    ),
+    Build(
+        "a cancel while a hook looks at a result makes it unknown",
+        "runtime/hooks.py",
+        "                except asyncio.CancelledError:\n                    stopped = True\n",
+        "                except ZeroDivisionError:\n                    stopped = True\n",
+        (f"{RUNTIME}/test_hook_failures.py",),
+    ),
+    Build(
+        "a tool's deadline ends the hook after it",
+        "runtime/attempts.py",
+        "            flight.until = None  # what it was given is over;",
+        "            pass  # what it was given is over;",
+        (f"{RUNTIME}/test_hook_failures.py",),
+    ),
+    Build(
+        "a cancel does not reach a hook",
+        "runtime/hook_turns.py",
+        "        if status is Status.CANCELLING:\n            self._stop_asking()\n",
+        "",
+        (f"{RUNTIME}/test_hook_failures.py",),
+    ),
+    Build(
+        "an answer that a hook will change is shown while it is written",
+        "runtime/runtime.py",
+        "            holds = _always\n",
+        "            pass\n",
+        (f"{RUNTIME}/test_hooks.py",),
+    ),
+    Build(
+        "a run goes on without its security hooks",
+        "runtime/driver.py",
+        "        if started.guards and not await self._is_guarded(started, recorded[-1].seq):\n",
+        "        if False:\n",
+        (f"{RUNTIME}/test_hook_failures.py",),
+    ),
+    Build(
+        "what a hook refused is forgotten without it",
+        "runtime/driver.py",
+        "        if self._hooking or redrive.hooks.refuses:",
+        "        if self._hooking:",
+        (f"{RUNTIME}/test_hook_crashes.py",),
+    ),
+    Build(
+        "a secret that a hook puts into a call is stored",
+        "kernel/hook_subjects.py",
+        "    if redactor.json(bytes(change)) != bytes(change):\n",
+        "    if False:\n",
+        (f"{KERNEL}/test_hooks.py",),
+    ),
+    Build(
+        "a hook's reason is stored as it is",
+        "kernel/hooked.py",
+        "redactor.text(reason[:MAX_REASON])",
+        "(reason[:MAX_REASON])",
+        (f"{KERNEL}/test_hooks.py",),
+    ),
+    Build(
+        "what is sent instead is not in the action",
+        "kernel/hook_subjects.py",
+        "prompt = msgspec.structs.replace(self.action.prompt, sent=sent, size=size)",
+        "prompt = self.action.prompt",
+        (f"{KERNEL}/test_hooks.py",),
+    ),
+)
