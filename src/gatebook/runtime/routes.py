@@ -78,8 +78,8 @@ class Providers:
         settings = self._configured.get(name)
         if settings is None and name == "scripted":
             return Scripted.load(model)
-        if settings is None and name == "local":
-            return LocalModel()
+        if name == "local" and (settings is None or not settings.base_url):
+            return LocalModel() if settings is None else LocalModel(kind=settings.kind)  # type: ignore[arg-type]
         known = PRESETS.get(name)
         if settings is None and known is None:
             names = ", ".join(sorted({*self._made, *self._configured, *PRESETS, "local"}))

@@ -286,8 +286,8 @@ class _File:
         return ProviderSettings(url, key if at else "", said)
 
     def _address(self, table: dict[str, Any], kind: str, where: tuple[str, ...]) -> str:
-        """Return a table's base URL; only a vendor's own address may be left out."""
-        if "base_url" not in table and kind != COMPATIBLE:
+        """Return a table's base URL; a vendor's own and the local model's may be left out."""
+        if "base_url" not in table and (kind != COMPATIBLE or where[-1] == "local"):
             return ""
         if "base_url" not in table:
             raise self._wrong("base_url", where, "it is missing", 'add base_url = "https://..."')

@@ -21,6 +21,7 @@ from gatebook.runtime.cursors import place_of
 from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Reset
 
+INTERRUPTED = 130
 PAGE = 1_000  # events read at once
 MARGIN = " " * 29  # what a model says stands under the addresses
 WORDS = re.compile(r" *[^ ]+| +")
@@ -37,7 +38,7 @@ WORDS = re.compile(r" *[^ ]+| +")
 )  # fmt: skip
 @click.option("--no-follow", is_flag=True, help="Stop at the last event there is.")
 @common()
-def command(given: Given, run: str | None, after: str | None, no_follow: bool) -> None:
+def command(given: Given, run: str | None, after: str | None, no_follow: bool) -> int:
     """Follow the events of one run to its end, or of all runs until Ctrl-C.
 
     The first column is the cursor to come back with. A run is shown from its beginning, with what
@@ -46,15 +47,15 @@ def command(given: Given, run: str | None, after: str | None, no_follow: bool) -
     """
     place_of(after or 0)
     if run is not None:
-        asyncio.run(_one(given, run, after or 0, follow=not no_follow))
-    elif after is not None and not after.isdecimal():
+        return asyncio.run(_one(given, run, after or 0, follow=not no_follow))
+    if after is not None and not after.isdecimal():
         raise InvalidInput("E_CURSOR_INVALID", value=after)
-    else:
-        position = None if after is None else int(after)
-        asyncio.run(_all(given, position, follow=not no_follow))
+    asyncio.run(_all(given, None if after is None else int(after), follow=not no_follow))
+    return 0
 
 
-async def _one(given: Given, run: str, after: int | str, *, follow: bool) -> None:
+async def _one(given: Given, run: str, after: int | str, *, follow: bool) -> int:
+    """Show one run; return the exit code."""
     printer = Printer(given, named=False)
     async with existing(given) as client:
         handle: RunHandle[Any] = client.handle((await find(client, run)).run.id)
@@ -64,15 +65,16 @@ async def _one(given: Given, run: str, after: int | str, *, follow: bool) -> Non
         if not follow:
             for recorded in await client.journal.read(handle.key, after=seq):
                 printer.event(recorded, recorded.seq)
-            return
+            return 0
         reading = handle.events(after=after, deltas=True)
         try:
             async for item in reading:
                 printer.item(handle.id, item, reading.cursor)
-        except asyncio.CancelledError:
-            printer.line_ends()
+        except asyncio.CancelledError:  # Ctrl-C: asyncio cancels its main task
+            printer.leaves()
             say(f"go on with: {given.line('tail', handle.id, '--after', str(reading.cursor))}")
-            raise
+            return INTERRUPTED
+    return 0
 
 
 async def _all(given: Given, after: int | None, *, follow: bool) -> None:
@@ -172,6 +174,11 @@ class Printer:
         else:
             self.line_ends()
             print(f"{MARGIN}{reset.address:<7} what it said does not count: {why}", flush=True)
+
+    def leaves(self) -> None:
+        """End the line on which a terminal echoes Ctrl-C, or an answer is being written."""
+        if self._drawn:
+            print(flush=True)
 
     def line_ends(self) -> None:
         """End the line that an answer is being written on."""
