@@ -185,7 +185,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_POLICY_SYNTAX": ("{path}: the policy is not TOML: {detail}", "correct that line"),
     "E_POLICY_KEY": ("{path}: unknown key {value} in {what}", "known here: {names}"),
     "E_POLICY_VALUE": ("{path}: {what} is {value}", "give {want}"),
-    "E_POLICY_FACT": ("{path}: nothing named {value} is known {detail}", "known: {names}"),
+    "E_POLICY_FACT": ("{path}: nothing named {value} is known {detail}", "known are: {names}"),
     "E_POLICY_DUPLICATE": (
         "{path}: a rule {value} stands at {detail} already",
         "give each rule an id of its own",

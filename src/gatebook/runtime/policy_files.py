@@ -47,13 +47,19 @@ def load_policy(*files: PolicyFile) -> RulesPolicy:
             E_POLICY_KEY, E_POLICY_VALUE, E_POLICY_FACT, E_POLICY_DUPLICATE, and
             E_POLICY_UNREACHABLE and E_POLICY_PATH for rules that can never decide.
     """
-    policy = policy_from(*((os.fspath(file), text_of(file)) for file in files))
+    policy = policy_from(*((_place(file), text_of(file)) for file in files))
     _refuse(check(policy.document))
     return policy
 
 
 # The kernel reads no files, so its `Policy.load` comes from here, wherever a runtime is.
 Policy.load = staticmethod(load_policy)
+
+
+def _place(file: PolicyFile) -> str:
+    """Return how errors name a file: seen from here, if it lies below."""
+    path, here = os.path.abspath(file), os.path.join(os.getcwd(), "")
+    return path.removeprefix(here) if path.startswith(here) else os.fspath(file)
 
 
 def text_of(file: PolicyFile) -> str:

@@ -3,6 +3,7 @@
 Every key is checked against a closed list. Knows no tools: see `check` for what needs them.
 """
 
+import difflib
 import re
 from decimal import Decimal
 from typing import Any
@@ -252,7 +253,7 @@ def _check_fact(table: Table, key: str, name: str, select: Selector) -> bool:
                 path=table.where(key),
                 value=name,
                 detail=f"at a {about}" if found else 'anywhere (dotted names are quoted: "args.x")',
-                names=", ".join(fact_names()),
+                names=", ".join(difflib.get_close_matches(name, fact_names(), 5, 0.3) or ["args..."]),
                 line=table.line_of(key),
             )
         )
