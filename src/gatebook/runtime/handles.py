@@ -293,7 +293,8 @@ class RunHandle(Generic[Out]):
 
     async def labels(self) -> dict[str, int]:
         """Return the labels of what the run has touched: which event brought each in last."""
-        past = Past()
+        tools = {} if self._program is None else self._program.tools
+        past = Past({name: tool.spec.returns for name, tool in tools.items()})
         for each in await self._door.journal.read(self._key):
             past.apply(each.event)
         return {label: past.history.brought.get(label, 0) for label in sorted(past.history.seen)}

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gatebook.errors import RunWaiting
@@ -12,6 +12,7 @@ from gatebook.kernel.policy import Policy
 from gatebook.kernel.prices import Price
 from gatebook.ports import Journal, Program, Provider
 from gatebook.runtime.runtime import Runtime
+from gatebook.runtime.secrets import Source
 from gatebook.runtime.states import Finished, RunResult, Waiting, stopped
 
 In = TypeVar("In")
@@ -27,6 +28,7 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
     providers: Mapping[str, Provider] | None = None,
     prices: Mapping[str, Price | Mapping[str, Any]] | None = None,
     hooks: Sequence[Hook[Any]] = (),
+    secrets: Mapping[str, Source] | Iterable[str] = (),
     deps: Any = None,
     run_id: str | None = None,
     context: Mapping[str, Any] | None = None,
@@ -42,8 +44,9 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
 
     async def main() -> RunResult[Out]:
         runtime = Runtime(
-            store, policy=policy, providers=providers, prices=prices, hooks=hooks, deps=deps
-        )
+            store, policy=policy, providers=providers, prices=prices, hooks=hooks,
+            secrets=secrets, deps=deps,
+        )  # fmt: skip
         async with runtime:
             run = await runtime.start(program, value, run_id=run_id, context=context, budget=budget)
             state = await run.settled()
