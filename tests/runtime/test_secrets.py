@@ -1,18 +1,24 @@
 """Secrets by reference: where values come from, who gets them, and that nobody else does."""
 
 import asyncio
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from tests.runtime.kit import Desk, flow, run
+from tests.attacks.kit import calls
+from tests.runtime.kit import Desk, Model, flow, run, said
 from tests.runtime.test_redaction import stored
 
-from gatebook import Secret, tool
+from gatebook import Agent, Secret, tool
 from gatebook.errors import ActionError, ConfigError, InvalidInput, Permanent, RateLimited
 from gatebook.kernel.events import ActionDenied, ActionFailed, ActionRequested
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.tools import ToolSpec
+from gatebook.ports import Invocation
 from gatebook.runtime.secrets import KEPT, Secrets, checked_sources
 from gatebook.runtime.settings import load_settings
 from gatebook.runtime.states import Finished
@@ -503,3 +509,106 @@ def test_a_permanent_error_of_a_tool_keeps_no_secret_in_its_code_or_category() -
         assert VALUE.encode() not in data
 
     run(scenario())
+
+
+def test_a_model_sees_references_and_marks_and_never_a_value() -> None:
+    """In the schema, in its own call, and in what the tool brought back."""
+
+    async def scenario() -> None:
+        desk = Desk(secrets={"bank": lambda: VALUE})
+
+        @tool(effect="read")
+        async def pay(order: str, token: Secret[str]) -> str:
+            return f"paid {order} with {token.reveal()}"
+
+        asked = calls(("pay", {"order": "7", "token": "secret://bank"}))
+        model = Model(asked, said("done"))
+        agent = Agent(name="a", model="fake:m", tools=[pay])
+        async with desk.open(providers={"fake": model}) as runtime:
+            state = await desk.settled(await runtime.start(agent, "pay", run_id="r"))
+            data = await stored(desk)
+
+        shown = repr(model.asked)
+        assert state == Finished("done")
+        assert VALUE not in shown
+        assert VALUE.encode() not in data
+        assert "paid 7 with [redacted:registered]" in shown
+
+    run(scenario())
+
+
+class Foreign:
+    """A tool of another's making that takes a secret."""
+
+    def __init__(self, used: list[str]) -> None:
+        self.used = used
+        schema = msgspec.Raw(b'{"type":"object"}')
+        self.spec = ToolSpec(
+            name="crm.find", description="", schema=schema, effect="read", secrets=("key",)
+        )
+
+    def validate(self, args: bytes) -> bytes:
+        """Take anything."""
+        return args
+
+    async def call(self, args: bytes, invocation: Invocation) -> bytes:
+        """Use the secret that its arguments name."""
+        name = json.loads(args)["key"].removeprefix("secret://")
+        self.used.append(invocation.secrets[name].reveal())
+        assert VALUE not in repr(invocation)
+        return json.dumps(VALUE).encode()
+
+    def decode(self, output: bytes) -> Any:
+        """Read plain JSON."""
+        return json.loads(output)
+
+
+def test_a_foreign_tool_takes_references_by_its_spec() -> None:
+    """Its own validation need not know what a secret is: the gate checks."""
+
+    async def scenario() -> None:
+        desk, used = Desk(secrets={"crm": lambda: VALUE}), list[str]()
+        foreign = Foreign(used)
+
+        async def body(ctx: Any) -> Any:
+            found = await ctx.call_tool(foreign, key="secret://crm")
+            return [found, *await codes(ctx, lambda: ctx.call_tool(foreign, key="hunter2hunter2"))]
+
+        async with desk.open() as runtime:
+            program = flow(body, foreign)
+            state = await desk.settled(await runtime.start(program, None, run_id="r"))
+            data = await stored(desk)
+
+        assert state == Finished(["[redacted:registered]", "E_SECRET_LITERAL"])
+        assert used == [VALUE]
+        assert b"hunter2" not in data
+        assert VALUE.encode() not in data
+
+    run(scenario())
+
+
+def test_a_log_filter_cuts_messages_tracebacks_and_what_cannot_be_written() -> None:
+    """Whatever a tool or a library logs."""
+    desk = Desk(secrets=[VALUE])
+    told = desk.runtime().log_filter()
+    lines: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(logging.Formatter("%(message)s").format(record))
+
+    handler = Kept()
+    handler.addFilter(told)
+    logger = logging.getLogger("tests.secrets")
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        raise ValueError(VALUE)
+    except ValueError:
+        logger.exception("it broke with %s", VALUE)
+    logger.warning("%d", VALUE)
+    logger.removeHandler(handler)
+
+    assert len(lines) == 2
+    assert VALUE not in "".join(lines)
+    assert "ValueError: [redacted:registered]" in lines[0]
