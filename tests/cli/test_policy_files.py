@@ -98,3 +98,34 @@ def test_a_policy_that_does_not_fit_the_app_is_refused(gatebook: Inside) -> None
     assert done.returncode == 1
     assert "did you mean: refund" in done.stderr
     assert not (gatebook.path / "refunds").exists()
+
+
+def test_a_result_that_is_withheld_is_told_as_such(gatebook: Inside) -> None:
+    """While the run is watched, and afterwards."""
+    hold = '[[rule]]\nid = "hold"\non = "result"\nthen = "deny"\ntool = "look_up"\n'
+    write(gatebook, DESK + hold + 'message = "orders are private"\n')
+
+    done = gatebook("run", "app:pay", "17", "--run-id", "r1", "--policy", "desk.toml")
+    shown = gatebook("show", "r1")
+
+    assert done.returncode == 3
+    assert "withheld" in done.stderr
+    assert "orders are private" in done.stderr
+    assert "orders are private" in shown.stdout
+    assert '"amount"' not in done.stderr + shown.stdout
+
+
+def test_a_run_that_begins_interrupted_waits_for_resume(gatebook: Inside) -> None:
+    """It says why, and does nothing until then."""
+    stop = '[[rule]]\nid = "stop"\non = "start"\nthen = "interrupt"\nmessage = "look first"\n'
+    write(gatebook, DESK + stop)
+
+    done = gatebook("run", "app:pay", "17", "--run-id", "r1", "--policy", "desk.toml")
+    before = (gatebook.path / "refunds").exists()
+    resumed = gatebook("resume", "r1")
+
+    assert done.returncode == 4
+    assert "which stops it here: look first" in done.stderr
+    assert not before
+    assert resumed.returncode == 0
+    assert (gatebook.path / "refunds").exists()

@@ -67,6 +67,8 @@ def _of_run(event: AnyEvent) -> tuple[str, str, str]:
     match event:
         case RunStarted():
             policy = f"policy: {event.policy_name}" if event.policy_name else ""
+            if event.decision is not None and event.decision.verdict == "interrupt":
+                policy += f", which stops it here: {event.decision.reason}"
             return "started", "", f"{event.program} ({event.program_kind})  {policy}".rstrip()
         case SignalReceived():
             return "signal", "", f"{event.name} {short(_json(event.payload), WIDTH)}{_by(event.by)}"
@@ -125,6 +127,8 @@ def _of_action(event: AnyEvent, since: int) -> tuple[str, str]:
             return "retry", f"{short(event.error.message, WIDTH)}; again in {wait}"
         case AttemptStarted():
             return "again", f"attempt {event.attempt + 1} ({event.cause})"
+        case ActionSucceeded() if event.decision is not None and event.decision.withholds:
+            return "withheld", event.decision.reason
         case ActionSucceeded():
             return "done", f"{short(_json(event.output), WIDTH)}  {took}".strip()
         case ActionFailed():

@@ -109,6 +109,8 @@ class TimelineRow(msgspec.Struct, kw_only=True):
                 self._end("succeeded", event.time)
                 self.output, self.usage, self.price = event.output, event.usage, event.price
                 self.artifact = event.artifact
+                if event.decision is not None and event.decision.withholds:
+                    self._blame(event.decision.told)
             case ActionFailed():
                 self._settle(event.spent)
                 self.price = event.price

@@ -48,6 +48,16 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     approval: str = ""
     grant: int = 0
 
+    @property
+    def withholds(self) -> bool:
+        """Of a result: whether it is kept from everybody."""
+        return self.verdict not in ("allow", "modify")
+
+    @property
+    def told(self) -> ErrorRecord:
+        """Of a result that is withheld: what a program is told in its place."""
+        return ErrorRecord(self.code, self.reason)
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind",
             forbid_unknown_fields=True, gc=False):  # fmt: skip

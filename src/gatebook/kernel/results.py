@@ -11,13 +11,11 @@ from gatebook.errors import GatebookError
 from gatebook.kernel.actions import Action, CallLLM, describe
 from gatebook.kernel.codec import NULL, Raw, plain
 from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, recorded
-from gatebook.kernel.events import DecisionRecord, ErrorRecord
+from gatebook.kernel.events import DecisionRecord
 from gatebook.kernel.gate import MAX_ROUNDS, Grounds, context_at, with_policy
 from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.policy import Decision, PolicyContext
 from gatebook.kernel.tools import Effect
-
-SEEN = ("allow", "modify")  # verdicts after which a result is seen
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -36,22 +34,12 @@ class Judged(msgspec.Struct, frozen=True):
     @property
     def withheld(self) -> bool:
         """Whether nothing of the result may be seen, nor the text of a failure."""
-        return self.decision is not None and is_withheld(self.decision)
+        return self.decision is not None and self.decision.withholds
 
     @property
     def stops(self) -> bool:
         """Whether the run stops for a person here."""
         return self.decision is not None and self.decision.verdict == "interrupt"
-
-
-def is_withheld(decision: DecisionRecord) -> bool:
-    """Whether the decision about a result keeps it from everybody."""
-    return decision.verdict not in SEEN
-
-
-def error_of(decision: DecisionRecord) -> ErrorRecord:
-    """Return what a program is told in the place of a result that is withheld."""
-    return ErrorRecord(decision.code, decision.reason)
 
 
 def judge_result(
@@ -90,7 +78,7 @@ def _judged(
     if is_plain(decision):
         return Judged(output, labels)
     record = with_policy(recorded(decision, grounds.redactor), grounds)
-    if is_withheld(record):
+    if record.withholds:
         detail = record.reason or f"the policy answered {record.verdict}"
         error = GatebookError("E_RESULT_WITHHELD", tool=describe(action), detail=detail)
         told = msgspec.structs.replace(record, code=error.code, reason=str(error))

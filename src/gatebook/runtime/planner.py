@@ -40,7 +40,7 @@ from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by
 from gatebook.kernel.policy import PolicyContext, may_dawdle, wants_facts
-from gatebook.kernel.results import Judged, error_of
+from gatebook.kernel.results import Judged
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.soft import moved
 from gatebook.kernel.state import RunState, Status
@@ -250,7 +250,7 @@ class Planner:
         self._add(event if judged is None else with_judged(event, judged))
         if judged is not None and judged.stops and self.state.head.status is Status.RUNNING:
             assert judged.decision is not None
-            self._add(Interrupted(error=error_of(judged.decision)))
+            self._add(Interrupted(error=judged.decision.told))
 
     def look_at(self, address: str, ended: Ended) -> None:
         """Change an end that comes too late to what may be seen of it."""

@@ -28,7 +28,6 @@ from gatebook.kernel.events import (
     RunFailed,
 )
 from gatebook.kernel.hooked import HookLog, applied
-from gatebook.kernel.results import error_of, is_withheld
 from gatebook.ports import Complete, Fail, Outcome, Recorded, Stepper, Tool, Want
 
 Normalise = Callable[[CallTool], bytes]
@@ -183,9 +182,9 @@ def outcome_of(
 ) -> Outcome | None:
     """Return what a program is shown for an event: the final outcome of an action, or None."""
     if type(event) is ActionSucceeded:
-        if event.decision is not None and is_withheld(event.decision):
-            error = error_of(event.decision)
-            return Outcome(event.address, "denied", seq, event.time, error=error)
+        if event.decision is not None and event.decision.withholds:
+            told = event.decision.told
+            return Outcome(event.address, "denied", seq, event.time, error=told)
         return Outcome(
             event.address, "succeeded", seq, event.time, event.output, artifact=event.artifact
         )
