@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from gatebook.cli.apps import App, load_policy
+from gatebook.cli.asking import Asker
 from gatebook.cli.options import Given
 from gatebook.cli.output import filter_logs, say
 from gatebook.cli.store import whoami
@@ -77,10 +78,10 @@ class Signals:
             self._tasks.append(asyncio.ensure_future(self._on_second()))
 
 
-async def settle(run: RunHandle[Any], signals: Signals) -> Any:
+async def settle(run: RunHandle[Any], signals: Signals, asker: Asker) -> Any:
     """Wait until the run is over, waits for somebody, or a signal came (then None).
 
-    A wait that time alone ends soon is sat out.
+    A wait that time alone ends soon is sat out; what is asked may be answered here.
     """
     while True:
         settled = asyncio.ensure_future(run.settled())
@@ -93,6 +94,8 @@ async def settle(run: RunHandle[Any], signals: Signals) -> Any:
         finally:
             for task in (settled, came):
                 task.cancel()
+        if isinstance(state, Waiting) and await asker.heed(run.id, state, signals.came.wait):
+            continue
         if not isinstance(state, Waiting) or not await _ends_soon(run, state):
             return state
         with suppress(TimeoutError):
@@ -105,7 +108,7 @@ async def _ends_soon(run: RunHandle[Any], state: Waiting) -> bool:
     if state.parked_reason or state.wake_at is None:
         return False
     row = await run.row()
-    if any(wait.split(" ")[0] not in ("sleep", "retry") for wait in state.on):
+    if any(wait.split(" ")[0] not in ("sleep", "retry", "deferred") for wait in state.on):
         return False
     return state.wake_at - max(row.updated, 0) <= PATIENCE_US
 

@@ -106,6 +106,11 @@ def common(*, driving: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+on_ask_option = click.option(
+    "--on-ask",
+    type=click.Choice(("prompt", "wait", "deny")),
+    help="What to do when somebody is asked: prompt (on a terminal), leave the run waiting, deny.",
+)
 run_argument = click.argument("run", metavar="RUN")
 
 

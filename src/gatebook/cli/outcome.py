@@ -4,6 +4,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from gatebook.cli.asking import Asker, OnAsk
+from gatebook.cli.asking import on_ask as how_to_ask
 from gatebook.cli.driving import Signals, cancelling, pause, settle
 from gatebook.cli.main import ENDED_BADLY, OK, WAITS
 from gatebook.cli.options import Given
@@ -43,15 +45,23 @@ class Standing(NamedTuple):
 
 
 async def drive_and_report(
-    runtime: Runtime, journal: Journal, start: Start, given: Given, *, since: int = 0
+    runtime: Runtime,
+    journal: Journal,
+    start: Start,
+    given: Given,
+    *,
+    since: int = 0,
+    on_ask: OnAsk | None = None,
 ) -> int:
     """Open the runtime, start or take up a run, drive it, report it; return the exit code.
 
-    `since` is the last event that the reader knows already.
+    `since` is the last event that the reader knows already, `on_ask` what is done with questions.
     """
     log_to_stderr()
     run: RunHandle[Any] | None = None
     view = view_for(as_json=given.as_json, since=since)
+    how = how_to_ask(on_ask, quiet=given.as_json or given.no_input)
+    asker = Asker(runtime, how, pause=view.close, go_on=view.open)
     with Signals(cancelling(lambda: run)) as signals:
         try:
             try:
@@ -61,7 +71,7 @@ async def drive_and_report(
                     say(f"run {run.id}  policy: {policy_name(runtime.policy)}")
                 view.open()
                 async with watching(run, view):
-                    await settle(run, signals)
+                    await settle(run, signals, asker)
             finally:
                 await pause(runtime)
             standing = await _standing(run, journal, signals.code)
@@ -140,7 +150,7 @@ def _say_waiting(standing: Standing, given: Given) -> None:
     steps = next_steps(standing.row, given, standing.now)
     for what, line in steps:
         say(f"run {run} waits: {safe(what)}\n  {line}")
-    if any(line.split(" ")[1] in ("signal", "resolve") for _, line in steps):
+    if any(line.split(" ")[1] in ("signal", "resolve", "approve") for _, line in steps):
         say(f"then\n  {given.driving_line('resume', run)}")
 
 

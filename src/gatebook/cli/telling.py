@@ -5,6 +5,13 @@ from typing import Any
 from gatebook.cli.budgets import limits_text
 from gatebook.cli.output import clock, short, span, stamp
 from gatebook.kernel.actions import CallTool, describe
+from gatebook.kernel.approval_events import (
+    ActionDeferred,
+    ApprovalAnswered,
+    ApprovalAsked,
+    ApprovalExpired,
+    DeferralEnded,
+)
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import (
     ActionDenied,
@@ -56,7 +63,7 @@ class Teller:
         if not address:
             return _of_run(event)
         key = (recorded.run, address)
-        if isinstance(event, ActionRequested | ActionDenied):
+        if isinstance(event, ActionRequested | ActionDenied | ApprovalAsked | ActionDeferred):
             self._asked[key] = (describe(event.action), event.time)
         name, since = self._asked.get(key, ("", event.time))
         word, detail = _of_action(event, since)
@@ -140,10 +147,32 @@ def _of_action(event: AnyEvent, since: int) -> tuple[str, str]:
         case HookAnswered():
             return "hook", _hooked(event)
         case _:
+            return _of_word(event)
+
+
+def _of_word(event: AnyEvent) -> tuple[str, str]:
+    """Return what people, times and signals say about an action before it starts."""
+    match event:
+        case ApprovalAsked():
+            told = "; ".join(term.message for term in event.terms if term.message)
+            return "approval?", f"{_args(event)}  {short(told, WIDTH)}".strip()
+        case ApprovalAnswered():
+            words = {"approve": "approved", "edit": "edited", "deny": "refused"}
+            why = f": {short(event.reason)}" if event.reason else ""
+            return words[event.answer], f"{_by(event.by).strip()}{why}"
+        case ApprovalExpired():
+            return "expired", "nobody approved it in time"
+        case ActionDeferred():
+            waits = [] if event.after_ms is None else [f"for {span(event.after_ms * 1000)}"]
+            waits += [f"to signal {name}" for name in event.signals]
+            return "deferred", f"{' or '.join(waits)}  {short(event.decision.reason)}".strip()
+        case DeferralEnded():
+            return "decided", "again"
+        case _:
             return kind_of(event), ""
 
 
-def _args(event: ActionRequested) -> str:
+def _args(event: ActionRequested | ApprovalAsked) -> str:
     if not isinstance(event.action, CallTool):
         return ""
     return short(_json(event.action.args), WIDTH)

@@ -72,6 +72,12 @@ def _step(wait: str, row: RunRow, given: Given) -> tuple[str, str]:
             return text, f"{given.line('signal', run, name)} [JSON]"
         case "resume":
             return "it was interrupted, see why, then", given.driving_line("resume", run)
+        case "approval":
+            text = f"approval {run}#{name} is not given; see {given.line('approvals', run)}, then"
+            return text, given.line("approve", f"{run}#{name}")
+        case "deferred":
+            until = f" at {clock(row.wake_at)}" if row.wake_at else ""
+            return f"{name} is decided about again{until}", given.driving_line("worker")
         case "sleep" | "retry":
             until = f" until {clock(row.wake_at)}" if row.wake_at else ""
             word = "it sleeps" if kind == "sleep" else f"{name} is tried again, not"

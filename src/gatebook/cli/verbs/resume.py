@@ -9,7 +9,7 @@ import click
 from gatebook.cli.apps import App, app_for, beside
 from gatebook.cli.driving import runtime_for
 from gatebook.cli.main import INTERRUPTED, OK
-from gatebook.cli.options import Given, Verb, common
+from gatebook.cli.options import Given, Verb, common, on_ask_option
 from gatebook.cli.outcome import drive_and_report
 from gatebook.cli.output import say
 from gatebook.cli.store import existing, find, whoami
@@ -34,8 +34,9 @@ OPEN = ("running", "interrupted", "cancelling")
 @click.argument("run", metavar="RUN", required=False)
 @click.option("--all", "every", is_flag=True, help="Every run that is not over, one by one.")
 @click.option("--adopt", is_flag=True, help="Go on although the program's definition changed.")
+@on_ask_option
 @common(driving=True)
-def command(given: Given, run: str | None, every: bool, adopt: bool) -> int:
+def command(given: Given, run: str | None, every: bool, adopt: bool, on_ask: Any) -> int:
     """Let a run go on, and drive it until it ends or waits for somebody.
 
     Takes up what was paused, what lost its worker, what was interrupted and what was parked.
@@ -50,7 +51,7 @@ def command(given: Given, run: str | None, every: bool, adopt: bool) -> int:
         return OK
     worst = OK
     for row in rows:
-        worst = max(worst, asyncio.run(_resume(given, row, adopt=adopt)))
+        worst = max(worst, asyncio.run(_resume(given, row, adopt=adopt, on_ask=on_ask)))
         if worst >= INTERRUPTED:
             break
     return worst
@@ -63,7 +64,7 @@ async def _rows(given: Given, run: str | None) -> list[RunRow]:
         return await client.runs(RunQuery(statuses=OPEN, limit=10_000))
 
 
-async def _resume(given: Given, row: RunRow, *, adopt: bool) -> int:
+async def _resume(given: Given, row: RunRow, *, adopt: bool, on_ask: Any) -> int:
     app = app_for(given, [row.program])
     journal = open_journal(given.settings.store)
     runtime = runtime_for(app, given, journal, only={row.run}, adopt=adopt)
@@ -71,7 +72,9 @@ async def _resume(given: Given, row: RunRow, *, adopt: bool) -> int:
     async def take_up() -> Any:
         return await _let_go_on(runtime, row.run, app)
 
-    return await drive_and_report(runtime, journal, take_up, given, since=row.head.seq)
+    return await drive_and_report(
+        runtime, journal, take_up, given, since=row.head.seq, on_ask=on_ask
+    )
 
 
 async def _let_go_on(runtime: Runtime, key: RunKey, app: App) -> RunHandle[Any]:

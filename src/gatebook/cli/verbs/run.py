@@ -7,7 +7,7 @@ import click
 
 from gatebook.cli.apps import App, beside, load_app, remember
 from gatebook.cli.driving import runtime_for
-from gatebook.cli.options import Given, Verb, common, read_json, read_text
+from gatebook.cli.options import Given, Verb, common, on_ask_option, read_json, read_text
 from gatebook.cli.outcome import drive_and_report
 from gatebook.errors import ConfigError, InvalidInput
 from gatebook.journals import open_journal
@@ -29,6 +29,7 @@ from gatebook.runtime.ids import new_run_id
 @click.option("--run-id", metavar="ID", help="Your own id; the same id again is the same run.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="To find it by.")
 @click.option("--context", metavar="JSON|@FILE|-", help="A JSON object for the tools.")
+@on_ask_option
 @common(driving=True)
 def command(given: Given, target: str, text: str | None, **options: Any) -> int:
     """Start a run and show it until it ends or waits for somebody.
@@ -47,8 +48,9 @@ def command(given: Given, target: str, text: str | None, **options: Any) -> int:
     more = {
         "labels": _labels(options["labels"]),
         "context": None if context is None else read_json(context),
+        "run_id": options["run_id"] or new_run_id(),
     }
-    return asyncio.run(_run(given, app, program, value, run_id=options["run_id"], **more))
+    return asyncio.run(_run(given, app, program, value, on_ask=options["on_ask"], **more))
 
 
 def find_program(target: str, given: Given) -> tuple[App, Program[Any, Any]]:
@@ -96,7 +98,7 @@ async def _run(
     program: Program[Any, Any],
     value: Any,
     *,
-    run_id: str | None,
+    on_ask: Any,
     **more: Any,
 ) -> int:
     given = beside(given, app)
@@ -105,10 +107,9 @@ async def _run(
     runtime = runtime_for(app, given, journal, only=mine)
 
     async def start() -> Any:
-        chosen = run_id if run_id is not None else new_run_id()
-        mine.add(RunKey(runtime.tenant, chosen))
-        run = await runtime.start(program, value, run_id=chosen, **more)
+        mine.add(RunKey(runtime.tenant, more["run_id"]))
+        run = await runtime.start(program, value, **more)
         remember(journal.url, app, policy=given.policy or given.settings.policy)
         return run
 
-    return await drive_and_report(runtime, journal, start, given)
+    return await drive_and_report(runtime, journal, start, given, on_ask=on_ask)
