@@ -10,6 +10,7 @@ import pytest
 
 from tests.mutants.builds import BUILDS, Build
 from tests.mutants.hook_builds import HOOK_BUILDS
+from tests.mutants.model_builds import MODEL_BUILDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "gatebook"
