@@ -215,6 +215,32 @@ def test_counts_and_the_last_action_are_facts_across_a_crash() -> None:
     assert shop.paid == [1, 2]
 
 
+def test_a_retry_does_not_count_itself() -> None:
+    """An action that was allowed as the last of its kind may be tried again."""
+    left = [Transient("later")]
+
+    @tool(effect="read")
+    async def fetch() -> str:
+        if left:
+            raise left.pop()
+        return "fine"
+
+    async def body(ctx: Any) -> Any:
+        got = [await ctx.call_tool(fetch)]
+        try:
+            got.append(await ctx.call_tool(fetch))
+        except ActionDenied as exc:
+            got.append(exc.code)
+        return got
+
+    async def scenario() -> Any:
+        desk = Desk(policy=ruled(rule("allow", 'tool = "fetch"', "where = { count = { lt = 1 } }")))
+        async with desk.open() as runtime:
+            return await desk.settled(await runtime.start(flow(body, fetch), None))
+
+    assert run(scenario()) == Finished(["fine", "E_POLICY_NO_RULE"])
+
+
 # ---- waits ----
 
 

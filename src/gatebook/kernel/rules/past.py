@@ -6,6 +6,8 @@ Kept only for policies that want facts; the same events give the same facts, aft
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from gatebook.kernel.actions import describe
 from gatebook.kernel.approval_events import ActionDeferred
 from gatebook.kernel.codec import NULL, plain
@@ -55,9 +57,17 @@ class Past:
             effect(self, event)
 
     def facts(self, address: str) -> RunFacts:
-        """Return what rules may ask about the run when they decide at an address."""
-        deferred = self._deferred.get(address, 0)
-        return RunFacts(user=self.user, history=self.history, deferred=deferred)
+        """Return what rules may ask about the run when they decide at an address.
+
+        An action that is open there, of which another attempt or the result is decided, does
+        not count: it would stand in its own way.
+        """
+        deferred, history = self._deferred.get(address, 0), self.history
+        name = self._names.get(address)
+        if name is not None:
+            counts = history.counts | {name: history.counts[name] - 1}
+            history = msgspec.structs.replace(history, counts=counts)
+        return RunFacts(user=self.user, history=history, deferred=deferred)
 
     def _began(self, event: RunStarted) -> None:
         self.user = user_of(plain(event.context)) if event.context != NULL else None
