@@ -14,7 +14,7 @@ from tests.mutants.model_builds import MODEL_BUILDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "gatebook"
-ALL = (*BUILDS, *HOOK_BUILDS)
+ALL = (*BUILDS, *HOOK_BUILDS, *MODEL_BUILDS)
 LIMIT_S = 20  # of one test under a broken build: some of them loop for ever
 
 PARAMS = [
