@@ -30,6 +30,7 @@ VERBS = {
     "deny": "Refuse actions that were asked about.",
     "grants": "Tools that are not asked about again in a run.",
     "resolve": "Say what became of an action whose outcome is unknown.",
+    "endorse": "Show a run's labels, or vouch for what brought one in.",
     "replay": "Step a program over a run's journal, without effects.",
     "verify": "Check a run's hashes, events and sums.",
     "policy": "Look at policy files and at what they decide.",
