@@ -50,7 +50,8 @@ CONDITIONS = (
     '"args.note" = { size = { eq = 0 } }',
     '"seen.label" = { has = "untrusted" }',
     '"count.look" = { ge = 2 }',
-    "count = { lt = 2 }",
+    "count = { ge = 2 }",
+    '"count.*" = { ge = 3 }',
     '"last.action" = { eq = "send" }',
     '"last.outcome" = { eq = "denied", optional = true }',
     '"tool.read_only" = { eq = true }',
@@ -82,16 +83,19 @@ RULES = st.lists(
     RESULTS
     | st.builds(
         one_rule,
-        st.sampled_from(["allow", "allow", "deny", "ask", "interrupt", "defer", "modify"]),
+        st.sampled_from(["deny", "deny", "modify", "ask", "defer", "interrupt"]),
         st.sampled_from(['"*"', '"look"', '"send"']),
-        st.lists(st.sampled_from(CONDITIONS), max_size=2, unique_by=lambda c: c.partition("=")[0]),
+        st.sampled_from(CONDITIONS).map(lambda one: [one]),
     ),
-    max_size=4,
+    min_size=1,
+    max_size=3,
 )
 TOPS = st.sampled_from(
     ["", "[budgets]\ntool_calls = 3\n", '[[label]]\ntool = "send"\nadd = "untrusted"\n']
 )
-PLANS = st.lists(st.tuples(st.sampled_from(["look", "send"]), st.integers(1, 4)), max_size=6)
+PLANS = st.lists(
+    st.tuples(st.sampled_from(["look", "send"]), st.integers(1, 4)), min_size=3, max_size=9
+)
 
 
 def policy_of(rules: Sequence[str], top: str) -> RulesPolicy:
@@ -111,7 +115,7 @@ async def recorded(policy: RulesPolicy, plan: Any) -> list[Any]:
         return [each.event for each in await runtime.journal.read(RunKey("default", "r"))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(RULES, TOPS, PLANS)
 def test_the_policy_that_decided_would_decide_the_same(
     rules: list[str], top: str, plan: list[tuple[str, int]]
