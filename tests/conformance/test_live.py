@@ -38,6 +38,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 170.0
 SPOKEN_BY_LLAMA = on(CHAT_ADAPTER, RESPONSES_ADAPTER, ANTHROPIC_ADAPTER)
 SERVERS = ("talks", "calls")
+PACE = 20  # tokens that tell how fast the model is
+FEW = 15  # tokens: 100 ms at 148 a second, measured on one thread
 LONG = 1_500  # tokens: ten seconds of work for nobody, were the server not told
 NUMBERS = msgspec.Raw(
     b'{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},'
@@ -174,6 +176,47 @@ def test_a_cancelled_stream_frees_its_slot(model: Model, adapter: Adapter) -> No
         assert reading.cancelled()
         assert before == 1
         await provider.aclose()
+
+    live(scenario())
+
+
+async def tokens_after_cancel(provider: Any, client: httpx2.AsyncClient, url: str) -> float:
+    """Return how long a cancelled stream held its slot, in tokens at the pace it had."""
+    times: list[float] = []
+    spoken = asyncio.Event()
+
+    async def read() -> None:
+        request = asking("Count to a thousand.", max_output_tokens=LONG, temperature=0.0)
+        async with provider.stream(request, CALL) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    times.append(time.monotonic())
+                    if len(times) == PACE:
+                        spoken.set()
+
+    reading = asyncio.create_task(read())
+    await spoken.wait()
+    reading.cancel()
+    left = time.monotonic()
+    await asyncio.gather(reading, return_exceptions=True)
+    while await busy(client, url):
+        pass
+    return (time.monotonic() - left) * (PACE - 1) / (times[PACE - 1] - times[0])
+
+
+@case(21)
+@SPOKEN_BY_LLAMA
+def test_a_slot_is_free_within_the_time_of_a_few_tokens(model: Model, adapter: Adapter) -> None:
+    """Case 21: 15 tokens are 100 ms where nothing else runs; the best of five, at its own pace."""
+
+    async def scenario() -> None:
+        provider: Any = adapter.make(model.talks)
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            await busy(client, model.talks)  # its connection is not what is timed
+            held = [await tokens_after_cancel(provider, client, model.talks) for _ in range(5)]
+        await provider.aclose()
+
+        assert min(held) < FEW, held
 
     live(scenario())
 

@@ -178,7 +178,9 @@ MODEL_BUILDS = (
     Build(
         "a $ref may leave the schema",
         "programs/output_schema.py",
-        '    if not isinstance(target, str) or not target.startswith("#"):\n',
+        '    if not isinstance(target, str) or not target.startswith("#"):\n'
+        '        raise _reference(program, place, "a $ref outside the schema is never fetched",'
+        " target)\n    if target not in places:\n",
         "    if False:\n",
         (f"{PROGRAMS}/test_typed_output_schemas.py",),
     ),
