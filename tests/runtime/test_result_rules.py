@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.catalogue.kit import calls
-from tests.runtime.kit import Desk, Model, flow, handle_of, run, said
+from tests.runtime.kit import Desk, Model, eventually, flow, handle_of, run, said
 
 from gatebook import ActionDenied, Agent, Decision, Permanent, Policy, Succeeded, Transient, tool
 from gatebook.kernel.codec import NULL, plain
@@ -15,6 +15,7 @@ from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import (
     ActionSucceeded,
     AttemptFailed,
+    Note,
     encode,
 )
 from gatebook.kernel.messages import MessageStart, TextDelta, ToolResultPart
@@ -521,3 +522,37 @@ def test_a_result_of_which_no_rule_speaks_is_recorded_as_ever() -> None:
     assert (event.labels, event.decision) == ((), None)
     assert b"labels" not in encode(event)
     assert b"decision" not in encode(event)
+
+
+def test_what_a_fenced_worker_learned_is_withheld_from_its_note_too() -> None:
+    """A result that comes too late is still a result."""
+
+    async def scenario() -> tuple[str, bytes]:
+        desk, go, asked = Desk(policy=ruled(on_result("deny"))), asyncio.Event(), list[str]()
+
+        @tool(name="find", effect="read")
+        async def slow(name: str) -> str:
+            asked.append(name)
+            await go.wait()
+            return PHONE
+
+        async def body(ctx: Any) -> Any:
+            return await ctx.call_tool(slow, name="ada")
+
+        program = flow(body, slow)
+        async with desk.open(program) as runtime:
+            await runtime.start(program, None, run_id="r")
+            await eventually(lambda: asked, "the tool runs")
+            desk.lapse()
+            taken = await desk.journal.claim(RunKey("default", "r"), owner="o", ttl_ms=3_600_000)
+            assert taken is not None
+            go.set()
+            await desk.clock.settle()
+        await desk.journal.open()
+        note = await desk.only("r", Note)
+        return note.text, bytes(note.detail)
+
+    text, detail = run(scenario())
+
+    assert text == "late outcome of 0 attempt 0"
+    assert PHONE.encode() not in detail
