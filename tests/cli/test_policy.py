@@ -371,6 +371,17 @@ def test_the_policy_of_the_run_is_remembered(gatebook: Inside) -> None:
     assert shown[-1][0] == "remedy"
 
 
+def test_a_denied_run_says_which_command_explains_it(gatebook: Inside) -> None:
+    """Nobody should have to look up the number of an event."""
+    write(gatebook, reads=READS)
+
+    done = gatebook("run", "app:pay", "17", "--run-id", "one", "--policy", "reads.toml")
+
+    assert done.returncode == 3
+    assert done.stderr.endswith("\n  gatebook policy explain 'one#4'\n")
+    assert gatebook("policy", "explain", "one#4").returncode == 0
+
+
 def test_a_spent_budget_is_explained_as_one(governed: Inside) -> None:
     """No rule would help, so none is suggested."""
     document = governed.json("policy", "explain", "spent#4", "--policy", "tight.toml")

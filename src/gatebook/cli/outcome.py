@@ -13,7 +13,13 @@ from gatebook.cli.output import document, log_to_stderr, on_terminal, safe, safe
 from gatebook.cli.screen import view_for, watching
 from gatebook.cli.words import next_steps, run_fields, state_of
 from gatebook.kernel.codec import plain
-from gatebook.kernel.events import CancelRequested, RunCancelled, RunCompleted, RunFailed
+from gatebook.kernel.events import (
+    ActionDenied,
+    CancelRequested,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+)
 from gatebook.kernel.policy import policy_name
 from gatebook.ports import Journal, Recorded, RunRow
 from gatebook.runtime.handles import RunHandle
@@ -37,6 +43,12 @@ class Standing(NamedTuple):
             if isinstance(each.event, RunCompleted | RunFailed | RunCancelled):
                 return each.event
         return None
+
+    @property
+    def denial(self) -> int | None:
+        """The seq of the run's last denial, None when it was denied nothing."""
+        denied = [each.seq for each in self.recorded if isinstance(each.event, ActionDenied)]
+        return denied[-1] if denied else None
 
     @property
     def word(self) -> str:
@@ -100,7 +112,7 @@ def report(standing: Standing, given: Given) -> int:
     elif isinstance(end, RunCompleted):
         _answer(end)
     elif end is not None:
-        _say_end(standing, end)
+        _say_end(standing, end, given)
     elif standing.code:
         _say_paused(standing.row, given)
     else:
@@ -126,11 +138,14 @@ def _answer(end: RunCompleted) -> None:
         print(bytes(end.output).decode())
 
 
-def _say_end(standing: Standing, end: RunFailed | RunCancelled) -> None:
+def _say_end(standing: Standing, end: RunFailed | RunCancelled, given: Given) -> None:
     run = standing.row.run.id
     if isinstance(end, RunFailed):
         word = "was denied what it needs" if end.denied else "failed"
         say(f"run {run} {word}: {safe(end.error.message)}")
+        denial = standing.denial if end.denied else None
+        if denial is not None:
+            say(f"  {given.line('policy', 'explain', f'{run}#{denial}')}")
         return
     reasons = (e.event.reason for e in standing.recorded if isinstance(e.event, CancelRequested))
     reason = next(reasons, end.reason)
