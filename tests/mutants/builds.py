@@ -174,8 +174,8 @@ BUILDS = (
     Build(
         "a refused action is stored as it was asked",
         "kernel/gate.py",
-        "action=redacted(self.action, clean),",
-        "action=self.action,",
+        "        action = redacted(self.action, grounds.redactor, grounds.tools)\n",
+        "        action = self.action\n",
         (f"{KERNEL}/test_gate.py",),
     ),
     # What an end means.
@@ -320,7 +320,7 @@ BUILDS = (
     # Decisions, budgets, cancels, programs.
     Build(
         "whatever is true is an allow",
-        "kernel/gate.py",
+        "kernel/decisions.py",
         "    if type(decision) is not Decision:\n",
         "    if decision is True:\n        decision = Decision.allow()\n"
         "    if type(decision) is not Decision:\n",
@@ -336,8 +336,8 @@ BUILDS = (
     Build(
         "modified arguments are not decided again",
         "kernel/gate.py",
-        "        patch = _joined(patch, decision)\n",
-        "        patch, decision = _joined(patch, decision), Decision.allow()\n        break\n",
+        "        patch = joined(patch, decision)\n",
+        "        patch, decision = joined(patch, decision), Decision.allow()\n        break\n",
         (f"{KERNEL}/test_gate.py",),
     ),
     Build(
@@ -356,7 +356,7 @@ BUILDS = (
     ),
     Build(
         "a workflow sees the loop",
-        "runtime/planner.py",
+        "runtime/off_loop.py",
         "        _set_running_loop(None)\n",
         "        pass\n",
         (f"{RUNTIME}/test_driver.py",),
@@ -364,7 +364,7 @@ BUILDS = (
     Build(
         "a start is registered before policy is asked",
         "runtime/client.py",
-        "        self._authorize_start(policy, program, value, started, key)\n",
+        "        started = starts.decide(program, value, started, key=key)\n",
         "",
         (f"{RUNTIME}/test_start.py",),
     ),
