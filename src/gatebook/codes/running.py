@@ -243,8 +243,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_TOOL_PIN": (
         "tool {tool} is not the one that was pinned: {detail}",
-        "read its definition now, then write the digest under [pins] in the policy, or start a "
-        "new run",
+        "read what it is now, then approve the call, write the digest under [pins] in the policy, "
+        "or start a new run",
     ),
     "E_NOT_DECLARED": (
         "{tool} is not declared by program {program}",

@@ -119,6 +119,24 @@ def check_references(args: bytes, spec: ToolSpec, known: Collection[str]) -> Non
             raise InvalidInput("E_SECRET_UNKNOWN", tool=spec.name, value=name, names=names)
 
 
+def keep_references(before: Mapping[str, Any], after: Mapping[str, Any], *, tool: str) -> None:
+    """Refuse arguments that put something else where others held a reference to a secret.
+
+    For whoever changes arguments without knowing the tool, and its parameters that take secrets.
+
+    Raises:
+        InvalidInput: E_SECRET_LITERAL.
+    """
+    for name, value in before.items():
+        now = after.get(name)
+        if _is_reference(value) and now is not None and not _is_reference(now):
+            raise InvalidInput("E_SECRET_LITERAL", tool=tool, path=name)
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
+
+
 def without_literals(args: Raw, parameters: Collection[str]) -> Raw:
     """Return arguments without what was put where only a reference may stand.
 
@@ -130,7 +148,6 @@ def without_literals(args: Raw, parameters: Collection[str]) -> Raw:
     literals = {
         name: MARK.format("argument")
         for name in parameters
-        if given.get(name) is not None
-        and not (isinstance(given[name], str) and REFERENCE.fullmatch(given[name]))
+        if given.get(name) is not None and not _is_reference(given[name])
     }
     return Raw(canonical({**given, **literals})) if literals else args

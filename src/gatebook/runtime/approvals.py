@@ -20,6 +20,7 @@ from gatebook.kernel.approval_events import (
 from gatebook.kernel.approvals import common_choices, name_of
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id
 from gatebook.kernel.events import ActionRequested, AnyEvent, Resumed
+from gatebook.kernel.secrets import keep_references, referred
 from gatebook.kernel.state import Status
 from gatebook.kernel.terms import Choice
 from gatebook.ports import Program, RunKey, RunQuery, RunRow
@@ -249,9 +250,11 @@ class Inbox:
         data = canonical(dict(edit), what=f"edited arguments of {what}")
         if clean.json(data) != data:
             raise InvalidInput("E_ARGS_SECRET", tool=what, detail="in an edit")
+        keep_references(approval.arguments, edit, tool=what)
         for program in self._programs.values():
             if what in program.tools:
-                program.tools[what].validate(data)
+                tool = program.tools[what]
+                referred(tool.validate(data), tool.spec)
         return Raw(data)
 
     async def answer(self, run: RunKey, asked: ApprovalAsked, event: ApprovalAnswered) -> None:
