@@ -79,6 +79,51 @@ def test_beyond_a_soft_limit_a_person_is_asked() -> None:
     run(scenario())
 
 
+def test_what_a_person_approves_beyond_a_soft_limit_is_done() -> None:
+    """Once: the next call beyond it is asked about again."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        budget = Budget(tool_calls=9, soft=Soft(tool_calls=2))
+        async with desk.open() as runtime:
+            handle = await runtime.start(flow(looking, look), 4, run_id="r", budget=budget)
+            for _ in range(2):
+                assert isinstance(await desk.settled(handle), Waiting)
+                (pending,) = [each async for each in runtime.approvals()]
+                await pending.approve(by="ann")
+
+            assert await desk.settled(handle) == Finished([0, 1, 2, 3])
+            report = await audit(desk.journal, handle.key)
+            assert report.ok, report.violation
+
+    run(scenario())
+
+
+def test_the_hard_limit_ends_what_a_person_would_approve() -> None:
+    """An approval opens no budget."""
+
+    async def body(ctx: Any) -> str:
+        await ctx.call_tool(look)
+        try:
+            await ctx.call_tool(look)
+        except ActionDenied as error:
+            return error.code
+        return "called"
+
+    async def scenario() -> None:
+        desk = Desk()
+        budget = Budget(tool_calls=1, soft=Soft(tool_calls=1))
+        async with desk.open() as runtime:
+            handle = await runtime.start(flow(body, look), None, run_id="r", budget=budget)
+            if isinstance(await desk.settled(handle), Waiting):
+                (pending,) = [each async for each in runtime.approvals()]
+                await pending.approve(by="ann")
+
+            assert await desk.settled(handle) == Finished("E_BUDGET")
+
+    run(scenario())
+
+
 def test_a_raise_moves_the_soft_limit_too() -> None:
     """Its distance from the end is what it means."""
     soft = Soft(tool_calls=8, usd="1").limit
