@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.approval_builds import APPROVAL_BUILDS
 from tests.mutants.builds import BUILDS, Build
 from tests.mutants.hook_builds import HOOK_BUILDS
 from tests.mutants.ledger_builds import LEDGER_BUILDS
@@ -16,7 +17,7 @@ from tests.mutants.secret_builds import SECRET_BUILDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "gatebook"
-ALL = (*BUILDS, *HOOK_BUILDS, *LEDGER_BUILDS, *MODEL_BUILDS, *SECRET_BUILDS)
+ALL = (*BUILDS, *HOOK_BUILDS, *LEDGER_BUILDS, *MODEL_BUILDS, *SECRET_BUILDS, *APPROVAL_BUILDS)
 LIMIT_S = 20  # of one test under a broken build: some of them loop for ever
 
 PARAMS = [

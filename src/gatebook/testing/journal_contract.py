@@ -9,6 +9,7 @@ The fixture returns a journal that is not open yet; each fact opens and closes i
 """
 
 from gatebook.testing.journal_facts.appends import AppendFacts
+from gatebook.testing.journal_facts.approvals import ApprovalFacts
 from gatebook.testing.journal_facts.leases import LeaseFacts
 from gatebook.testing.journal_facts.ledgers import LedgerFacts
 from gatebook.testing.journal_facts.outsiders import OutsiderFacts
@@ -16,5 +17,7 @@ from gatebook.testing.journal_facts.pieces import PieceFacts
 from gatebook.testing.journal_facts.readers import ReaderFacts
 
 
-class JournalContract(AppendFacts, LedgerFacts, OutsiderFacts, LeaseFacts, ReaderFacts, PieceFacts):
+class JournalContract(
+    AppendFacts, ApprovalFacts, LedgerFacts, OutsiderFacts, LeaseFacts, ReaderFacts, PieceFacts
+):
     """Every fact a journal must show; needs a pytest fixture named `journal`."""
