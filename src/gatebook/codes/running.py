@@ -252,8 +252,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_NOT_ALLOWED": ("{tool} is not on the allow-list", "add it to the policy's list"),
     "E_VERDICT_UNSUPPORTED": (
-        "the policy answered {value} for {tool}; approvals are not available in this version",
-        "answer allow, deny or modify: until then it counts as denied",
+        "the policy answered {value} for {tool} where nobody can be asked",
+        "answer allow or deny about later attempts and further routes: a request is what asks",
     ),
     "E_MODIFY_LOOP": (
         "the policy modified {tool} {limit} times without allowing it",
