@@ -141,6 +141,29 @@ def test_a_grant_is_no_way_round_other_approvers() -> None:
     run(scenario())
 
 
+def test_a_grant_of_somebody_else_leaves_a_later_question_open() -> None:
+    """Given before anything was asked, it still is no yes of those who may say it."""
+
+    async def scenario() -> None:
+        desk, bank = Desk(Asks(ApprovalTerms(approvers=("team:finance",)))), Bank()
+
+        async def body(ctx: Any) -> Any:
+            await ctx.wait_signal("go")
+            return await ctx.call_tool(bank.pay, amount=20)
+
+        async with desk.open() as runtime:
+            handle = await runtime.start(flow(body, bank.pay), None, run_id="r")
+            await desk.settled(handle)
+            await runtime.grant("r", "pay", until=DAY, by="bob")
+            await handle.signal("go")
+            state = await desk.settled(handle)
+
+            assert isinstance(state, Waiting)
+            assert bank.paid == []
+
+    run(scenario())
+
+
 def test_nobody_grants_to_themselves() -> None:
     """The user a run acts for is the one who asks."""
 
