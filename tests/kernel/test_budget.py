@@ -15,10 +15,12 @@ from gatebook.kernel.budget import (
     Budget,
     Limits,
     Shortfall,
+    Soft,
     shortfall,
     tokens_used,
 )
 from gatebook.kernel.messages import Usage
+from gatebook.kernel.policy import AllowDeclared
 
 amounts = st.builds(Amount, *[st.integers(0, 50)] * 3)
 limits = st.builds(Limits, *[st.none() | st.integers(0, 50)] * 3)
@@ -127,3 +129,14 @@ def test_budgets_are_values() -> None:
     assert Budget(tool_calls=1) == Budget(tool_calls=1)
     assert len({Budget(tool_calls=1), Budget(tool_calls=1), Budget()}) == 2
     assert repr(Budget(tool_calls=1)) == "Budget(tool_calls=1)"
+
+
+def test_a_soft_limit_is_part_of_what_a_policy_is() -> None:
+    """A changed soft limit is a changed policy; none leaves the digest as it was."""
+    hard, soft = Budget(tool_calls=9), Budget(tool_calls=9, soft=Soft(tool_calls=5))
+
+    digests = [AllowDeclared(budget=each).digest for each in (hard, soft)]
+
+    assert digests[0] != digests[1]
+    assert hard.facts() == {"tool_calls": 9}
+    assert hard != soft

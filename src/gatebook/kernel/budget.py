@@ -299,6 +299,13 @@ class Budget:
         """Return the limits that are set, by meter."""
         return self.limits.named()
 
+    def facts(self) -> dict[str, Any]:
+        """Return all that a budget says, as plain JSON; what a policy's digest is made of."""
+        if not self.soft:
+            return {**self.as_dict()}
+        soft = [{"limits": each.limits.named(), "route": each.route} for each in self.soft]
+        return {**self.as_dict(), "soft": soft}
+
 
 def _spelt(limits: Limits) -> str:
     given: dict[str, Any] = dict(limits.named())

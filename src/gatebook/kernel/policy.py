@@ -233,7 +233,7 @@ class AllowListPolicy(Policy):
     @property
     def digest(self) -> str:
         facts = {"tools": sorted(self.tools), "providers": sorted(self.providers)}
-        return digest(self.name, canonical(facts | {"budget": self._budget.as_dict()}))
+        return digest(self.name, canonical(facts | {"budget": self._budget.facts()}))
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
         match action:
@@ -287,7 +287,7 @@ class AllowDeclared(Policy):
     @property
     def digest(self) -> str:
         asks = (",".join(sorted(self.ask_before)),) if self.ask_before else ()
-        return digest(self.name, canonical(self._budget.as_dict()), *asks)
+        return digest(self.name, canonical(self._budget.facts()), *asks)
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
         match action:
