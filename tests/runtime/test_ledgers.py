@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.runtime.kit import Desk, Model, flow, run, said
 
-from gatebook import Agent, Budget, ToolContext, tool
+from gatebook import Agent, Budget, Soft, ToolContext, tool
 from gatebook.errors import ActionDenied, ActionError, InvalidInput, Transient
 from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.events import ActionDenied as DeniedEvent
@@ -17,7 +17,7 @@ from gatebook.kernel.policy import AllowDeclared, Policy, RetryWithBackoffPolicy
 from gatebook.providers.script import Reply, ToolUse
 from gatebook.providers.scripted import Scripted
 from gatebook.runtime.audit import audit, audit_ledgers
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.states import Failed, Finished, Waiting
 from gatebook.testing.failpoints import FailpointJournal
 
 TODAY = "day:2023-11-14"  # where virtual time begins
@@ -243,6 +243,29 @@ async def asking(ctx: Any) -> Any:
         return (await ctx.call_llm("fake:m", "hi")).text
     except ActionError as exc:
         return exc.code
+
+
+def test_an_approval_opens_no_ledger() -> None:
+    """What was there when a person was asked may be spent when they answer."""
+
+    async def scenario() -> None:
+        desk = Desk(ledgers={"tenant": Budget(tool_calls=1)})
+        async with desk.open() as runtime:
+            asks = Budget(soft=Soft(tool_calls=0))
+            handle = await runtime.start(flow(looking, look), 1, run_id="r", budget=asks)
+            assert isinstance(await desk.settled(handle), Waiting)
+            other = await runtime.start(flow(looking, look, name="other"), 1, run_id="o")
+            assert await desk.settled(other) == Finished([0])
+            (pending,) = [each async for each in runtime.approvals()]
+            await pending.approve(by="ann")
+
+            assert await desk.settled(handle) == Finished(["E_LEDGER"])
+            assert [each async for each in runtime.approvals()] == []
+            report = await audit(desk.journal, handle.key)
+            assert report.ok, report.violation
+        assert (await balance(desk)).spent.tool_calls == 1
+
+    run(scenario())
 
 
 class Sharing(AllowDeclared):
