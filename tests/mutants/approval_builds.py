@@ -4,6 +4,8 @@ from tests.mutants.builds import KERNEL, RUNTIME, Build
 
 APPEND = (f"{KERNEL}/test_approvals.py",)
 RUN = (f"{RUNTIME}/test_approvals.py",)
+EDITS = (f"{RUNTIME}/test_approval_edits.py",)
+AGAIN = (f"{RUNTIME}/test_approved_actions.py",)
 
 APPROVAL_BUILDS = (
     Build(
@@ -125,21 +127,21 @@ APPROVAL_BUILDS = (
         "kernel/consent.py",
         "    _check_same(asked, judged, name_of(grounds.base.run_id, entry.seq))\n",
         "",
-        RUN,
+        AGAIN,
     ),
     Build(
         "an approval of an old policy counts under a new one",
         "kernel/consent.py",
         "    if stricter or (verdict in ASKING and asked.policy != grounds.policy_digest):\n",
         "    if False:\n",
-        RUN,
+        AGAIN,
     ),
     Build(
         "an edit is good for whoever else must approve",
         "kernel/consent.py",
         "    if by_policy or stricter or not _may_approve(question, entry.by, entry.groups):\n",
         "    if False:\n",
-        RUN,
+        EDITS,
     ),
     Build(
         "a grant is a way round other approvers",

@@ -1,110 +1,20 @@
-"""Approvals at the runtime: asked, answered in any process, decided again, used once."""
+"""Approvals at the runtime: asked, answered in any process, by the right people, or by silence."""
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.runtime.kit import CutJournal, Desk, flow, run
+from tests.runtime.approving import Asks, Bank, asking, checked, elsewhere, refused
+from tests.runtime.kit import Desk, flow, run
 
-from gatebook import AllowDeclared, ApprovalTerms, Client, tool
-from gatebook.errors import ActionDenied, GatebookError, InvalidInput
+from gatebook import ApprovalTerms, tool
+from gatebook.errors import InvalidInput
 from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalExpired
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
-from gatebook.kernel.events import ActionRequested, Interrupted
-from gatebook.kernel.policy import Decision, Policy
-from gatebook.kernel.terms import Choice
-from gatebook.kernel.verify import verify_facts
-from gatebook.ports import RunKey
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.kernel.events import ActionRequested
+from gatebook.kernel.history import timeline
 from gatebook.runtime.states import Cancelled, Finished, Waiting
-
-ALL: tuple[Choice, ...] = ("approve", "edit", "deny")
-ASK = ApprovalTerms(rule="big", message="Pay?", choices=ALL)
-
-
-class Asks(Policy):
-    """Asks about payments above 10, denies them above 100, allows the rest."""
-
-    name = "asks"
-
-    def __init__(self, *terms: ApprovalTerms) -> None:
-        self.terms = terms or (ASK,)
-
-    def authorize(self, action: Any, context: Any) -> Decision:
-        amount = action.arguments.get("amount", 0) if hasattr(action, "arguments") else 0
-        if amount > 100:
-            return Decision.deny("nobody pays that much", rule="limit")
-        if amount > 10:
-            return Decision("ask", "it is much", "big", approvals=self.terms)
-        return Decision.allow()
-
-
-class Bank:
-    """A tool that remembers what it was called with, and programs that call it."""
-
-    def __init__(self) -> None:
-        self.paid: list[int] = []
-
-        @tool
-        async def pay(amount: int) -> str:
-            """Pay.
-
-            Args:
-                amount: how much
-            """
-            self.paid.append(amount)
-            return f"paid {amount}"
-
-        self.pay = pay
-
-    def paying(self, *amounts: int) -> Any:
-        """A workflow that pays all at once and answers what became of each."""
-
-        async def body(ctx: Any) -> Any:
-            async def one(amount: int) -> str:
-                try:
-                    return str(await ctx.call_tool(self.pay, amount=amount))
-                except ActionDenied as exc:
-                    return exc.code
-
-            return await ctx.gather(*(one(amount) for amount in amounts))
-
-        return flow(body, self.pay, name="paying")
-
-
-async def asking(runtime: Any, desk: Desk, program: Any, **options: Any) -> Any:
-    """Start a run and return it with what it waits for."""
-    handle = await runtime.start(program, None, run_id="r", **options)
-    state = await desk.settled(handle)
-    return handle, state, [found async for found in runtime.approvals()]
-
-
-def elsewhere(desk: Desk) -> Client:
-    """A client in another process: it knows the store, and no program."""
-    return Client(CutJournal(desk.journal), clock=desk.clock)
-
-
-async def refused(answer: Any) -> str:
-    with pytest.raises(GatebookError) as caught:
-        await answer
-    return caught.value.code
-
-
-def checked(desk: Desk, bank: Bank, *amounts: int) -> Any:
-    """Verify and replay the run: nothing is asked or done again."""
-
-    async def check() -> None:
-        key = RunKey("default", "r")
-        recorded, row = await desk.journal.read(key), await desk.journal.row(key)
-        verify_facts("r", [each.event for each in recorded], row.head)
-        started: Any = recorded[0].event
-        program, before = bank.paying(*amounts), list(bank.paid)
-        replay(program.begin(started), final_args(program.tools), recorded)
-        assert bank.paid == before
-
-    return check()
 
 
 def test_an_asked_action_waits_and_others_run() -> None:
@@ -239,123 +149,6 @@ def test_of_two_who_answer_the_second_is_told(answers: tuple[str, str]) -> None:
     run(scenario())
 
 
-# ---- edits ----
-
-
-def test_an_edit_runs_with_other_arguments() -> None:
-    """The journal shows them as they ran, as somebody's edit."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(Asks()), Bank()
-        async with desk.open() as runtime:
-            handle, _, (approval,) = await asking(runtime, desk, bank.paying(50))
-            await approval.approve(by="ann", edit={"amount": 20})
-
-            assert await desk.settled(handle) == Finished(["paid 20"])
-            first, second = await desk.all("r", ApprovalAsked)
-            answer = await desk.only("r", ApprovalAnswered)
-            assert (first.answered, second.answered, answer.answer) == (False, True, "edit")
-            await checked(desk, bank, 50)
-
-    run(scenario())
-
-
-def test_nobody_edits_past_a_deny() -> None:
-    """An edit is decided about like any other call."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(Asks()), Bank()
-        async with desk.open() as runtime:
-            handle, _, (approval,) = await asking(runtime, desk, bank.paying(50))
-            await approval.approve(by="ann", edit={"amount": 500})
-
-            assert await desk.settled(handle) == Finished(["E_POLICY_DENIED"])
-            assert bank.paid == []
-
-    run(scenario())
-
-
-def test_an_edit_that_does_not_fit_is_refused_at_once_where_the_tool_is_known() -> None:
-    """Whoever makes the mistake is told; nothing is written."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(Asks()), Bank()
-        async with desk.open() as runtime:
-            _, _, (approval,) = await asking(runtime, desk, bank.paying(50))
-            code = await refused(approval.approve(by="ann", edit={"amount": "much"}))
-
-            assert code == "E_ARGS_SCHEMA"
-            assert await desk.all("r", ApprovalAnswered) == []
-
-    run(scenario())
-
-
-def test_an_edit_that_does_not_fit_is_asked_about_again() -> None:
-    """A slip of the pen in another process is no denial, and no yes to the old arguments."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(Asks()), Bank()
-        async with desk.open() as runtime:
-            handle, _, (approval,) = await asking(runtime, desk, bank.paying(50))
-            async with elsewhere(desk) as client:
-                await client.approval(approval.id).approve(by="ann", edit={"amount": "much"})
-            await desk.clock.settle()
-            state = await desk.settled(handle)
-            (again,) = [found async for found in runtime.approvals()]
-
-            assert isinstance(state, Waiting)
-            assert (again.arguments, bank.paid) == ({"amount": 50}, [])
-            assert "E_ARGS_SCHEMA" in again.asked.refused
-            await again.approve(by="ann")
-            assert await desk.settled(handle) == Finished(["paid 50"])
-
-    run(scenario())
-
-
-def test_an_edit_that_others_must_approve_is_asked_of_them() -> None:
-    """And shows the edited arguments; those are what runs."""
-
-    class TwoTiers(Asks):
-        def authorize(self, action: Any, context: Any) -> Decision:
-            who = "board" if action.arguments["amount"] > 60 else "ann"
-            return Decision.ask(terms=ApprovalTerms(approvers=(who,), choices=ALL))
-
-    async def scenario() -> None:
-        desk, bank = Desk(TwoTiers()), Bank()
-        async with desk.open() as runtime:
-            handle, _, (approval,) = await asking(runtime, desk, bank.paying(50))
-            await approval.approve(by="ann", edit={"amount": 70})
-            await desk.clock.settle()
-            state = await desk.settled(handle)
-            (again,) = [found async for found in runtime.approvals()]
-            code = await refused(again.approve(by="ann"))
-            await again.approve(by="zoe", groups=["board"])
-
-            assert isinstance(state, Waiting)
-            assert (again.arguments, code) == ({"amount": 70}, "E_APPROVAL_APPROVER")
-            assert await desk.settled(handle) == Finished(["paid 70"])
-            await checked(desk, bank, 50)
-
-    run(scenario())
-
-
-def test_a_secret_in_an_edit_is_refused() -> None:
-    """It would stand in the journal."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(Asks()), Bank()
-        async with desk.open(secrets=["hunter2-hunter2"]) as runtime:
-            _, _, (approval,) = await asking(runtime, desk, bank.paying(50))
-            code = await refused(approval.approve(by="ann", edit={"amount": "hunter2-hunter2"}))
-
-            assert code == "E_ARGS_SECRET"
-
-    run(scenario())
-
-
-# ---- who ----
-
-
 def test_the_user_a_run_acts_for_does_not_answer() -> None:
     """Whoever asks for something does not give it to themselves."""
 
@@ -461,9 +254,6 @@ def test_an_event_that_asks_nothing_is_no_approval() -> None:
     run(scenario())
 
 
-# ---- silence, batches, cancels ----
-
-
 def test_silence_is_a_denial() -> None:
     """Of its own kind: nobody said no."""
 
@@ -562,264 +352,23 @@ def test_new_questions_can_be_followed() -> None:
     run(scenario())
 
 
-# ---- what is approved is decided again ----
-
-
-class Changing(Asks):
-    """A policy that tests change while a run waits; its digest says so."""
-
-    def __init__(self, *verdicts: str) -> None:
-        super().__init__()
-        self.verdicts = list(verdicts)
-
-    @property
-    def digest(self) -> str:
-        return f"policy-{len(self.verdicts)}"
-
-    def authorize(self, action: Any, context: Any) -> Decision:
-        return Decision(self.verdicts[0], "so it is", approvals=(ASK,))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("after", "end"),
-    [
-        ("deny", Finished(["E_POLICY_DENIED"])),
-        ("allow", Finished(["paid 50"])),
-        ("ask", Waiting),
-        ("interrupt", Waiting),
-    ],
-)
-def test_the_stricter_of_then_and_now_counts(after: str, end: Any) -> None:
-    """An approval is for the policy that asked; another one may say no, or ask anew."""
-
-    async def scenario() -> None:
-        policy = Changing("ask", after)
-        desk, bank = Desk(policy), Bank()
-        async with desk.open() as runtime:
-            _, _, (approval,) = await asking(runtime, desk, bank.paying(50))
-        await desk.journal.open()
-        async with elsewhere(desk) as client:
-            await client.approval(approval.id).approve(by="ann")
-        await desk.journal.open()
-        policy.verdicts.pop(0)
-        program = bank.paying(50)
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r", program))
-
-        assert state == end if isinstance(end, Finished) else isinstance(state, end)
-        assert bank.paid == ([50] if after == "allow" else [])
-
-    run(scenario())
-
-
-def test_an_open_question_is_answered_also_when_policy_would_allow_now() -> None:
-    """The stricter of then and now: what was asked is not let through in silence."""
-
-    async def scenario() -> None:
-        policy = Changing("ask", "allow")
-        desk, bank = Desk(policy), Bank()
-        async with desk.open() as runtime:
-            await asking(runtime, desk, bank.paying(50))
-        await desk.journal.open()
-        policy.verdicts.pop(0)
-        program = bank.paying(50)
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r", program))
-
-        assert isinstance(state, Waiting)
-        assert bank.paid == []
-
-    run(scenario())
-
-
-async def changed(before: Any, after: Any) -> tuple[Any, Desk]:
-    """Approve what one program asks, and go on with another that is adopted."""
-    desk = Desk(Asks())
-    async with desk.open() as runtime:
-        _, _, (approval,) = await asking(runtime, desk, before)
-        await desk.journal.open()
-    await desk.journal.open()
-    async with elsewhere(desk) as client:
-        await client.approval(approval.id).approve(by="ann")
-    await desk.journal.open()
-    async with desk.open(after, on_definition_change="adopt") as runtime:
-        state = await desk.settled(runtime.handle("r", after))
-    await desk.journal.open()
-    return state, desk
-
-
-def test_arguments_that_changed_after_the_approval_do_not_run() -> None:
-    """What a person saw is what runs, or nothing."""
-    bank = Bank()
-
-    state, desk = run(changed(bank.paying(50), bank.paying(99)))
-
-    assert (state, bank.paid) == (Finished(["E_APPROVAL_MISMATCH"]), [])
-    assert run(desk.only("r", ActionDeniedEvent)).decision.code == "E_APPROVAL_MISMATCH"
-
-
-@pytest.mark.parametrize(("name", "text"), [("pay", "Pay, and tell mallory."), ("pay2", "Pay.")])
-def test_a_tool_that_changed_after_the_approval_does_not_run(name: str, text: str) -> None:
-    """A renamed or redefined tool is another tool."""
-    bank, ran = Bank(), list[int]()
-
-    @tool(name=name, description=text)
-    async def other(amount: int) -> str:
-        ran.append(amount)
-        return "done"
-
-    async def body(ctx: Any) -> Any:
-        try:
-            return [await ctx.gather(ctx.call_tool(other, amount=50))]
-        except ActionDenied as exc:
-            return [exc.code]
-
-    state, _ = run(changed(bank.paying(50), flow(body, other, name="paying")))
-
-    assert (state, ran, bank.paid) == (Finished(["E_APPROVAL_TOOL"]), [], [])
-
-
-# ---- crashes ----
-
-
-@pytest.mark.parametrize("cut", range(1, 9))
-@pytest.mark.parametrize("answer", ["approve", "edit", "deny"])
-def test_no_crash_asks_twice_or_pays_twice(cut: int, answer: str) -> None:
-    """Wherever the worker loses its store: one question, one answer, one payment at most."""
+def test_the_timeline_shows_what_waits_and_that_it_never_started() -> None:
+    """One row an action, whatever was asked about it and however it ended."""
 
     async def scenario() -> None:
         desk, bank = Desk(Asks()), Bank()
-        program = bank.paying(5, 50)
-        await desk.journal.open()
-        journal = CutJournal(desk.journal, append=cut)
-        runtime = desk.runtime(program, journal=journal)
-        await runtime.open()
-        await _quietly(runtime.start(program, None, run_id="r"))
-        await desk.clock.settle()
-        await _quietly(_say(desk, answer))
-        await desk.clock.settle()
-        await desk.crash(runtime)
-        desk.lapse()
-        async with desk.open(program) as second:
-            handle = await second.start(program, None, run_id="r")
-            state = await desk.settled(handle)
-            if isinstance(state, Waiting):
-                await _quietly(_say(desk, answer))
-                await desk.clock.settle()
-                state = await desk.settled(handle)
-            kinds = await desk.kinds("r")
-
-            assert kinds.count("approval_answered") == 1
-            assert kinds.count("approval_asked") == (2 if answer == "edit" else 1)
-            assert bank.paid.count(50) <= 1
-            assert bank.paid.count(20) <= 1
-            assert bank.paid.count(5) <= 1
-            assert isinstance(state, Finished | Waiting)
-
-    run(scenario())
-
-
-async def _quietly(work: Any) -> None:
-    with suppress(GatebookError):
-        await work
-
-
-async def _say(desk: Desk, answer: str) -> None:
-    async with elsewhere(desk) as client:
-        async for approval in client.approvals():
-            if answer == "deny":
-                await approval.deny(by="ann")
-            else:
-                await approval.approve(by="ann", edit={"amount": 20} if answer == "edit" else None)
-
-
-def test_an_approved_action_whose_worker_died_is_unknown() -> None:
-    """An approval lets an at_most_once action start once, and no crash makes that twice."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(Asks()), Bank()
-        started = asyncio.Event()
-
-        @tool
-        async def pay(amount: int) -> str:
-            """Pay."""
-            bank.paid.append(amount)
-            started.set()
-            await asyncio.Event().wait()
-            return "never"
-
-        async def body(ctx: Any) -> Any:
-            return await ctx.call_tool(pay, amount=50)
-
-        program = flow(body, pay)
-        runtime = desk.runtime(program)
-        await runtime.open()
-        _, _, (approval,) = await asking(runtime, desk, program)
-        await approval.approve(by="ann")
-        await started.wait()
-        await desk.crash(runtime)
-        desk.lapse()
-        async with desk.open(program) as second:
-            state = await desk.settled(second.handle("r", program))
-
-            assert state == Waiting(("resolve 0",))
-            assert bank.paid == [50]
-
-    run(scenario())
-
-
-# ---- plain allow ----
-
-
-def test_an_allowed_step_writes_nothing_more() -> None:
-    """Approvals cost those who ask."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(AllowDeclared()), Bank()
         async with desk.open() as runtime:
-            await desk.settled(await runtime.start(bank.paying(1), None, run_id="r"))
+            handle, _, (one, _) = await asking(runtime, desk, bank.paying(5, 50, 60))
+            before = timeline(await desk.events("r"))
+            await one.approve(by="ann")
+            await desk.clock.settle()
+            await desk.settled(handle)
+            await handle.cancel()
+            await desk.settled(handle)
+            after = timeline(await desk.events("r"))
 
-            assert await desk.kinds("r") == [
-                "run_started", "action_requested", "action_succeeded", "run_completed"
-            ]  # fmt: skip
-
-    run(scenario())
-
-
-def test_a_stop_waits_for_an_answer() -> None:
-    """Interrupt: the run stops, nothing else starts, and an answer lets it go on."""
-
-    class Stops(Asks):
-        def authorize(self, action: Any, context: Any) -> Decision:
-            return Decision.interrupt("look at this", rule="stop")
-
-    async def scenario() -> None:
-        desk, bank = Desk(Stops()), Bank()
-        async with desk.open() as runtime:
-            handle, state, (approval,) = await asking(runtime, desk, bank.paying(50))
-            row = await handle.row()
-            await approval.approve(by="ann")
-
-            assert state == Waiting((f"approval {approval.seq}", "resume"))
-            assert str(row.head.status) == "interrupted"
-            assert "look at this" in (await desk.only("r", Interrupted)).error.message
-            assert await desk.settled(handle) == Finished(["paid 50"])
-            await checked(desk, bank, 50)
-
-    run(scenario())
-
-
-def test_a_stop_that_is_resumed_is_decided_again() -> None:
-    """Under the policy in force then: whoever changed it need not answer too."""
-
-    async def scenario() -> None:
-        policy = Changing("interrupt", "allow")
-        desk, bank = Desk(policy), Bank()
-        async with desk.open() as runtime:
-            handle, _, _ = await asking(runtime, desk, bank.paying(50))
-            policy.verdicts.pop(0)
-            await handle.resume(by="ann")
-
-            assert await desk.settled(handle) == Finished(["paid 50"])
+            assert [row.status for row in before] == ["succeeded", "waiting", "waiting"]
+            assert [row.status for row in after] == ["succeeded", "succeeded", "cancelled"]
+            assert [row.attempts for row in after] == [1, 1, 0]
 
     run(scenario())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.runtime.kit import Desk, flow, run
-from tests.runtime.test_approvals import Asks, Bank, checked
+from tests.runtime.approving import Asks, Bank, checked
 
 from gatebook import DeferTerms
 from gatebook.kernel.approval_events import ActionDeferred, DeferralEnded

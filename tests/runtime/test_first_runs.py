@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.runtime.kit import Desk, flow, run
-from tests.runtime.test_approvals import asking
+from tests.runtime.approving import asking
 
 from gatebook import AllowDeclared, RetryWithBackoffPolicy, tool
 from gatebook.errors import ConfigError, InvalidInput

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.runtime.kit import Desk, flow, run
-from tests.runtime.test_approvals import ASK, Asks, Bank, asking, elsewhere, refused
+from tests.runtime.approving import ASK, Asks, Bank, asking, elsewhere, refused
 
 from gatebook import ApprovalTerms, Transient, tool
 from gatebook.errors import ActionDenied, ActionError, InvalidInput

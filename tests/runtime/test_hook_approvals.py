@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.runtime.kit import Desk, run
-from tests.runtime.test_approvals import Asks, Bank
+from tests.runtime.approving import Asks, Bank
 
 from gatebook import Change, hook
 from gatebook.kernel.approval_events import ApprovalAsked

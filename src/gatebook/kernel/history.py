@@ -26,6 +26,9 @@ from gatebook.kernel.events import (
     AttemptFailed,
     AttemptStarted,
     ErrorRecord,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
 )
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.prices import Price
@@ -93,6 +96,11 @@ class TimelineRow(msgspec.Struct, kw_only=True):
         if error is not None:
             self.error, self.code = error.message, error.code
 
+    def over(self, time: int) -> None:
+        """Take in the end of the run: what had not started by then never will."""
+        if self.status == "waiting" and self.attempts == 0:
+            self._end("cancelled", time)
+
     def follow(self, event: AnyEvent) -> None:
         """Take in one more event of this action."""
         match event:
@@ -145,6 +153,9 @@ def timeline(events: Iterable[AnyEvent]) -> list[TimelineRow]:
         match event:
             case ActionRequested() | ActionDenied() | ApprovalAsked() | ActionDeferred():
                 rows[event.address] = _row(seq, event)
+            case RunCompleted() | RunFailed() | RunCancelled():
+                for row in rows.values():
+                    row.over(event.time)
             case _:
                 row_of = rows.get(getattr(event, "address", ""))
                 if row_of is not None:

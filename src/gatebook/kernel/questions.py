@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked, DeferralEnded
-from gatebook.kernel.approvals import Approvals
+from gatebook.kernel.approvals import NOBODY_ASKED, Approvals
 from gatebook.kernel.records import Event
 
 Question = tuple[ApprovalAsked, ApprovalAnswered | None]  # what was asked, and the last answer
@@ -45,6 +45,8 @@ STATE_NOTES: dict[type[Event], Any] = {
 
 def next_held(approvals: Approvals) -> int | None:
     """Return when an approval expires or a deferral ends next, None for never."""
+    if approvals is NOBODY_ASKED:
+        return None
     times = [entry.expires for entry in approvals.asked.values() if entry.phase == "open"]
     times += [held.due for held in approvals.deferred.values() if held.due is not None]
     return min(times, default=None)

@@ -9,8 +9,6 @@ from asyncio import _get_running_loop
 from collections.abc import Mapping, Set
 from typing import Any
 
-import msgspec
-
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CALLS, WAITS, CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.append import MAX_EVENTS, Batch, Draft

@@ -11,6 +11,7 @@ import msgspec
 
 from gatebook.errors import Diverged, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted, same_action
+from gatebook.kernel.approval_events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import (
     ActionDenied,
@@ -114,6 +115,11 @@ class Redrive:
                 want, action=action, messages=messages
             )
 
+    def _held(self, event: ApprovalAsked | ActionDeferred, seq: int) -> None:
+        """Follow what waits before it may start; other arguments are the gate's to refuse."""
+        if event.address not in self.pending:
+            self._take(event.address, event.action, seq)
+
     def _noted(self, event: Note, seq: int) -> None:
         if self.notes and self.notes[0] == event.text:
             self.notes.popleft()
@@ -207,6 +213,8 @@ _FOLLOW: dict[type[Event], Callable[[Redrive, Any, int], None]] = {
     ActionSucceeded: Redrive._show,
     ActionFailed: Redrive._show,
     ActionResolved: Redrive._show,
+    ApprovalAsked: Redrive._held,
+    ActionDeferred: Redrive._held,
     HookAnswered: Redrive._hooked,
     Note: Redrive._noted,
     RunCompleted: Redrive._finish,

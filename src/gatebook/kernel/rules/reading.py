@@ -253,7 +253,9 @@ def _check_fact(table: Table, key: str, name: str, select: Selector) -> bool:
                 path=table.where(key),
                 value=name,
                 detail=f"at a {about}" if found else 'anywhere (dotted names are quoted: "args.x")',
-                names=", ".join(difflib.get_close_matches(name, fact_names(), 5, 0.3) or ["args..."]),
+                names=", ".join(
+                    difflib.get_close_matches(name, fact_names(), 5, 0.3) or ["args..."]
+                ),
                 line=table.line_of(key),
             )
         )
