@@ -76,6 +76,27 @@ def test_the_ledger_decides_how_each_payment_is_resolved(told: tuple[Path, str])
     assert "gatebook resolve ticket-018 t3.0 --retry" in story
 
 
+def test_large_refunds_wait_for_a_person(told: tuple[Path, str]) -> None:
+    """Approved as asked, approved with other arguments, and denied: each is told by the command."""
+    story, ledger = (
+        told[1],
+        {line["order"]: line["amount"] for line in lines(told[0], "ledger.jsonl")},
+    )
+
+    assert "approval ticket-019#14: edited and approved" in story
+    assert "approval ticket-037#18: denied" in story
+    assert (ledger["KK-20405"], ledger["KK-20419"]) == ("79.00", "89.00")
+    assert "KK-20437" not in ledger
+
+
+def test_decisions_are_explained_and_compared(told: tuple[Path, str]) -> None:
+    """A stricter file is tried on what was recorded before it is put to use."""
+    story = told[1]
+
+    assert "recorded  deny, rule no-account-closing" in story
+    assert "5 would differ (5 allow -> ask)" in story
+
+
 def test_each_refund_is_in_the_ledger_once(told: tuple[Path, str]) -> None:
     """This is the promise the demo is about."""
     keys = Counter(line["key"] for line in lines(told[0], "ledger.jsonl"))
@@ -104,7 +125,7 @@ def test_every_check_is_shown_to_hold(told: tuple[Path, str]) -> None:
     """The exit code alone would not tell a reader what was checked."""
     story = told[1]
 
-    assert story.count("    ok  ") == 10
+    assert story.count("    ok  ") == 11
     assert "FAILED" not in story
     assert "all 40 runs verify" in story
 
@@ -180,7 +201,8 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_commands_at_the_end_can_be_run(told: tuple[Path, str]) -> None:
     """They are the first thing a newcomer will paste."""
-    commands = [line.removeprefix("    $ ") for line in told[1].splitlines() if "    $ " in line]
+    end = told[1].partition("Look around:")[2]
+    commands = [line.removeprefix("    $ ") for line in end.splitlines() if "    $ " in line]
 
     ended = [
         subprocess.run(

@@ -13,9 +13,7 @@ from gatebook import (
     ActionDenied,
     ActionError,
     Agent,
-    AllowListPolicy,
-    Budget,
-    Decision,
+    Policy,
     Scripted,
     WorkflowContext,
     workflow,
@@ -30,8 +28,6 @@ from gatebook.demo.tools import (
     refund,
     send_mail,
 )
-from gatebook.kernel.actions import Action, CallTool
-from gatebook.kernel.policy import PolicyContext
 
 Model = Literal["scripted", "local"]
 SCRIPTED, LOCAL = "scripted:support-desk", "local:smollm2"
@@ -60,6 +56,14 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a person says to a question: yes, yes with these arguments changed, or no and why."""
+
+    edit: tuple[tuple[str, str], ...] = ()
+    denied: str = ""
+
+
+@dataclass(frozen=True)
 class Cast:
     """What one model can play.
 
@@ -68,6 +72,7 @@ class Cast:
         jobs: all runs of the day, in order.
         first: how many of them begin before the worker is killed.
         holds: the moments at which the kill finds a call in flight, by run.
+        answers: what a person says to the runs that ask, by run.
         refunds: how many refunds the day must end with.
         real: the model is one: what it says is not known, what it costs is counted.
         may_fail: runs that depend on what the model says; they must end, well or not.
@@ -77,32 +82,14 @@ class Cast:
     jobs: Sequence[Job]
     first: int
     holds: Mapping[str, str]
+    answers: Mapping[str, Answer]
     refunds: int
     providers: Mapping[str, Any] = field(default_factory=dict)
     real: bool = False
     may_fail: frozenset[str] = frozenset()
 
 
-class DeskPolicy(AllowListPolicy):
-    """The allow-list, with a reason of its own for the one tool that must never be used."""
-
-    name = "support-desk"
-
-    def authorize(self, action: Action, context: PolicyContext) -> Decision:
-        """Decide about one action."""
-        if isinstance(action, CallTool) and action.tool == close_account.name:
-            reason = (
-                "the desk never closes accounts: the privacy team does, after an identity check"
-            )
-            return Decision.deny(reason, rule="no-account-closing")
-        return super().authorize(action, context)
-
-
-POLICY = DeskPolicy(
-    tools=[tool.name for tool in TOOLS if tool is not close_account],
-    providers=[SCRIPTED, LOCAL],
-    budget=Budget(tool_calls=12, llm_tokens=60_000),
-)
+POLICY = Policy.load(DATA / "policy.toml")
 
 
 @dataclass(frozen=True)
@@ -185,6 +172,12 @@ def _scripted() -> Cast:
             "ticket-015": "searching opened tea sent back hygiene",
             "ticket-020": "sent yuki.tanaka@example.com",
         },
+        answers={
+            "ticket-005": Answer(),
+            "ticket-012": Answer(),
+            "ticket-019": Answer(edit=(("amount", "89.00"), ("reason", "leaking kettle"))),
+            "ticket-037": Answer(denied="it has left the warehouse: refund it when it is back"),
+        },
         refunds=12,
         providers={"scripted": Scripted.load(DATA / "answers.json")},
     )
@@ -197,17 +190,20 @@ def _local() -> Cast:
         Case("M-003", "KK-20403", Decimal("38.00"), "teapot arrived broken"),
         Case("M-008", "KK-20408", Decimal("12.50"), "rooibos tin missing"),
         Case("M-018", "KK-20418", Decimal("36.00"), "two of four cups chipped"),
+        Case("M-012", "KK-20412", Decimal("64.90"), "parcel lost by the carrier"),
     ]
     return Cast(
         label="local (SmolLM2 135M on this machine, over HTTP; what it writes is not judged)",
         jobs=[
-            *(Job(f"ticket-{case.message[2:]}", pay_back, case) for case in cases),
+            *(Job(f"ticket-{case.message[2:]}", pay_back, case) for case in cases[:3]),
             Job("ticket-014", obey, "M-014"),
             Job("ticket-017", READER, "Read message M-017."),
+            Job("ticket-012", pay_back, cases[3]),
         ],
         first=4,
         holds={"ticket-008": "paid KK-20408", "ticket-018": "paying KK-20418"},
-        refunds=3,
+        answers={"ticket-012": Answer()},
+        refunds=4,
         providers={"local": LocalModel()},
         real=True,
         may_fail=frozenset({"ticket-017"}),

@@ -1,7 +1,7 @@
 """What is true at the end of the day: the journal, the ledger and the outbox read side by side."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -10,6 +10,7 @@ from gatebook import Client, RunHandle
 from gatebook.demo.cast import Cast
 from gatebook.demo.desk import Desk, refunded_of
 from gatebook.demo.tools import close_account, refund, send_mail
+from gatebook.kernel.approval_events import ApprovalAnswered
 from gatebook.kernel.codec import idempotency_key
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.history import TimelineRow, timeline
@@ -18,14 +19,17 @@ from gatebook.kernel.verify import Report
 from gatebook.ports import DEFAULT_TENANT, RunRow
 from gatebook.runtime.audit import audit
 
+APPROVED_ABOVE = 50  # as data/policy.toml says
+
 
 @dataclass(frozen=True)
 class Story:
-    """One run as it is stored: its row, its nonce, and its actions."""
+    """One run as it is stored: its row, its nonce, its actions, and what people said of them."""
 
     row: RunRow
     nonce: str
     actions: list[TimelineRow]
+    answers: Mapping[str, str]  # address -> approve, edit or deny
 
     @property
     def id(self) -> str:
@@ -44,7 +48,8 @@ async def read_run(client: Client, run_id: str) -> Story:
     events = [recorded.event for recorded in await client.journal.read(run.key)]
     started = events[0]
     assert isinstance(started, RunStarted)
-    return Story(row, started.nonce, timeline(events))
+    answers = {each.address: each.answer for each in events if isinstance(each, ApprovalAnswered)}
+    return Story(row, started.nonce, timeline(events), answers)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class Day:
             Fact("the ledger holds what the journal says succeeded, and nothing else",
                  sorted(keys) == sorted(paid)),
             Fact("no order was paid back more than was paid for it", self._within_paid(ledger)),
+            Fact("each refund above 50 was approved by a person, and none below was asked about",
+                 self._approved()),
             Fact("each mail is in the outbox once", _once(mails) and sorted(mails) == sorted(sent)),
             Fact("close_account was refused each time, and no account was closed",
                  set(refused) == {"denied"} and not self.desk.closed_accounts.path.exists()),
@@ -123,6 +130,14 @@ class Day:
             run.row.head.status is Status.COMPLETED
             for run in self.runs
             if run.id not in self.cast.may_fail
+        )
+
+    def _approved(self) -> bool:
+        paid = {line["key"]: Decimal(line["amount"]) for line in self.desk.ledger.read()}
+        return all(
+            (paid.get(run.key(each), 0) > APPROVED_ABOVE) == (each.address in run.answers)
+            for run, each in self.actions(refund.name)
+            if _done(each)
         )
 
     def _within_paid(self, ledger: list[dict[str, str]]) -> bool:

@@ -36,6 +36,15 @@ def command(text: str) -> None:
     print(_styled(f"    $ {text}", "2"), flush=True)
 
 
+def output(lines: Sequence[str], most: int) -> None:
+    """Print what a command said: at most so many lines, cut where the page ends, not wrapped."""
+    for line in lines[:most]:
+        told = f"      {line.expandtabs(2)}".rstrip()
+        print(told if len(told) <= WIDTH else told[: WIDTH - 3] + "...", flush=True)
+    if len(lines) > most:
+        print(f"      ... and {len(lines) - most} lines more", flush=True)
+
+
 def columns(rows: Iterable[Sequence[object]], *, indent: str = "    ") -> None:
     """Print rows in columns; the last column is cut, not wrapped."""
     cells = [[str(cell) for cell in row] for row in rows]

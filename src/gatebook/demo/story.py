@@ -5,19 +5,19 @@ Reads the journal as any other process would, through a client; the work is done
 
 import asyncio
 import json
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 from gatebook import RETRY, Client, RunHandle, RunNotFound, Succeeded, Waiting
+from gatebook.demo.approving import approve, compare
 from gatebook.demo.cast import POLICY, Cast, Model, cast_of
 from gatebook.demo.desk import Desk
 from gatebook.demo.facts import Day, Story, read_run
-from gatebook.demo.screen import columns, command, heading, labelled, say, verdict
+from gatebook.demo.screen import columns, heading, labelled, say, verdict
 from gatebook.demo.stage import LOOK_S, WorkerProcess
+from gatebook.demo.terminal import APP, Terminal
 from gatebook.demo.tools import close_account, refund
 from gatebook.demo.worker import store_of
 from gatebook.kernel.history import TimelineRow, costs
@@ -49,12 +49,7 @@ class Telling:
         self.model = model
         self.cast: Cast = cast_of(model)
         self.desk = Desk(folder)
-
-    def commands(self, *lines: str) -> None:
-        """Print commands that the reader can run on this folder's journal."""
-        command(f"export GATEBOOK_STORE={self.folder / 'journal.db'}")
-        for line in lines:
-            command(f"{PROGRAM} {line}")
+        self.terminal = Terminal(folder)
 
     def opening(self) -> None:
         """Say who plays, with what."""
@@ -65,7 +60,8 @@ class Telling:
             write {self.folder}/ledger.jsonl and outbox.jsonl. Every contact with the outside,
             model calls included, passes one gate and is in {self.folder}/journal.db before it
             starts.""")
-        say(f"Policy {POLICY.name!r} allows {', '.join(sorted(POLICY.tools))}. Not close_account.")
+        say("""The policy is gatebook/demo/data/policy.toml: what it does not allow does not run,
+            refunds above 50 wait for a person, and nobody may close an account.""")
 
     async def crash(self) -> None:
         """Run the morning's jobs in a worker and kill it while calls are in flight."""
@@ -77,11 +73,12 @@ class Telling:
                 in flight every time.""")
             await worker.until("its calls were in flight", lambda: self.desk.held() == moments)
             others = [job for job in self._morning() if job not in self.cast.holds]
-            await worker.during("its other runs were over", self._settle(others))
+            states = await worker.during("its other runs were over", self._settle(others))
             code = await worker.kill()
         say(f"Killed with SIGKILL, exit code {code}. It had no chance to clean up.")
-        done = self.cast.first - len(self.cast.holds)
-        say(f"{done} runs were over. {len(self.cast.holds)} were in the middle of a call:")
+        waiting = sum(isinstance(state, Waiting) for state in states.values())
+        say(f"""{len(states) - waiting} runs were over, {waiting} waited for a person.
+            {len(self.cast.holds)} were in the middle of a call:""")
         runs = [await read_run(self.client, run_id) for run_id in self.cast.holds]
         columns(
             (run.id, each.what, each.effect, self._left_behind(run, each))
@@ -125,7 +122,8 @@ class Telling:
             asking = [run_id for run_id, state in states.items() if isinstance(state, Waiting)]
             await self._repeated()
             say(f"{len(states) - len(asking)} of {len(states)} runs are over now.")
-            await self._ask(asking)
+            await self._ask([run_id for run_id in asking if run_id not in self.cast.answers])
+            await approve(self.client, self.cast, self.terminal)
             code = await worker.ended()
             print()
             say(f"With that, worker 2 finished the runs and ended by itself, exit code {code}.")
@@ -185,7 +183,7 @@ class Telling:
 
     def refusals(self, day: Day) -> None:
         """Show what was not allowed, and why."""
-        heading("4. What was refused, and why")
+        heading("5. What was refused, and why")
         for run, each in day.actions(close_account.name):
             say(f"{run.id} asked for {each.what}: {each.status} by rule {each.rule!r}. The program "
                 f"was told: {each.error}")  # fmt: skip
@@ -193,12 +191,16 @@ class Telling:
         if failed:
             say("The tool itself refused these; the model read why and went on:")
             columns((run.id, each.what, each.error) for run, each in failed)
+        denied = [(run, each) for run, each in day.actions(refund.name) if each.status == "denied"]
+        if denied:
+            say("A person denied this; the model read why and went on:")
+            columns((run.id, each.what, each.error) for run, each in denied)
 
     def timeline(self, day: Day) -> None:
         """Show the run whose payment was unknown, action by action."""
         run_id = next(iter(self.cast.holds))
         run = next(each for each in day.runs if each.id == run_id)
-        heading(f"5. The timeline of {run.id}")
+        heading(f"7. The timeline of {run.id}")
         begin = run.actions[0].started
         columns([
             ("seq", "address", "after", "what", "effect", "tries", "outcome"),
@@ -218,7 +220,7 @@ class Telling:
 
     def bill(self, day: Day) -> None:
         """Show what it cost."""
-        heading("6. What it used")
+        heading("8. What it used")
         found = costs(each for run in day.runs for each in run.actions)
         columns([
             ("", "calls", "tries", "tokens"),
@@ -230,7 +232,7 @@ class Telling:
 
     def checks(self, day: Day) -> bool:
         """Print every check and return whether all hold."""
-        heading("7. What is true now")
+        heading("9. What is true now")
         columns(
             (line["receipt"], line["order"], f"{line['amount']} {line['currency']}", line["reason"])
             for line in self.desk.ledger.read()
@@ -247,8 +249,8 @@ class Telling:
         heading(f"Done: {told}." if good else "NOT as promised: see the lines marked FAILED.")
         say(f"Everything is still in {self.folder}/. Look around:")
         run_id = next(iter(self.cast.holds))
-        again = f"replay {run_id} --app gatebook.demo.cast:PROGRAMS"
-        self.commands("list", f"show {run_id}", again, "verify --all")
+        again = f"replay {run_id} --app {APP}"
+        self.terminal.suggest("list", f"show {run_id}", again, "verify --all")
 
 
 async def tell(folder: Path, model: Model) -> int:
@@ -260,22 +262,13 @@ async def tell(folder: Path, model: Model) -> int:
         await telling.resume()
         day = await Day.read(client, telling.cast, telling.desk)
         telling.refusals(day)
+        run, refused = next(iter(day.actions(close_account.name)))
+        await compare(telling.terminal, f"{run.id}#{refused.seq}")
         telling.timeline(day)
         telling.bill(day)
         good = telling.checks(day)
         telling.closing(day, good=good)
         return 0 if good else 1
-
-
-def _program() -> str:
-    """Return how the reader calls `gatebook` from here."""
-    here = Path(sys.executable).parent / "gatebook"
-    if which("gatebook") == str(here):
-        return "gatebook"
-    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
-
-
-PROGRAM = _program()
 
 
 def _outcome(action: TimelineRow) -> str:
