@@ -21,6 +21,7 @@ from gatebook.kernel.events import (
     RunFailed,
 )
 from gatebook.kernel.policy import policy_name
+from gatebook.kernel.review.decisions import refused_by_policy
 from gatebook.ports import Journal, Recorded, RunRow
 from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.runtime import Runtime
@@ -46,9 +47,11 @@ class Standing(NamedTuple):
 
     @property
     def denial(self) -> int | None:
-        """The seq of the run's last denial, None when it was denied nothing."""
-        denied = [each.seq for each in self.recorded if isinstance(each.event, ActionDenied)]
-        return denied[-1] if denied else None
+        """The seq of the run's last denial, None when policy denied it nothing."""
+        for each in reversed(self.recorded):
+            if isinstance(each.event, ActionDenied):
+                return each.seq if refused_by_policy(each.event.decision) else None
+        return None
 
     @property
     def word(self) -> str:

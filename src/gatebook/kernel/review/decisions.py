@@ -204,7 +204,7 @@ class _Fold:
             code="" if error is None else error.code,
             told="" if error is None else error.message,
             policy=self._policy,
-            by_policy=error is None or _asked(record),
+            by_policy=error is None or refused_by_policy(record),
             repeats=self._repeats(event),
             floor=record.verdict if _is_of_others(record) else "allow",
             pin=self._pins.get(action.tool, "") if isinstance(action, CallTool) else "",
@@ -302,7 +302,7 @@ def _is_of_others(record: DecisionRecord) -> bool:
     return record.rule == SOFT or record.code == PIN or record.reason.endswith(f"[{PIN}]")
 
 
-def _asked(record: DecisionRecord) -> bool:
+def refused_by_policy(record: DecisionRecord) -> bool:
     """Whether a denial is a policy's; what the gate refuses by itself has no rule and no reason."""
     if record.code.startswith(OF_OTHERS):
         return False
