@@ -1,5 +1,8 @@
 """`gatebook budget`: what is left of a run's limits and of its ledgers, and raising them."""
 
+import json
+
+import apsw
 import pytest
 
 from tests.cli.conftest import Inside
@@ -121,3 +124,21 @@ def test_a_run_that_is_over_stays_over(shop: Inside) -> None:
     done = shop("budget", "r", "--raise", "tool_calls=+1")
 
     assert (done.returncode, "E_RUN_TERMINAL" in done.stderr) == (1, True)
+
+
+def test_verify_adds_the_ledgers_up_again(shop: Inside) -> None:
+    """Whoever edits a balance, or loses one, is found."""
+    sound = shop("verify", "--all")
+    (store,) = shop.path.rglob("*.db")
+    connection = apsw.Connection(str(store))
+    connection.execute("UPDATE ledgers SET balance = '{}' WHERE key = 'tenant'")
+    connection.close()
+
+    edited = shop("verify", "--all", "--json")
+
+    assert (sound.returncode, "ledger tenant\tok" in sound.stdout) == (0, True)
+    assert edited.returncode == 1
+    found = {each["ledger"]: each for each in json.loads(edited.stdout)["ledgers"]}
+    assert not found["tenant"]["ok"]
+    assert "tool_calls 0 instead of 1" in found["tenant"]["violation"]["message"]
+    assert all(each["ok"] for key, each in found.items() if key != "tenant")
