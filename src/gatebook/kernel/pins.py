@@ -4,19 +4,18 @@ A run pins the tools it begins with; a policy's `[pins]` say which definitions p
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from gatebook.errors import GatebookError
 from gatebook.kernel.policy import Decision
-from gatebook.kernel.tools import ToolSpec, tool_digest
+from gatebook.kernel.tools import Effect, ToolSpec, tool_digest
 
 MIN_PIN = 16  # characters of a digest that are enough to write
 NARROWED = ("allow", "modify", "defer")  # what a pin that does not hold makes an ask of
 MAX_KEPT = 4_096  # definitions whose digests are remembered
-
-_digests: dict[int, tuple[ToolSpec, str]] = {}
 
 
 def definition_digest(spec: ToolSpec) -> str:
@@ -24,22 +23,27 @@ def definition_digest(spec: ToolSpec) -> str:
 
     A foreign tool may bring any `digest`; what it says of itself proves nothing.
     """
-    known = _digests.get(id(spec))
-    if known is not None and known[0] is spec:
-        return known[1]
-    found = tool_digest(
-        name=spec.name,
-        description=spec.description,
-        schema=bytes(spec.schema),
-        effect=spec.effect,
-        returns=spec.returns,
-        sends=spec.sends,
-        secrets=spec.secrets,
+    texts = (spec.name, spec.description, spec.effect)
+    return _digest(texts, bytes(spec.schema), tuple(spec.returns), spec.sends, tuple(spec.secrets))
+
+
+@lru_cache(maxsize=MAX_KEPT)
+def _digest(
+    texts: tuple[str, str, Effect],
+    schema: bytes,
+    returns: tuple[str, ...],
+    sends: bool,
+    secrets: tuple[str, ...],
+) -> str:
+    return tool_digest(
+        name=texts[0],
+        description=texts[1],
+        schema=schema,
+        effect=texts[2],
+        returns=returns,
+        sends=sends,
+        secrets=secrets,
     )
-    if len(_digests) >= MAX_KEPT:
-        _digests.clear()
-    _digests[id(spec)] = (spec, found)
-    return found
 
 
 def pins_of(tools: Mapping[str, Any]) -> dict[str, str]:
