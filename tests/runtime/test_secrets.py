@@ -13,7 +13,7 @@ from tests.attacks.kit import calls
 from tests.runtime.kit import Desk, Model, flow, run, said
 from tests.runtime.test_redaction import stored
 
-from gatebook import Agent, Secret, tool
+from gatebook import Agent, Change, Secret, hook, tool
 from gatebook.errors import ActionError, ConfigError, InvalidInput, Permanent, RateLimited
 from gatebook.kernel.events import ActionDenied, ActionFailed, ActionRequested
 from gatebook.kernel.redact import Redactor
@@ -612,3 +612,27 @@ def test_a_log_filter_cuts_messages_tracebacks_and_what_cannot_be_written() -> N
     assert len(lines) == 2
     assert VALUE not in "".join(lines)
     assert "ValueError: [redacted:registered]" in lines[0]
+
+
+def test_a_hook_cannot_put_a_value_in_a_references_place() -> None:
+    """Its answer is journaled before the gate sees what it made."""
+
+    async def scenario() -> None:
+        desk, used = Desk(secrets={"bank": lambda: VALUE}), list[str]()
+        pay = asking(used)
+
+        @hook("before_tool", rights=["change"], timeout=5, on_failure="closed", name="helpful")
+        async def helpful(view: Any) -> Any:
+            return Change({**view.args, "token": "hunter2hunter2"})
+
+        async def body(ctx: Any) -> Any:
+            return await codes(ctx, lambda: ctx.call_tool(pay, order="1", token="secret://bank"))
+
+        async with desk.open(hooks=[helpful]) as runtime:
+            state = await desk.settled(await runtime.start(flow(body, pay), None, run_id="r"))
+            data = await stored(desk)
+
+        assert (state, used) == (Finished(["E_HOOK_ANSWER"]), [])
+        assert b"hunter2" not in data
+
+    run(scenario())

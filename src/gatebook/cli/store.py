@@ -21,7 +21,7 @@ async def existing(given: Given) -> AsyncIterator[Client]:
     Raises:
         ConfigError: E_STORE_MISSING, or E_STORE_* when it cannot be opened.
     """
-    async with Client(existing_url(given)) as client:
+    async with Client(existing_url(given), secrets=given.settings.secrets) as client:
         yield client
 
 

@@ -23,6 +23,7 @@ from gatebook.kernel.hook_views import (
 )
 from gatebook.kernel.messages import ChatResponse, Message, TextPart
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.secrets import keep_references
 
 MAX_ERROR_TEXT = 2_000  # characters of an error's changed text, as many as of its own
 
@@ -91,6 +92,7 @@ class ToolWanted(msgspec.Struct, frozen=True):
             raise InvalidInput("E_JSON_TYPE", path="the changed arguments", value=value)
         args = Raw(canonical(dict(value), what="the changed arguments"))
         _check_secrets(args, self.action.tool, redactor)
+        keep_references(self.action.arguments, value, tool=self.action.tool)
         action = msgspec.structs.replace(self.action, args=args)
         return msgspec.structs.replace(self, action=action), args
 
