@@ -65,7 +65,7 @@ def declared(**changes: Any) -> Hook[Any]:
 
 
 def all_rights(point: Any) -> Hook[Any]:
-    return declared(point=point, rights=POSSIBLE[point], name="h")
+    return declared(point=point, rights=POSSIBLE[point] - {"act"}, name="h")
 
 
 def hears(subject: Subject, said: Any) -> Any:
@@ -81,7 +81,8 @@ def hears(subject: Subject, said: Any) -> Any:
     [
         {"point": "before_sleep"}, {"point": None}, {"rights": []}, {"rights": "deny"},
         {"rights": ["change", "fly"]}, {"rights": None}, {"point": "on_run_start"},
-        {"point": "on_run_end"}, {"timeout": 0}, {"timeout": -1}, {"timeout": 601},
+        {"point": "on_run_end"}, {"point": "on_run_end", "rights": ["act"]},
+        {"timeout": 0}, {"timeout": -1}, {"timeout": 601},
         {"timeout": "1"}, {"timeout": None}, {"timeout": True}, {"timeout": float("nan")},
         {"on_failure": "shut"}, {"on_failure": None}, {"security": 1}, {"tools": []},
         {"tools": "pay"}, {"tools": [3]}, {"point": "before_model", "tools": ["pay"]},

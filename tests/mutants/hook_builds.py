@@ -147,6 +147,27 @@ HOOK_BUILDS = (
         (f"{KERNEL}/test_hooks.py",),
     ),
     Build(
+        "hooks are asked about what hooks do",
+        "runtime/hook_turns.py",
+        " or BELOW in want.address:",
+        ":",
+        (f"{RUNTIME}/test_hook_acts.py",),
+    ),
+    Build(
+        "a hook that acts otherwise is given what is recorded",
+        "runtime/redrive.py",
+        "        return self._agrees(event.action, want.action, modified=_is_modified(event))\n",
+        "        return True\n",
+        (f"{RUNTIME}/test_hook_acts.py",),
+    ),
+    Build(
+        "a hook acts without the right to",
+        "runtime/hook_acts.py",
+        '            if "act" not in hook.spec.rights:\n',
+        "            if False:\n",
+        (f"{RUNTIME}/test_hook_acts.py",),
+    ),
+    Build(
         "what is sent instead is not in the action",
         "kernel/hook_subjects.py",
         "prompt = msgspec.structs.replace(self.action.prompt, sent=sent, size=size)",

@@ -3,12 +3,17 @@
 Lists and dicts in them are copies: to change what happens, a hook answers `Change`.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
 
+from gatebook.errors import InvalidInput
 from gatebook.kernel.messages import ChatResponse, Message, ToolCallPart
+
+
+async def _cannot_act(tool: Any, /, **args: Any) -> Any:
+    raise InvalidInput("E_HOOK_RIGHTS", hook="", right="act")
 
 
 class HookView(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +24,7 @@ class HookView(msgspec.Struct, frozen=True, kw_only=True):
         labels: the run's labels.
         context: the JSON given to `start(context=)`.
         cancelled: becomes True when nobody waits for the answer any more; safe from any thread.
+        call_tool: calls a tool of the program, by itself or by name; for hooks with that right.
     """
 
     run: str
@@ -27,6 +33,7 @@ class HookView(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     context: Any
     cancelled: Callable[[], bool]
+    call_tool: Callable[..., Awaitable[Any]] = _cannot_act
     address: str = ""
 
 

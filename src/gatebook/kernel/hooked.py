@@ -15,6 +15,7 @@ from gatebook.kernel.hooks import AFTER, BEFORE, Change, Deny, Hook
 from gatebook.kernel.messages import Message
 from gatebook.kernel.redact import Redactor
 
+BELOW = "~"  # between the address of what a hook is asked about and what it does itself
 MAX_REASON = 400  # characters of a reason that are kept
 
 
@@ -104,13 +105,17 @@ class HookLog:
         answered: addresses of wanted actions whose hooks have all answered.
         refused: those of them that are not to be requested, and why.
         start, end: the last answer at the run's own points, None before it.
+        acted: what hooks asked for themselves, by address.
+        acts: what became of it (outcomes), by address.
     """
 
-    __slots__ = ("answered", "end", "refused", "start")
+    __slots__ = ("acted", "acts", "answered", "end", "refused", "start")
 
     def __init__(self) -> None:
         self.answered: set[str] = set()
         self.refused: dict[str, HookAnswered] = {}
+        self.acted: dict[str, Any] = {}
+        self.acts: dict[str, Any] = {}
         self.start: HookAnswered | None = None
         self.end: HookAnswered | None = None
 

@@ -16,7 +16,7 @@ from gatebook.kernel.actions import sleep_ms
 from gatebook.kernel.codec import check_name
 from gatebook.kernel.events import HookPoint
 
-Right = Literal["observe", "change", "deny"]
+Right = Literal["observe", "change", "deny", "act"]
 OnFailure = Literal["open", "closed"]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,10 +24,10 @@ MAX_HOOK_TIMEOUT_MS = 600_000  # a hook may ask a model of its own; the bound of
 POINTS: tuple[HookPoint, ...] = get_args(HookPoint)
 POSSIBLE: dict[HookPoint, frozenset[Right]] = {
     "on_run_start": frozenset({"observe", "deny"}),
-    "before_model": frozenset({"observe", "change", "deny"}),
-    "after_model": frozenset({"observe", "change", "deny"}),
-    "before_tool": frozenset({"observe", "change", "deny"}),
-    "after_tool": frozenset({"observe", "change", "deny"}),
+    "before_model": frozenset({"observe", "change", "deny", "act"}),
+    "after_model": frozenset({"observe", "change", "deny", "act"}),
+    "before_tool": frozenset({"observe", "change", "deny", "act"}),
+    "after_tool": frozenset({"observe", "change", "deny", "act"}),
     "on_run_end": frozenset({"observe", "deny"}),
 }
 OF_TOOLS: frozenset[HookPoint] = frozenset({"before_tool", "after_tool"})
@@ -108,7 +108,9 @@ def hook(  # noqa: PLR0913 - a declaration; everything but the point is by name
     Args:
         point: "on_run_start", "before_model", "after_model", "before_tool", "after_tool" or
             "on_run_end".
-        rights: what it may answer: "observe" (nothing), "change", "deny".
+        rights: what it may answer: "observe" (nothing), "change", "deny"; and "act": an async
+            one may call the program's tools, `await call.call_tool(tool, ...)`. They pass the
+            gate like any call, and no hook is asked about them.
         timeout: seconds or a timedelta, 10 minutes at most.
         on_failure: "closed" refuses what it was asked about when it raises, hangs or answers
             what it may not; "open" goes on as if it had not been asked.
@@ -134,6 +136,8 @@ def hook(  # noqa: PLR0913 - a declaration; everything but the point is by name
             tools=_tools(own, point, tools),
         )
         _check_function(own, function)
+        if "act" in spec.rights and not _is_async(function):
+            raise _refused(own, "it blocks, so it cannot act", "write it as async def")
         return Hook(spec, function)
 
     return declare

@@ -19,6 +19,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.gate import redacted
 from gatebook.kernel.hook_subjects import ModelWanted, RunBegins, RunEnds, Subject, ToolWanted
+from gatebook.kernel.hooked import BELOW
 from gatebook.kernel.state import Status
 from gatebook.ports import Complete, Fail, Program, Recorded, Want
 from gatebook.runtime.executor import Ended, Permit
@@ -55,6 +56,7 @@ class HookTurns:
         self._redactor = hooking.redactor
         self._begun = any(isinstance(e.event, ActionRequested | ActionDenied) for e in recorded)
         hooking.drop_asks()
+        hooking.acts.redrive, hooking.acts.tools = redrive, program.tools
 
     def stored(self) -> None:
         """Go on from a plan that is in the journal now: forget what it says, ask what it asks."""
@@ -62,6 +64,7 @@ class HookTurns:
             self._hooking.forget(key)
         self._taken.clear()
         self._hooking.launch()
+        self._hooking.acts.deliver()
 
     async def after(self, permit: Permit, ended: Ended) -> Ended:
         """Return the end of an attempt as hooks leave it."""
@@ -78,6 +81,7 @@ class HookTurns:
             if self._stands(key):
                 for event in self._hooking.answers[key]:
                     add(event)
+        self._hooking.acts.want()
         return status is not Status.RUNNING or quiet or self._begins(add)
 
     def _stop_asking(self) -> None:
@@ -115,7 +119,7 @@ class HookTurns:
         return [want for want in wants if want.address in refused or self._is_ready(want)]
 
     def _is_ready(self, want: Want) -> bool:
-        if want.address in self._redrive.hooks.answered:
+        if want.address in self._redrive.hooks.answered or BELOW in want.address:
             return True
         action = want.action
         subject: Subject

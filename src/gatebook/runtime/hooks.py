@@ -22,11 +22,12 @@ from gatebook.kernel.codec import plain
 from gatebook.kernel.events import HookAnswered, RunStarted
 from gatebook.kernel.hook_subjects import ModelEnded, Subject, ToolEnded
 from gatebook.kernel.hook_views import HookView
-from gatebook.kernel.hooked import failed, heard, withheld
+from gatebook.kernel.hooked import BELOW, failed, heard, withheld
 from gatebook.kernel.hooks import Hook, Hooks
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, Tool
 from gatebook.runtime.executor import Ended, Permit
+from gatebook.runtime.hook_acts import Acts
 from gatebook.runtime.services import Services
 
 Key = tuple[str, str]  # the point, and there the address, or how the run is to end
@@ -42,6 +43,7 @@ class Hooking:
         hooks: what may be asked.
         answers: what was said and is not recorded yet: all answers at one point, in order.
         redactor: of what is recorded of them.
+        acts: tool calls that hooks wait for.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Hooking:
         self._services = services
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
+        self.acts = Acts(on_end)
         self._asks: dict[Key, tuple[Subject, RunStarted]] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._threads: set[threading.Thread] = set()
@@ -157,7 +160,7 @@ class Hooking:
         services = self._services
         services.leases.expect_silence(limit_ms / 1000)
         call = self._loop.create_task(
-            self._call(hook, subject, self._told(started, stop), stop),
+            self._call(hook, subject, self._told(hook, subject, started, stop), stop),
             name=f"{self._lease.run.id}/{name}",
             context=services.executor.caller(self._lease.run.id),
         )
@@ -205,7 +208,9 @@ class Hooking:
         except BaseException as exc:  # noqa: BLE001 - whatever user code raises is no answer
             return exc
 
-    def _told(self, started: RunStarted, stop: threading.Event) -> Mapping[str, Any]:
+    def _told(
+        self, hook: Hook[Any], subject: Subject, started: RunStarted, stop: threading.Event
+    ) -> Mapping[str, Any]:
         run = self._lease.run
         return {
             "run": run.id,
@@ -214,6 +219,7 @@ class Hooking:
             "labels": dict(started.labels),
             "context": plain(started.context),
             "cancelled": stop.is_set,
+            "call_tool": self.acts.caller(hook, subject),
         }
 
 
@@ -235,6 +241,8 @@ def _ended_subject(
     permit: Permit, tool: Tool | None, ended: Ended
 ) -> ToolEnded | ModelEnded | None:
     request = permit.request
+    if BELOW in request.address:
+        return None  # what hooks do themselves triggers none
     if ended.error is not None and (permit.cancelled or not permit.used):
         return None
     if ended.doubtful and request.effect != "read":

@@ -28,7 +28,7 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
 )
-from gatebook.kernel.hooked import HookLog, applied
+from gatebook.kernel.hooked import BELOW, HookLog, applied
 from gatebook.ports import Complete, Fail, Outcome, Recorded, Stepper, Tool, Want
 
 Normalise = Callable[[CallTool], bytes]
@@ -93,14 +93,33 @@ class Redrive:
         if follow is not None:
             follow(self, event, seq)
 
+    def _of_hook(self, event: ActionRequested | ActionDenied) -> None:
+        """Note what a hook asked for itself: the program knows nothing of it."""
+        self.hooks.acted[event.address] = event
+        want = self.pending.pop(event.address, None)
+        self.asked[event.address] = want or Want(event.address, event.action)
+
+    def acted_alike(self, want: Want) -> bool:
+        """Whether a hook asks for what is recorded at the address of its act."""
+        event = self.hooks.acted[want.address]
+        if isinstance(event, ActionDenied):
+            return _same_kind(event.action, want.action)
+        return self._agrees(event.action, want.action, modified=_is_modified(event))
+
     def _requested(self, event: ActionRequested, seq: int) -> None:
+        if BELOW in event.address:
+            self._of_hook(event)
+            return
         want = self._take(event.address, event.action, seq)
-        modified = event.decision.verdict == "modify" or event.decision.patch != NULL
-        if not self._agrees(event.action, want.action, modified=modified):
+        if not self._agrees(event.action, want.action, modified=_is_modified(event)):
             raise _diverged(seq, event.address, event.action, want.action)
         self.asked[event.address] = want
 
     def _denied(self, event: ActionDenied, seq: int) -> None:
+        if BELOW in event.address:
+            self._of_hook(event)
+            self._show(event, seq)
+            return
         want = self._take(event.address, event.action, seq)
         if not _same_kind(event.action, want.action):
             raise _diverged(seq, event.address, event.action, want.action)
@@ -132,7 +151,9 @@ class Redrive:
         if outcome is None:
             return
         self.asked.pop(outcome.address, None)
-        if self.end is None and not self._over:
+        if BELOW in outcome.address:
+            self.hooks.acts[outcome.address] = outcome
+        elif self.end is None and not self._over:
             self._step((outcome,))
 
     def _take(self, address: str, action: Action, seq: int) -> Want:
@@ -248,6 +269,10 @@ def replay(stepper: Stepper, normalise: Normalise, recorded: Iterable[Recorded])
     finally:
         redrive.close()
     return ReplayReport(events, actions, tuple(redrive.pending), redrive.end is not None)
+
+
+def _is_modified(event: ActionRequested) -> bool:
+    return event.decision.verdict == "modify" or event.decision.patch != NULL
 
 
 def _same_kind(recorded: Action, wanted: Action) -> bool:
