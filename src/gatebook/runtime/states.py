@@ -21,7 +21,10 @@ class Finished(msgspec.Struct, Generic[Out], frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The run ended without output; `denied` when policy or a budget refused what it needed."""
+    """The run ended without output; `denied` when what it needed was refused before it began.
+
+    A retry that no longer fits the budget is a failure: its action was begun once.
+    """
 
     error: ErrorRecord
     denied: bool = False
