@@ -160,8 +160,8 @@ BUILDS = (
     Build(
         "an error is cut before it is redacted",
         "runtime/cleaning.py",
-        "redactor.text(text_of(error))",
-        "redactor.text(text_of(error)[:MAX_ERROR_TEXT])",
+        "redactor.told(text_of(error))",
+        "redactor.told(text_of(error)[:MAX_ERROR_TEXT])",
         (f"{RUNTIME}/test_redaction.py",),
     ),
     Build(

@@ -19,6 +19,7 @@ from gatebook.kernel.events import ActionDenied, ActionFailed, ActionRequested
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Invocation
+from gatebook.runtime.routes import Providers, ProviderSettings
 from gatebook.runtime.secrets import KEPT, Secrets, checked_sources
 from gatebook.runtime.settings import load_settings
 from gatebook.runtime.states import Finished
@@ -634,5 +635,47 @@ def test_a_hook_cannot_put_a_value_in_a_references_place() -> None:
 
         assert (state, used) == (Finished(["E_HOOK_ANSWER"]), [])
         assert b"hunter2" not in data
+
+    run(scenario())
+
+
+def test_a_providers_key_is_known_also_where_no_run_was_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that only goes on with others' runs makes its providers at their first call."""
+
+    async def scenario() -> None:
+        monkeypatch.setenv("HOUSE_KEY", "house-key-without-a-known-format")
+        table = ProviderSettings("http://127.0.0.1:9/v1", "env:HOUSE_KEY")
+        redactor = Redactor()
+        providers = Providers({}, {"house": table}, learn=lambda key: redactor.add([key]))
+
+        providers.resolve("house:m")
+        await providers.aclose()
+
+        assert redactor.text("house-key-without-a-known-format") == "[redacted:registered]"
+
+    run(scenario())
+
+
+def test_an_error_that_shows_the_beginning_of_a_value_is_cut_too() -> None:
+    """Messages cut what they show; half a secret must not stay at the end of one."""
+
+    async def scenario() -> None:
+        long = "long-secret-" + "0123456789abcdef" * 3
+        desk = Desk(secrets=[long])
+
+        @tool(effect="read")
+        async def strict(n: int) -> int:
+            return n
+
+        async def body(ctx: Any) -> Any:
+            return await codes(ctx, lambda: ctx.call_tool(strict, n="x" * 40 + long))
+
+        async with desk.open() as runtime:
+            await desk.settled(await runtime.start(flow(body, strict), None, run_id="r"))
+            data = await stored(desk)
+
+        assert b"long-secret-0123456789" not in data
 
     run(scenario())

@@ -148,8 +148,8 @@ class Refused(Exception):
     def told(self, grounds: Grounds) -> tuple[DecisionRecord, ErrorRecord]:
         """Return the decision and the error as they are recorded."""
         decision, error, clean = self.decision, self.error, grounds.redactor
-        decision = msgspec.structs.replace(decision, reason=clean.text(decision.reason))
-        error = msgspec.structs.replace(error, message=clean.text(error.message))
+        decision = msgspec.structs.replace(decision, reason=clean.told(decision.reason))
+        error = msgspec.structs.replace(error, message=clean.told(error.message))
         return with_policy(decision, grounds), error
 
     def event(self, address: str, grounds: Grounds) -> ActionDenied:

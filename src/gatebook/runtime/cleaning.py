@@ -32,7 +32,7 @@ def sounded(error: ActionError, what: str, redactor: Redactor) -> ActionError:
 
 def clean_error(error: ActionError, redactor: Redactor) -> None:
     """Redact all that is recorded of an error."""
-    text = redactor.text(text_of(error))  # first: a cut secret is not found
+    text = redactor.told(text_of(error))  # first: of a cut secret less is found
     error.message = printable(text[:MAX_ERROR_TEXT])
     if redactor.text(error.code) != error.code:
         error.code = "E_ACTION"

@@ -42,11 +42,17 @@ class Providers:
     Args:
         given: objects passed as `providers=`; they win.
         configured: `[providers.x]` tables of gatebook.toml.
+        learn: is told each key before a provider gets it.
     """
 
     def __init__(
-        self, given: Mapping[str, Provider], configured: Mapping[str, ProviderSettings]
+        self,
+        given: Mapping[str, Provider],
+        configured: Mapping[str, ProviderSettings],
+        *,
+        learn: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._learn = learn
         self._made: dict[str, Provider] = dict(given)
         self._given = frozenset(given)
         self._configured = dict(configured)
@@ -91,6 +97,7 @@ class Providers:
         secret = _secret(settings.api_key, variables, provider=name)
         if secret:
             self.secrets.add(secret)
+            self._learn(secret)
         return _provider(name, settings, known, secret)
 
 

@@ -163,7 +163,9 @@ class Runtime(Client):
         settings = load_settings()
         self.secrets.add(settings.secrets)
         self.secrets.learn()
-        self._providers = Providers(self._given_providers, settings.providers)
+        self._providers = Providers(
+            self._given_providers, settings.providers, learn=lambda key: self.redactor.add([key])
+        )
         self._stack.push_async_callback(self._providers.aclose)
         configured = settings.providers.items()
         prices = Prices(
@@ -333,7 +335,6 @@ class Runtime(Client):
             raise ConfigError("E_RUNTIME_CLOSED")
         for route in program.models:
             self._providers.resolve(route)
-        self.redactor.add(self._providers.secrets)
 
 
 def _always(_: Action) -> bool:
