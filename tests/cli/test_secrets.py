@@ -32,3 +32,34 @@ def test_a_value_in_the_settings_is_refused_and_not_repeated(gatebook: Inside) -
     assert done.returncode != 0
     assert "gatebook.toml:2" in done.stderr
     assert VALUE not in done.stderr
+
+
+BANK = '''"""A bank whose key stands in the settings."""
+
+from gatebook import AllowDeclared, Runtime, Secret, tool, workflow
+
+
+@tool(effect="read")
+async def balance(token: Secret[str]) -> str:
+    return f"{len(token.reveal())} characters: {token.reveal()}"
+
+
+@workflow(tools=[balance])
+async def look(ctx) -> str:
+    return await ctx.call_tool(balance, token=Secret.named("bank"))
+
+
+runtime = Runtime(programs=[look], policy=AllowDeclared())
+'''
+
+
+def test_a_run_of_the_command_line_gets_the_secrets_of_the_settings(gatebook: Inside) -> None:
+    """There is no other place to name them."""
+    (gatebook.path / "gatebook.toml").write_text(SECRETS)
+    (gatebook.path / "bank.key").write_text(VALUE + "\n")
+    (gatebook.path / "bank.py").write_text(BANK)
+
+    done = gatebook("run", "look", "--app", "bank:runtime")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{len(VALUE)} characters: [redacted:registered]"
