@@ -209,6 +209,14 @@ def test_on_ask_deny_asks_nobody(ruled: Inside) -> None:
     assert refunds(ruled) == []
 
 
+def test_doctor_names_what_waits(asked: Inside) -> None:
+    """Somebody has to look, and this is where they look first."""
+    checks = {check["check"]: check for check in asked.json("doctor")["checks"]}
+
+    assert checks["open approvals"]["verdict"] == "warn"
+    assert "gatebook approve" in checks["open approvals"]["detail"]
+
+
 # ---- the prompt ----
 
 

@@ -137,6 +137,7 @@ def _runs(rows: list[RunRow], now: int, given: Given) -> Iterator[Finding]:
     yield Finding("runs", "ok", ", ".join(f"{n} {word}" for word, n in counts.items()) or "none")
     for check, verdict, chosen in (
         ("unknown outcomes", "warn", [r for r in rows if _unknown(r)]),
+        ("open approvals", "warn", [r for r in rows if _asks(r)]),
         ("need a person", "warn", [r for r in rows if states[r.run.id] in NEEDS_A_PERSON]),
         ("nobody drives", "warn", [r for r in rows if states[r.run.id] in ("idle", "cancelling")]),
         ("lapsed leases", "warn", [r for r in rows if r.owner and r.lease_until <= now]),
@@ -146,6 +147,10 @@ def _runs(rows: list[RunRow], now: int, given: Given) -> Iterator[Finding]:
 
 def _unknown(row: RunRow) -> bool:
     return not row.head.terminal and any(e.phase == "unknown" for e in row.head.open.values())
+
+
+def _asks(row: RunRow) -> bool:
+    return any(entry.phase == "open" for entry in row.head.approvals.asked.values())
 
 
 def _about(check: str, verdict: str, rows: list[RunRow], given: Given, now: int) -> Finding:
