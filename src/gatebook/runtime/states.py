@@ -41,7 +41,8 @@ class Waiting(msgspec.Struct, frozen=True):
     """The run is blocked: on people, signals or time (`wake_at`, microseconds UTC).
 
     Attributes:
-        on: what it waits for: "resolve t1.0", "signal go", "sleep 1", "resume".
+        on: what it waits for: "approval 7", "resolve t1.0", "signal go", "sleep 1", "deferred 2",
+            "resume".
         parked_reason: "" or why no worker may drive it: "diverged", "definition", "halted".
     """
 
