@@ -10,7 +10,8 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, Wa
 from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.kernel.gate import MAX_ROUNDS, Grounds, admit_want, decide_again
+from gatebook.kernel.gate import MAX_ROUNDS, admit_want, decide_again
+from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import AllowDeclared, Decision, Policy, PolicyContext
 from gatebook.kernel.prices import Price
 from gatebook.kernel.redact import Redactor

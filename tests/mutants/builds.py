@@ -173,7 +173,7 @@ BUILDS = (
     ),
     Build(
         "a refused action is stored as it was asked",
-        "kernel/gate.py",
+        "kernel/refusals.py",
         "        action = redacted(self.action, grounds.redactor, grounds.tools)\n",
         "        action = self.action\n",
         (f"{KERNEL}/test_gate.py",),

@@ -15,7 +15,7 @@ SECRET_BUILDS = (
     ),
     Build(
         "a value that was refused is stored",
-        "kernel/gate.py",
+        "kernel/refusals.py",
         "            args = without_literals(action.args, secret)\n",
         "            args = action.args\n",
         (f"{RUNTIME}/test_secrets.py",),

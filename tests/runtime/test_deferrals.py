@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, flow, run
 from tests.runtime.approving import Asks, Bank, checked
+from tests.runtime.kit import Desk, flow, run
 
 from gatebook import DeferTerms
 from gatebook.kernel.approval_events import ActionDeferred, DeferralEnded

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, flow, run
 from tests.runtime.approving import asking
+from tests.runtime.kit import Desk, flow, run
 
 from gatebook import AllowDeclared, RetryWithBackoffPolicy, tool
 from gatebook.errors import ConfigError, InvalidInput

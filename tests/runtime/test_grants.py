@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, flow, run
 from tests.runtime.approving import ASK, Asks, Bank, asking, elsewhere, refused
+from tests.runtime.kit import Desk, flow, run
 
 from gatebook import ApprovalTerms, Transient, tool
 from gatebook.errors import ActionDenied, ActionError, InvalidInput

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, run
 from tests.runtime.approving import Asks, Bank
+from tests.runtime.kit import Desk, run
 
 from gatebook import Change, hook
 from gatebook.kernel.approval_events import ApprovalAsked

@@ -28,18 +28,11 @@ from gatebook.kernel.events import (
     Interrupted,
     RunStarted,
 )
-from gatebook.kernel.gate import (
-    ASKING,
-    Again,
-    Grounds,
-    Judged,
-    Refused,
-    judge,
-    record_of,
-    request,
-)
+from gatebook.kernel.gate import ASKING, Again, Judged, judge, record_of, request
 from gatebook.kernel.gate import decide_again as decide_attempt
+from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.pins import definition_digest
+from gatebook.kernel.refusals import Refused
 from gatebook.kernel.rules.past import user_of
 from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.terms import DEFAULT_DEFER_MS, MIN_DEFER_MS, ApprovalTerms, DeferTerms

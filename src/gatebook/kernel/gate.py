@@ -6,77 +6,26 @@ the permit an executor needs.
 """
 
 import difflib
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
 
 import msgspec
 
 from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted
-from gatebook.kernel.budget import NOTHING, Amount, Limits, SoftLimit, charged
+from gatebook.kernel.budget import NOTHING, Amount
 from gatebook.kernel.codec import NULL, Raw
-from gatebook.kernel.decisions import Watch, ask, is_plain, is_stricter, joined, recorded
-from gatebook.kernel.events import (
-    ActionDenied,
-    ActionRequested,
-    DecisionRecord,
-    ErrorRecord,
-)
-from gatebook.kernel.ledgers import Shared
-from gatebook.kernel.pins import Pins
-from gatebook.kernel.policy import Decision, Policy, PolicyContext, offered_by
-from gatebook.kernel.prices import Price, dollars
-from gatebook.kernel.redact import Redactor
-from gatebook.kernel.reserving import deadline_ms, estimate_tokens, in_dollars, price_of, reserve
-from gatebook.kernel.rules.facts import RunFacts, tool_facts
-from gatebook.kernel.secrets import check_references, without_literals
+from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, recorded
+from gatebook.kernel.events import ActionDenied, ActionRequested
+from gatebook.kernel.grounds import Grounds, context_at
+from gatebook.kernel.policy import Decision, PolicyContext, offered_by
+from gatebook.kernel.prices import Price
+from gatebook.kernel.records import DecisionRecord, ErrorRecord
+from gatebook.kernel.refusals import Refused, denial, refusal, with_policy
+from gatebook.kernel.reserving import deadline_ms, in_dollars, price_of, reserve
+from gatebook.kernel.secrets import check_references
 from gatebook.kernel.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
 
 MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
-
-
-class Validated(Protocol):
-    """What the gate needs of a tool: its spec, and the final form of arguments."""
-
-    @property
-    def spec(self) -> ToolSpec: ...
-
-    def validate(self, args: bytes) -> bytes: ...
-
-
-class Grounds(msgspec.Struct, kw_only=True):
-    """What decisions of one step share; `used` grows as requests of the same step reserve.
-
-    Attributes:
-        base: the context of this run; address, effect and attempt are filled in per action.
-        policy_digest: of the policy in force; recorded when it is not `recorded_policy`.
-        share: among how many new actions the remaining wall clock is divided.
-        price: what a model call would cost; asked under a limit in dollars and for facts.
-        run: what rules may ask about the run at an address; None for a policy that asks nothing.
-        watch: seconds on a clock, for a policy that might take long; None for those of our own.
-        soft: limits beyond which a person is asked or a model call goes elsewhere.
-        shared: the ledgers that requests count against; None for none.
-        secrets: names of the secrets that arguments may refer to.
-        pins: which definitions of tools somebody looked at.
-    """
-
-    policy: Policy
-    policy_digest: str
-    recorded_policy: str
-    base: PolicyContext
-    tools: Mapping[str, Any]
-    redactor: Redactor
-    limits: Limits
-    used: Amount
-    share: int = 1
-    price: Callable[[CallLLM], Price | None] = lambda _: None
-    run: Callable[[str], RunFacts] | None = None
-    watch: Watch | None = None
-    soft: tuple[SoftLimit, ...] = ()
-    shared: Shared | None = None
-    secrets: Collection[str] = ()
-    pins: Pins | None = None
 
 
 def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
@@ -87,7 +36,7 @@ def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequeste
     try:
         judged = judge(address, action, grounds)
         if judged.decision.verdict not in ("allow", "modify"):
-            raise _denied(judged.action, judged.decision, grounds)
+            raise denial(judged.action, judged.decision, grounds)
         return request(address, judged, grounds)
     except Refused as refused:
         return refused.event(address, grounds)
@@ -121,7 +70,7 @@ def decide_again(
         decision = _ask_policy(action, context, grounds)
         may = approved and decision.verdict in ASKING and not decision.defers
         if decision.verdict != "allow" and not may and not _modifies_nothing(decision, action):
-            raise _denied(action, decision, grounds)
+            raise denial(action, decision, grounds)
         reserve = _reserved(action, deadline_ms(action, spec, grounds), grounds)
         record = with_policy(recorded(decision, grounds.redactor), grounds)
         return Again(reserve, record if record.policy or not is_plain(decision) else None)
@@ -136,39 +85,6 @@ def _modifies_nothing(decision: Decision, action: Action) -> bool:
         and decision.args is not None
         and bytes(decision.args) == bytes(action.args)
     )
-
-
-class Refused(Exception):
-    """An action is not to be done."""
-
-    def __init__(self, action: Action, decision: DecisionRecord, error: ErrorRecord) -> None:
-        super().__init__(decision.code)
-        self.action, self.decision, self.error = action, decision, error
-
-    def told(self, grounds: Grounds) -> tuple[DecisionRecord, ErrorRecord]:
-        """Return the decision and the error as they are recorded."""
-        decision, error, clean = self.decision, self.error, grounds.redactor
-        decision = msgspec.structs.replace(decision, reason=clean.told(decision.reason))
-        error = msgspec.structs.replace(error, message=clean.told(error.message))
-        return with_policy(decision, grounds), error
-
-    def event(self, address: str, grounds: Grounds) -> ActionDenied:
-        """Return the denial as it is stored."""
-        decision, error = self.told(grounds)
-        action = redacted(self.action, grounds.redactor, grounds.tools)
-        return ActionDenied(address=address, action=action, decision=decision, error=error)
-
-
-def redacted(action: Action, redactor: Redactor, tools: Mapping[str, Any]) -> Action:
-    """Return a refused action as it may be stored, whatever its arguments hold."""
-    if isinstance(action, CallTool) and action.tool in tools:
-        secret = tools[action.tool].spec.secrets
-        if secret:
-            args = without_literals(action.args, secret)
-            action = msgspec.structs.replace(action, args=args)
-    data = msgspec.json.encode(action, order="deterministic")
-    clean = redactor.json(data)
-    return action if clean is data else msgspec.json.decode(clean, type=Action)
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -209,14 +125,14 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
         action = _changed(action, decision, grounds)
         patch = joined(patch, decision)
     else:
-        raise _refused(
+        raise refusal(
             action, GatebookError("E_MODIFY_LOOP", tool=describe(action), limit=MAX_ROUNDS)
         )
     _check_secrets(action, grounds)
     if strictest.verdict == "deny":
-        raise _denied(action, strictest, grounds)
+        raise denial(action, strictest, grounds)
     if decision.verdict == "modify":
-        raise _refused(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
+        raise refusal(action, GatebookError("E_POLICY_DECISION", value="modify without args"))
     return Judged(action, strictest, context, spec, patch)
 
 
@@ -267,12 +183,12 @@ def _changed(action: Action, decision: Decision, grounds: Grounds) -> Action:
     if isinstance(action, CallTool):
         return _validated(msgspec.structs.replace(action, args=decision.args), grounds)
     if not isinstance(action, CallLLM):
-        raise _denied(action, decision, grounds)
+        raise denial(action, decision, grounds)
     try:
         found = msgspec.json.decode(decision.args, type=Route)
     except msgspec.DecodeError as exc:
         error = GatebookError("E_POLICY_DECISION", value=f"a model call changed to {exc}")
-        raise _refused(action, error) from exc
+        raise refusal(action, error) from exc
     return rerouted(action, found)
 
 
@@ -292,7 +208,7 @@ def _with_hidden(
         kept = frozenset(offered_by(grounds.policy, action.tools, context))
     except Exception as exc:
         error = GatebookError("E_POLICY_ERROR", detail=type(exc).__name__)
-        raise _refused(action, error) from exc
+        raise refusal(action, error) from exc
     hidden = tuple(name for name in action.tools if name not in kept)
     return msgspec.structs.replace(record, hidden=hidden) if hidden else record
 
@@ -304,7 +220,7 @@ def _spec(action: Action, grounds: Grounds) -> tuple[ToolSpec | None, Effect]:
     if tool is None:
         near = difflib.get_close_matches(action.tool, list(grounds.tools), 3, 0.5)
         names = ", ".join(near) or "none is close"
-        raise _refused(action, GatebookError("E_TOOL_UNKNOWN", tool=action.tool, names=names))
+        raise refusal(action, GatebookError("E_TOOL_UNKNOWN", tool=action.tool, names=names))
     spec: ToolSpec = tool.spec
     return spec, spec.effect
 
@@ -321,7 +237,7 @@ def _validated(action: Action, grounds: Grounds) -> Action:
         if tool.spec.secrets:
             check_references(final, tool.spec, grounds.secrets)
     except InvalidInput as exc:
-        raise _refused(action, exc) from exc
+        raise refusal(action, exc) from exc
     return action if final == given else msgspec.structs.replace(action, args=Raw(final))
 
 
@@ -345,34 +261,7 @@ def _clean_prompt(action: CallLLM, grounds: Grounds) -> CallLLM:
 def _secret(action: CallTool | CallLLM, clean: bytes) -> "Refused":
     kinds = sorted({part.split("]")[0] for part in clean.decode().split("[redacted:")[1:]})
     error = GatebookError("E_ARGS_SECRET", tool=describe(action), detail=", ".join(kinds))
-    return _refused(action, error)
-
-
-def context_at(
-    grounds: Grounds, address: str, action: Action, effect: Effect, attempt: int
-) -> PolicyContext:
-    """Return what a policy is told of an action, and of the run where it stands."""
-    return msgspec.structs.replace(
-        grounds.base,
-        address=address,
-        effect=effect,
-        attempt=attempt,
-        limits=grounds.limits,
-        used=grounds.used,
-        est_tokens=estimate_tokens(action) if isinstance(action, CallLLM) else 0,
-        **({} if grounds.run is None else _facts(grounds.run(address), action, grounds)),
-    )
-
-
-def _facts(run: RunFacts, action: Action, grounds: Grounds) -> dict[str, Any]:
-    """Return what a context carries for rules beside what every policy gets."""
-    if isinstance(action, CallTool):
-        return {"run": run, "tool": tool_facts(grounds.tools[action.tool].spec)}
-    price = grounds.price(action) if isinstance(action, CallLLM) else None
-    if price is None or not isinstance(action, CallLLM):
-        return {"run": run}
-    cost = dollars(charged(action, price, None))
-    return {"run": msgspec.structs.replace(run, est_cost_usd=cost)}
+    return refusal(action, error)
 
 
 def _ask_policy(action: Action, context: PolicyContext, grounds: Grounds) -> Decision:
@@ -386,7 +275,7 @@ def _policy_says(action: Action, context: PolicyContext, grounds: Grounds) -> De
     try:
         return ask(grounds.policy.authorize, action, context, watch=grounds.watch)
     except GatebookError as exc:
-        raise _refused(action, exc) from exc
+        raise refusal(action, exc) from exc
 
 
 def _check_fallbacks(address: str, action: Action, grounds: Grounds, *, approved: bool) -> None:
@@ -402,49 +291,22 @@ def _check_fallbacks(address: str, action: Action, grounds: Grounds, *, approved
         try:
             decision = _ask_policy(call, context, grounds)
             if decision.verdict != "allow" and not (approved and decision.verdict in ASKING):
-                raise _denied(call, decision, grounds)
+                raise denial(call, decision, grounds)
             if in_dollars(grounds):
                 _known_price(call, grounds)
         except Refused as refused:
             raise Refused(action, refused.decision, refused.error) from refused
 
 
-def _denied(action: Action, decision: Decision, grounds: Grounds) -> Refused:
-    record = recorded(decision, grounds.redactor)
-    if decision.verdict == "deny":
-        text = f"policy denied {describe(action)!r}: {decision.reason or 'no reason given'}"
-        record = msgspec.structs.replace(record, code=decision.code)
-        return Refused(action, record, ErrorRecord(decision.code, text))
-    if decision.code == "E_TOOL_PIN":
-        record = msgspec.structs.replace(record, code=decision.code)
-        return Refused(action, record, ErrorRecord(decision.code, decision.reason))
-    error = GatebookError("E_VERDICT_UNSUPPORTED", tool=describe(action), value=decision.verdict)
-    record = msgspec.structs.replace(record, code=error.code)
-    return Refused(action, record, ErrorRecord(error.code, str(error)))
-
-
-def _refused(action: Action, error: GatebookError) -> Refused:
-    record = DecisionRecord("deny", code=error.code)
-    return Refused(action, record, ErrorRecord(error.code, str(error)))
-
-
-def with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:
-    """Return a record with the policy that decided, when it is another than the last."""
-    if grounds.policy_digest == grounds.recorded_policy:
-        return record
-    grounds.recorded_policy = grounds.policy_digest
-    return msgspec.structs.replace(record, policy=grounds.policy_digest)
-
-
 def _reserved(action: Action, deadline: int | None, grounds: Grounds) -> Amount:
     try:
         return reserve(action, deadline, grounds)
     except GatebookError as exc:
-        raise _refused(action, exc) from exc
+        raise refusal(action, exc) from exc
 
 
 def _known_price(action: CallLLM, grounds: Grounds) -> Price:
     try:
         return price_of(action, grounds)
     except GatebookError as exc:
-        raise _refused(action, exc) from exc
+        raise refusal(action, exc) from exc

@@ -12,9 +12,11 @@ from gatebook.kernel.actions import Action, CallLLM, describe
 from gatebook.kernel.codec import NULL, Raw, plain
 from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, recorded
 from gatebook.kernel.events import DecisionRecord
-from gatebook.kernel.gate import MAX_ROUNDS, Grounds, context_at, with_policy
+from gatebook.kernel.gate import MAX_ROUNDS
+from gatebook.kernel.grounds import Grounds, context_at
 from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.policy import Decision, PolicyContext
+from gatebook.kernel.refusals import with_policy
 from gatebook.kernel.tools import Effect
 
 

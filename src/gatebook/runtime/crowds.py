@@ -6,8 +6,8 @@ from typing import Any
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.events import ActionDenied, DecisionRecord, ErrorRecord
-from gatebook.kernel.gate import redacted
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.refusals import redacted
 from gatebook.ports import Program, Want
 
 MAX_FANOUT = 100  # actions one step may ask for at once

@@ -17,9 +17,9 @@ from gatebook.kernel.events import (
     RunFailed,
     RunStarted,
 )
-from gatebook.kernel.gate import redacted
 from gatebook.kernel.hook_subjects import ModelWanted, RunBegins, RunEnds, Subject, ToolWanted
 from gatebook.kernel.hooked import BELOW
+from gatebook.kernel.refusals import redacted
 from gatebook.kernel.state import Status
 from gatebook.ports import Complete, Fail, Program, Recorded, Want
 from gatebook.runtime.executor import Ended, Permit

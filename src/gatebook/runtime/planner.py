@@ -33,7 +33,7 @@ from gatebook.kernel.events import (
     RunFailed,
     RunStarted,
 )
-from gatebook.kernel.gate import Grounds
+from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by

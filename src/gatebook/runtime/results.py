@@ -9,7 +9,7 @@ from gatebook.kernel.actions import Action
 from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import ActionFailed, ActionSucceeded, AnyEvent
-from gatebook.kernel.gate import Grounds
+from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import Policy, result_judge
 from gatebook.kernel.results import Judged, judge_result
 from gatebook.kernel.tools import Effect, ToolSpec

@@ -10,7 +10,8 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, Wa
 from gatebook.kernel.budget import Amount, Budget, Limits
 from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.kernel.gate import Grounds, admit_want
+from gatebook.kernel.gate import admit_want
+from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import (
     Fail,
     PolicyContext,

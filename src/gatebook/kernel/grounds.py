@@ -1,0 +1,88 @@
+"""What decisions are made on: the run, the policy, the tools, and what is left to spend."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from gatebook.kernel.actions import Action, CallLLM, CallTool
+from gatebook.kernel.budget import Amount, Limits, SoftLimit, charged
+from gatebook.kernel.decisions import Watch
+from gatebook.kernel.ledgers import Shared
+from gatebook.kernel.pins import Pins
+from gatebook.kernel.policy import Policy, PolicyContext
+from gatebook.kernel.prices import Price, dollars
+from gatebook.kernel.redact import Redactor
+from gatebook.kernel.reserving import estimate_tokens
+from gatebook.kernel.rules.facts import RunFacts, tool_facts
+from gatebook.kernel.tools import Effect, ToolSpec
+
+
+class Validated(Protocol):
+    """What the gate needs of a tool: its spec, and the final form of arguments."""
+
+    @property
+    def spec(self) -> ToolSpec: ...
+
+    def validate(self, args: bytes) -> bytes: ...
+
+
+class Grounds(msgspec.Struct, kw_only=True):
+    """What decisions of one step share; `used` grows as requests of the same step reserve.
+
+    Attributes:
+        base: the context of this run; address, effect and attempt are filled in per action.
+        policy_digest: of the policy in force; recorded when it is not `recorded_policy`.
+        share: among how many new actions the remaining wall clock is divided.
+        price: what a model call would cost; asked under a limit in dollars and for facts.
+        run: what rules may ask about the run at an address; None for a policy that asks nothing.
+        watch: seconds on a clock, for a policy that might take long; None for those of our own.
+        soft: limits beyond which a person is asked or a model call goes elsewhere.
+        shared: the ledgers that requests count against; None for none.
+        secrets: names of the secrets that arguments may refer to.
+        pins: which definitions of tools somebody looked at.
+    """
+
+    policy: Policy
+    policy_digest: str
+    recorded_policy: str
+    base: PolicyContext
+    tools: Mapping[str, Any]
+    redactor: Redactor
+    limits: Limits
+    used: Amount
+    share: int = 1
+    price: Callable[[CallLLM], Price | None] = lambda _: None
+    run: Callable[[str], RunFacts] | None = None
+    watch: Watch | None = None
+    soft: tuple[SoftLimit, ...] = ()
+    shared: Shared | None = None
+    secrets: Collection[str] = ()
+    pins: Pins | None = None
+
+
+def context_at(
+    grounds: Grounds, address: str, action: Action, effect: Effect, attempt: int
+) -> PolicyContext:
+    """Return what a policy is told of an action, and of the run where it stands."""
+    return msgspec.structs.replace(
+        grounds.base,
+        address=address,
+        effect=effect,
+        attempt=attempt,
+        limits=grounds.limits,
+        used=grounds.used,
+        est_tokens=estimate_tokens(action) if isinstance(action, CallLLM) else 0,
+        **({} if grounds.run is None else _facts(grounds.run(address), action, grounds)),
+    )
+
+
+def _facts(run: RunFacts, action: Action, grounds: Grounds) -> dict[str, Any]:
+    """Return what a context carries for rules beside what every policy gets."""
+    if isinstance(action, CallTool):
+        return {"run": run, "tool": tool_facts(grounds.tools[action.tool].spec)}
+    price = grounds.price(action) if isinstance(action, CallLLM) else None
+    if price is None or not isinstance(action, CallLLM):
+        return {"run": run}
+    cost = dollars(charged(action, price, None))
+    return {"run": msgspec.structs.replace(run, est_cost_usd=cost)}
