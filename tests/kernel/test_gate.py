@@ -150,7 +150,7 @@ def test_an_answer_that_took_too_long_does_not_count() -> None:
     slow, quick = iter([0.0, 5.1]), iter([0.0, 4.9])
 
     assert refused(call(n=1), watch=lambda: next(slow)).error.code == "E_POLICY_TIMEOUT"
-    assert admitted(call(n=1), watch=lambda: next(quick))
+    assert admitted(call(n=1), watch=lambda: next(quick)).address
 
 
 def test_a_route_that_a_policy_chose_has_no_fallbacks() -> None:

@@ -343,7 +343,7 @@ BUILDS = (
     Build(
         "a cancel does not reach what runs",
         "runtime/driver.py",
-        "        if planner.abandon:\n            self._attempts.cancel()\n",
+        "        if planner.ending.begun:\n            self._attempts.cancel()\n",
         "",
         (f"{RUNTIME}/test_cancel.py",),
     ),

@@ -134,10 +134,8 @@ def _of_action(event: AnyEvent, since: int) -> tuple[str, str]:
             return "retry", f"{short(event.error.message, WIDTH)}; again in {wait}"
         case AttemptStarted():
             return "again", f"attempt {event.attempt + 1} ({event.cause})"
-        case ActionSucceeded() if event.decision is not None and event.decision.withholds:
-            return "withheld", event.decision.reason
         case ActionSucceeded():
-            return "done", f"{short(_json(event.output), WIDTH)}  {took}".strip()
+            return _of_success(event, took)
         case ActionFailed():
             return "failed", f"{short(event.error.message, WIDTH)}  {took}"
         case ActionUnknown():
@@ -148,6 +146,12 @@ def _of_action(event: AnyEvent, since: int) -> tuple[str, str]:
             return "hook", _hooked(event)
         case _:
             return _of_word(event)
+
+
+def _of_success(event: ActionSucceeded, took: str) -> tuple[str, str]:
+    if event.decision is not None and event.decision.withholds:
+        return "withheld", event.decision.reason
+    return "done", f"{short(_json(event.output), WIDTH)}  {took}".strip()
 
 
 def _of_word(event: AnyEvent) -> tuple[str, str]:

@@ -16,7 +16,8 @@ from gatebook.kernel.events import ErrorRecord
 from gatebook.kernel.raised import sound
 from gatebook.ports import Outcome
 
-STOPS = frozenset({"E_BUDGET", "E_LEDGER", "E_RUN_TOO_LONG"})  # denials that no other action can get round
+# Denials that no other action can get round.
+STOPS = frozenset({"E_BUDGET", "E_LEDGER", "E_RUN_TOO_LONG"})
 
 
 def failure_of(outcome: Outcome) -> ActionError:

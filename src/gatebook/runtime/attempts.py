@@ -132,11 +132,11 @@ class Attempts:
             ended = await services.executor.perform(permit, want, tool, planner.started)
         except Exception as exc:  # noqa: BLE001 - our bug must not leave the action open
             ended = Ended(error=self._broke(exc), doubtful=permit.used)
-        if planner.turns is None:
+        if planner.ending.turns is None:
             self._end(flight, ended)
         else:
             flight.until = None  # what it was given is over; each hook has a timeout of its own
-            self._end(flight, await planner.turns.after(permit, ended))
+            self._end(flight, await planner.ending.turns.after(permit, ended))
         return ended
 
     def _broke(self, exc: Exception) -> Permanent:

@@ -205,7 +205,7 @@ class Driver:
         self._follow(planner, recorded)
         if self._hooking or redrive.hooks.refuses:  # what a hook refused stays so without it
             self._hooking = self._hooking or self._asking(Hooks(()))
-            planner.turns = HookTurns(self._hooking, redrive, program, recorded)
+            planner.ending.turns = HookTurns(self._hooking, redrive, program, recorded)
         if self._short:
             planner.balances = await self._patiently(lambda: self._journal.ledgers(run.tenant))
             self._short = False
@@ -278,10 +278,10 @@ class Driver:
             leave = self._attempts.forget_recorded(planner.state)
             if leave is not None:
                 raise leave
-        if planner.turns:
-            planner.turns.stored()
+        if planner.ending.turns:
+            planner.ending.turns.stored()
         self._start(planner)
-        if planner.abandon:
+        if planner.ending.begun:
             self._attempts.cancel()
         return True
 

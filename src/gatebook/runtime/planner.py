@@ -16,7 +16,6 @@ from gatebook.kernel.approvals import NOBODY_ASKED
 from gatebook.kernel.budget import Limits
 from gatebook.kernel.consent import admit_want, decide_again, lapses, ready
 from gatebook.kernel.events import (
-    DOUBTFUL,
     ActionFailed,
     ActionRequested,
     ActionSucceeded,
@@ -28,9 +27,6 @@ from gatebook.kernel.events import (
     Interrupted,
     LedgersDeclared,
     Note,
-    RunCancelled,
-    RunCompleted,
-    RunFailed,
     RunStarted,
 )
 from gatebook.kernel.grounds import Grounds
@@ -43,10 +39,10 @@ from gatebook.kernel.rules.past import Past
 from gatebook.kernel.soft import moved
 from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.tools import ToolSpec
-from gatebook.ports import Complete, Lease, Program, Recorded
+from gatebook.ports import Lease, Program, Recorded
 from gatebook.runtime.crowds import Crowd
+from gatebook.runtime.ending import Ending, unknown
 from gatebook.runtime.executor import Ended
-from gatebook.runtime.hook_turns import HookTurns
 from gatebook.runtime.off_loop import off_the_loop
 from gatebook.runtime.outcomes import cleaned, outcome_event
 from gatebook.runtime.redrive import Redrive
@@ -64,9 +60,8 @@ class Planner:
     Attributes:
         events: what `plan` has planned and not yet seen committed.
         program, started: what the run is a run of.
-        abandon: the program has ended or was cancelled: attempts that still run should stop.
+        ending: how the run ends; once it has begun, attempts that still run should stop.
         more: the last plan was cut short by its size.
-        turns: whose hooks must be asked first; None without hooks.
         balances: of ledgers, for the next plan, when one of them could not carry the last.
     """
 
@@ -83,7 +78,6 @@ class Planner:
         self.state = state
         self.redrive = redrive
         self.events: list[AnyEvent] = []
-        self.abandon = False
         self.more = False
         self.balances: dict[str, Balance] | None = None
         self._services = services
@@ -93,7 +87,10 @@ class Planner:
         self._draft: Draft
         self._loop = _get_running_loop()
         self.started = started
-        self.turns: HookTurns | None = None
+        self.ending = Ending(
+            lease.run.id, program, state, redrive,
+            redactor=services.redactor, add=self._add,
+        )  # fmt: skip
         self._past: Past | None = None
         if wants_facts(services.policy):
             self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
@@ -155,11 +152,11 @@ class Planner:
         quiet: bool,
     ) -> None:
         self._record(results)
-        status = self.state.head.status
-        if self.turns and not self.turns.heard(self._add, status, quiet=quiet):
+        status, turns = self.state.head.status, self.ending.turns
+        if turns and not turns.heard(self._add, status, quiet=quiet):
             return
         if status is Status.CANCELLING:
-            self._wind_up(running, cancelled=True)
+            self.ending.wind_up(running, cancelled=True)
         elif status is Status.RUNNING and not quiet:
             if self._services.ledgers != (self.state.head.ledgers or NO_LEDGERS):
                 self._add(LedgersDeclared(ledgers=dict(self._services.ledgers)))
@@ -174,7 +171,7 @@ class Planner:
                 while not self.more and (self._deliver() or self._lapse()):
                     self._admit()  # a new wait may find its signal kept
                 if self.state.head.status is Status.RUNNING:
-                    self._finish(running)
+                    self.ending.finish(running, more=self.more)
 
     def fold(self, *recorded: Recorded) -> None:
         """Follow events that are in the journal already."""
@@ -271,7 +268,7 @@ class Planner:
                 continue  # committed by us and not started yet: the driver starts it
             if request.effect == "at_most_once":
                 error = GatebookError("E_UNKNOWN_LOST", tool=describe(request.action))
-                self._unknown(address, entry, error)
+                self._add(unknown(address, entry, error))
             elif entry.lost >= MAX_LOST:
                 name = describe(request.action)
                 error = GatebookError("E_ACTION_POISON", tool=name, limit=entry.lost)
@@ -279,10 +276,6 @@ class Planner:
                 return
             else:
                 self._start_again(address, entry, request, lost=True)
-
-    def _unknown(self, address: str, entry: Open, error: GatebookError) -> None:
-        record = ErrorRecord(error.code, str(error), category=DOUBTFUL)
-        self._add(ActionUnknown(address=address, attempt=entry.attempt, error=record))
 
     def _start_again(
         self, address: str, entry: Open, request: ActionRequested, *, lost: bool
@@ -355,12 +348,12 @@ class Planner:
     # ---- what is wanted ----
 
     def _admit(self) -> None:
-        redrive, head = self.redrive, self.state.head
+        redrive, head, turns = self.redrive, self.state.head, self.ending.turns
         while redrive.end is None and head.seq < MAX_EVENTS and head.status is Status.RUNNING:
             if not (wants := ready(redrive.pending, self.state)):
                 break
             self._crowd.watch(wants, self.state.head.limits.fan_out)
-            if self.turns and not (wants := self.turns.ready(wants, self._crowd.beyond)):
+            if turns and not (wants := turns.ready(wants, self._crowd.beyond)):
                 break
             costly = [want for want in wants if isinstance(want.action, CALLS)]
             grounds = self._grounds(len(costly))
@@ -373,7 +366,7 @@ class Planner:
                 if want.address in self._crowd.beyond:
                     redactor = self._services.redactor
                     self._add(self._crowd.refusal(want, redactor, self.program.tools))
-                elif self.turns and (refused := self.turns.refusal(want)):
+                elif turns and (refused := turns.refusal(want)):
                     self._add(refused)
                 else:
                     found = admit_want(want.address, want.action, grounds, self.state, self._now)
@@ -390,57 +383,3 @@ class Planner:
             self._add(Note(text=self._services.redactor.text(notes[0])))
             if len(notes) == before:  # redaction changed it, so the program did not know its note
                 notes.popleft()
-
-    # ---- the end ----
-
-    def _finish(self, running: Set[str]) -> None:
-        head, end = self.state.head, self.redrive.end
-        if end is None and head.seq >= MAX_EVENTS:
-            self._wind_up(running, cancelled=False)
-            end = self.redrive.end
-            if end is None and not self._unanswered():
-                error = GatebookError("E_RUN_TOO_LONG", run=self._lease.run.id, limit=MAX_EVENTS)
-                self._add(RunFailed(error=ErrorRecord(error.code, str(error)), denied=True))
-        if end is None or self.more:
-            return
-        self._wind_up(running, cancelled=False)
-        if self._unanswered():
-            return
-        if self.turns and (end := self.turns.ended(end)) is None:
-            return
-        if isinstance(end, Complete):
-            self._complete(end)
-        else:
-            text = self._services.redactor.text(end.error.message)
-            record = ErrorRecord(end.error.code, text, end.error.kind, end.error.category)
-            self._add(RunFailed(error=record, denied=end.denied))
-
-    def _complete(self, end: Complete) -> None:
-        if self._services.redactor.raw(end.output) is end.output:
-            self._add(RunCompleted(output=end.output))
-            return
-        error = GatebookError("E_OUTPUT", program=self.program.name, detail="it holds a secret")
-        self._add(RunFailed(error=ErrorRecord(error.code, str(error))))
-
-    def _unanswered(self) -> bool:
-        return any(entry.phase != "unknown" for entry in self.state.head.open.values())
-
-    def _wind_up(self, running: Set[str], *, cancelled: bool) -> None:
-        """Answer every open action that nothing runs for, then end a cancelled run."""
-        self.abandon = True
-        for address, entry in list(self.state.head.open.items()):
-            if entry.phase == "unknown" or address in running:
-                continue
-            request = self.state.requests[address]
-            name = describe(request.action)
-            acted = entry.phase == "started" or address in self.state.doubts
-            if acted and request.effect != "read":
-                self._unknown(address, entry, GatebookError("E_UNKNOWN_CANCELLED", tool=name))
-            else:
-                error = GatebookError("E_ACTION_CANCELLED", tool=name)
-                record = ErrorRecord(error.code, str(error))
-                self._add(ActionFailed(address=address, attempt=entry.attempt, error=record))
-        if not cancelled or self._unanswered():
-            return
-        if self.turns is None or self.turns.may_be_cancelled():
-            self._add(RunCancelled(unknown=self.state.unknown))

@@ -164,9 +164,7 @@ class ApprovalFacts:
         """They are in the head, where the next append looks."""
         lease = await working(journal)
         await journal.append(lease.run, inside(lease, 1, asks()))
-        await journal.append(
-            lease.run, outside(granted())
-        )
+        await journal.append(lease.run, outside(granted()))
         before = (await journal.row(lease.run)).head.approvals
         await journal.park(lease, after=3, wake_at=None, waiting_on="approval 2")
 
@@ -180,9 +178,7 @@ class ApprovalFacts:
     async def test_a_grant_is_revoked_once(self, journal: Journal) -> None:
         """The second is told, and what it let through is not."""
         lease = await working(journal)
-        await journal.append(
-            lease.run, outside(granted())
-        )
+        await journal.append(lease.run, outside(granted()))
         request = wants(approval="", grant=2)
         await journal.append(lease.run, outside(GrantRevoked(grant=2, by="bob")))
 
