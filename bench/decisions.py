@@ -18,7 +18,7 @@ from gatebook import tool
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw, canonical
-from gatebook.kernel.gate import Grounds, context_at
+from gatebook.kernel.grounds import Grounds, context_at
 from gatebook.kernel.policy import PolicyContext
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.past import Past

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         Transient,
     )
     from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal
+    from gatebook.kernel.approvals.terms import ApprovalTerms, DeferTerms
     from gatebook.kernel.budget import Budget, Soft
-    from gatebook.kernel.hook_views import (
+    from gatebook.kernel.hooks.declared import Change, Deny, hook
+    from gatebook.kernel.hooks.views import (
         AfterModel,
         AfterTool,
         BeforeModel,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
         OnRunEnd,
         OnRunStart,
     )
-    from gatebook.kernel.hooks import Change, Deny, hook
     from gatebook.kernel.messages import Message
     from gatebook.kernel.policy import (
         AllowDeclared,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
         RetryWithBackoffPolicy,
     )
     from gatebook.kernel.secrets import Secret
-    from gatebook.kernel.terms import ApprovalTerms, DeferTerms
     from gatebook.programs.agent import Agent
     from gatebook.programs.context import WorkflowContext
     from gatebook.programs.workflow import Workflow, workflow
@@ -172,7 +172,7 @@ _NAMES = {
         "WaitSignal",
     ),
     "gatebook.kernel.budget": ("Budget", "Soft"),
-    "gatebook.kernel.hook_views": (
+    "gatebook.kernel.hooks.views": (
         "AfterModel",
         "AfterTool",
         "BeforeModel",
@@ -180,7 +180,7 @@ _NAMES = {
         "OnRunEnd",
         "OnRunStart",
     ),
-    "gatebook.kernel.hooks": ("Change", "Deny", "hook"),
+    "gatebook.kernel.hooks.declared": ("Change", "Deny", "hook"),
     "gatebook.kernel.messages": ("Message",),
     "gatebook.kernel.policy": (
         "AllowDeclared",
@@ -192,7 +192,7 @@ _NAMES = {
         "RetryWithBackoffPolicy",
     ),
     "gatebook.kernel.secrets": ("Secret",),
-    "gatebook.kernel.terms": ("ApprovalTerms", "DeferTerms"),
+    "gatebook.kernel.approvals.terms": ("ApprovalTerms", "DeferTerms"),
     "gatebook.programs.agent": ("Agent",),
     "gatebook.programs.context": ("WorkflowContext",),
     "gatebook.programs.workflow": (

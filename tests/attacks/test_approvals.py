@@ -7,7 +7,7 @@ import pytest
 
 from gatebook import Agent, Client, Secret, tool
 from gatebook.errors import ActionDenied, GatebookError
-from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked
+from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.pins import definition_digest
 from gatebook.kernel.rules.policy import policy_from

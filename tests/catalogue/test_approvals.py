@@ -8,7 +8,7 @@ import pytest
 
 from gatebook import Approval, ApprovalTerms, InvalidInput
 from gatebook.kernel.append import Batch
-from gatebook.kernel.approval_events import ApprovalAnswered
+from gatebook.kernel.approvals.events import ApprovalAnswered
 from gatebook.ports import RunKey
 from tests.catalogue.kit import Desk, legible, refused
 from tests.runtime.approving import ALL, Asks, Bank

@@ -12,7 +12,7 @@ import pytest
 
 from gatebook import Client
 from gatebook.kernel.budget import NOTHING
-from gatebook.kernel.ledgers import Balance
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import RunQuery
 from gatebook.runtime.audit import audit, audit_ledgers
 from gatebook.runtime.states import Finished

@@ -10,7 +10,7 @@ from gatebook.journals import MemoryJournal, SqliteJournal
 from gatebook.kernel.append import Batch, BudgetShort, Draft
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.events import AnyEvent, LedgersDeclared
-from gatebook.kernel.ledgers import Balance
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import Journal, Lease
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.journal_facts.kit import requested, succeeded, working

@@ -10,7 +10,7 @@ from gatebook.journals import SqliteJournal
 from gatebook.kernel.append import BudgetShort
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.events import LedgersDeclared
-from gatebook.kernel.ledgers import Balance
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import Journal, Lease
 from gatebook.testing.journal_facts.kit import begin, claimed, inside, requested, succeeded
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatebook.errors import GatebookError
-from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalExpired
+from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, ApprovalExpired
 from gatebook.kernel.events import ActionRequested, ActionSucceeded, Interrupted, Resumed
 from tests.kernel.test_approvals import CALL, DAY_MS, ERROR, OTHER, Run, asks, says, wants
 

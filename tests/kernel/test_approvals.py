@@ -7,14 +7,15 @@ import pytest
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CallTool, action_digest
 from gatebook.kernel.append import Batch, admit
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ApprovalAnswered,
     ApprovalAsked,
     ApprovalExpired,
     Granted,
     GrantRevoked,
 )
-from gatebook.kernel.approvals import NOBODY_ASKED, binding, common_choices, same_person
+from gatebook.kernel.approvals.standing import NOBODY_ASKED, binding, common_choices, same_person
+from gatebook.kernel.approvals.terms import ApprovalTerms
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
     ActionDenied,
@@ -30,7 +31,6 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.state import Head
-from gatebook.kernel.terms import ApprovalTerms
 
 CALL = CallTool("pay", Raw(b'{"n":1}'))
 OTHER = CallTool("pay", Raw(b'{"n":9}'))

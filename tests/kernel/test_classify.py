@@ -92,7 +92,7 @@ def test_a_bare_status_decides_alone(status: int, expected: tuple[str, str]) -> 
             400,
             error(
                 status="INVALID_ARGUMENT",
-                message="The input token count (9) exceeds the maximum number of tokens allowed (8)",
+                message="The input token count exceeds the maximum number of tokens allowed 8.",
             ),
             ("permanent", "context_length"),
         ),

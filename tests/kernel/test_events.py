@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gatebook.errors import JournalCorrupt
 from gatebook.kernel.actions import CallLLM, CallTool, Prompt, Sleep, WaitSignal
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ActionDeferred,
     ApprovalAnswered,
     ApprovalAsked,
@@ -19,6 +19,7 @@ from gatebook.kernel.approval_events import (
     Granted,
     GrantRevoked,
 )
+from gatebook.kernel.approvals.terms import ApprovalTerms
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
@@ -58,7 +59,6 @@ from gatebook.kernel.events import (
     stamped,
 )
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.terms import ApprovalTerms
 
 ERROR = ErrorRecord("E_X", "text", "transient", "server", 5, 503, "half")
 CALL = CallTool("t", Raw(b'{"n":1}'), "c1", 5, 2)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from gatebook.kernel.fragments import ToolCallAssembly
 from gatebook.kernel.messages import MessageEnd
 from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.fragments import ToolCallAssembly
 
 
 def calls(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:

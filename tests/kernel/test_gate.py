@@ -13,10 +13,10 @@ from gatebook.kernel.events import ActionDenied, ActionRequested
 from gatebook.kernel.gate import MAX_ROUNDS, admit_want, decide_again
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import AllowDeclared, Decision, Policy, PolicyContext
-from gatebook.kernel.prices import Price
 from gatebook.kernel.redact import Redactor
-from gatebook.kernel.reserving import estimate_tokens
 from gatebook.kernel.rules.facts import RunFacts
+from gatebook.kernel.spending.prices import Price
+from gatebook.kernel.spending.reserving import estimate_tokens
 from tests.programs.play import Echo
 
 KEY = "sk-ant-" + "a1b2" * 8

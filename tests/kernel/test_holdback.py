@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatebook.kernel.holdback import LONG, Holdback
 from gatebook.kernel.messages import (
     MessageEnd,
     MessageStart,
@@ -20,6 +19,7 @@ from gatebook.kernel.messages import (
     ToolCallStart,
 )
 from gatebook.kernel.redact import PATTERNS, Redactor
+from gatebook.kernel.streams.holdback import LONG, Holdback
 from tests.kernel.test_redact import SAMPLES
 
 SECRET = "canary-7f3e91d2b4"

@@ -13,7 +13,9 @@ from gatebook.errors import ConfigError, InvalidInput
 from gatebook.kernel.actions import CallLLM, CallTool, Prompt
 from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import RunStarted
-from gatebook.kernel.hook_subjects import (
+from gatebook.kernel.hooks.answers import HookLog, applied, heard
+from gatebook.kernel.hooks.declared import POINTS, POSSIBLE, Change, Deny, Hook, Hooks, hook
+from gatebook.kernel.hooks.subjects import (
     ModelEnded,
     ModelWanted,
     RunBegins,
@@ -22,9 +24,7 @@ from gatebook.kernel.hook_subjects import (
     ToolEnded,
     ToolWanted,
 )
-from gatebook.kernel.hook_views import AfterModel, BeforeTool
-from gatebook.kernel.hooked import HookLog, applied, heard
-from gatebook.kernel.hooks import POINTS, POSSIBLE, Change, Deny, Hook, Hooks, hook
+from gatebook.kernel.hooks.views import AfterModel, BeforeTool
 from gatebook.kernel.messages import ChatResponse, Message, ToolCallPart
 from gatebook.kernel.redact import Redactor
 

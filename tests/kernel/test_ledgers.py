@@ -7,7 +7,7 @@ import pytest
 from gatebook import Budget, Soft
 from gatebook.errors import InvalidInput
 from gatebook.kernel.budget import NOTHING, Amount, Limits
-from gatebook.kernel.ledgers import (
+from gatebook.kernel.spending.ledgers import (
     DAY_US,
     Balance,
     Shared,

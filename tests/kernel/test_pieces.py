@@ -14,7 +14,7 @@ from gatebook.kernel.messages import (
     ToolCallEnd,
     ToolCallStart,
 )
-from gatebook.kernel.pieces import coalesce, split
+from gatebook.kernel.streams.pieces import coalesce, split
 
 EVENTS: list[StreamEvent] = [
     MessageStart("m", "id"), ThinkingDelta(0, "hm"), ThinkingDelta(0, "…"),

@@ -28,7 +28,7 @@ from gatebook.kernel.events import (
     stamp,
 )
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.prices import MICRO, Price, cost, dollars_text, micro_usd
+from gatebook.kernel.spending.prices import MICRO, Price, cost, dollars_text, micro_usd
 from gatebook.kernel.state import Head
 from gatebook.kernel.verify import verify_facts
 

@@ -3,7 +3,6 @@
 import pytest
 
 from gatebook.errors import IntegrityError
-from gatebook.kernel.booking import carried, moves
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.events import (
     ActionFailed,
@@ -16,9 +15,10 @@ from gatebook.kernel.events import (
     RunCompleted,
     stamped,
 )
-from gatebook.kernel.ledgers import DAY_US, Balance
+from gatebook.kernel.spending.booking import carried, moves
+from gatebook.kernel.spending.ledgers import DAY_US, Balance
+from gatebook.kernel.spending.sums import Sums
 from gatebook.kernel.state import Head
-from gatebook.kernel.sums import Sums
 from gatebook.testing.journal_facts.kit import requested, started, succeeded, unknown
 
 ERROR = ErrorRecord("E_X", "text", "transient")

@@ -328,7 +328,7 @@ BUILDS = (
     ),
     Build(
         "siblings reserve apart",
-        "kernel/reserving.py",
+        "kernel/spending/reserving.py",
         "    purse.used += want\n",
         "",
         (f"{KERNEL}/test_gate.py",),

@@ -8,7 +8,7 @@ SOFT = (f"{RUNTIME}/test_soft_limits.py",)
 LEDGER_BUILDS = (
     Build(
         "a reservation is not settled",
-        "kernel/ledgers.py",
+        "kernel/spending/ledgers.py",
         "    return [Move(address, key, NOTHING - reserve, charge) for key in keys]\n",
         "    return [Move(address, key, NOTHING, charge) for key in keys]\n",
         (f"{KERNEL}/test_sums.py",),
@@ -24,7 +24,7 @@ LEDGER_BUILDS = (
     ),
     Build(
         "a refused append has booked already",
-        "kernel/booking.py",
+        "kernel/spending/booking.py",
         "                return {}, refused(move.address, short)\n",
         "                return changed, None\n",
         DAYS,
@@ -38,23 +38,23 @@ LEDGER_BUILDS = (
     ),
     Build(
         "a reservation is settled on the day of its outcome",
-        "kernel/booking.py",
+        "kernel/spending/booking.py",
         "            return settling(event.address, entry.ledgers, entry.reserve, event.spent)\n",
-        "            from gatebook.kernel.ledgers import keys_of\n"
+        "            from gatebook.kernel.spending.ledgers import keys_of\n"
         "            keys = keys_of(head.ledgers or {}, event.time, entry.reserve)\n"
         "            return settling(event.address, keys, entry.reserve, event.spent)\n",
         DAYS,
     ),
     Build(
         "an overrun is forgotten",
-        "kernel/ledgers.py",
+        "kernel/spending/ledgers.py",
         "        return self.reserved + self.spent\n",
         "        return self.reserved\n",
         (f"{KERNEL}/test_ledgers.py",),
     ),
     Build(
         "a retry reserves nothing",
-        "kernel/booking.py",
+        "kernel/spending/booking.py",
         "            return [*_settle(head, event.address), *_hold(head, event)]\n",
         "            return _settle(head, event.address)\n",
         (f"{KERNEL}/test_sums.py",),
@@ -68,7 +68,7 @@ LEDGER_BUILDS = (
     ),
     Build(
         "the end of a run leaves reservations behind",
-        "kernel/booking.py",
+        "kernel/spending/booking.py",
         "            return [move for address in head.open for move in _settle(head, address)]\n",
         "            return []\n",
         (f"{KERNEL}/test_sums.py",),
@@ -96,14 +96,14 @@ LEDGER_BUILDS = (
     ),
     Build(
         "siblings find the same room in a ledger",
-        "kernel/ledgers.py",
+        "kernel/spending/ledgers.py",
         "            self._known[move.ledger] = move.on(self._known.get(move.ledger, EMPTY))\n",
         "            pass\n",
         (f"{KERNEL}/test_ledgers.py",),
     ),
     Build(
         "a price is not asked for under a ledger in dollars",
-        "kernel/reserving.py",
+        "kernel/spending/reserving.py",
         " or (shared is not None and shared.in_dollars)\n",
         "\n",
         (f"{RUNTIME}/test_ledgers.py",),

@@ -17,7 +17,7 @@ MODEL_BUILDS = (
     ),
     Build(
         "a model of unknown price passes a limit in dollars",
-        "kernel/reserving.py",
+        "kernel/spending/reserving.py",
         '        raise GatebookError("E_PRICE_UNKNOWN", tool=action.route)\n',
         "        return Price(0, 0)\n",
         (f"{RUNTIME}/test_costs.py",),
@@ -32,14 +32,14 @@ MODEL_BUILDS = (
     ),
     Build(
         "fractions of a micro-dollar are dropped",
-        "kernel/prices.py",
+        "kernel/spending/prices.py",
         "    return -(-whole // MICRO)\n",
         "    return whole // MICRO\n",
         (f"{KERNEL}/test_prices.py",),
     ),
     Build(
         "what a cache read is paid twice",
-        "kernel/prices.py",
+        "kernel/spending/prices.py",
         "fresh = max(0, into - read - written)",
         "fresh = max(0, into - written)",
         (f"{KERNEL}/test_prices.py",),

@@ -7,8 +7,8 @@ from tests.runtime.kit import CutJournal, Desk, flow
 
 from gatebook import ApprovalTerms, Client, tool
 from gatebook.errors import ActionDenied, GatebookError
+from gatebook.kernel.approvals.terms import Choice
 from gatebook.kernel.policy import Decision, Policy
-from gatebook.kernel.terms import Choice
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay

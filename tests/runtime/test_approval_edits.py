@@ -6,7 +6,7 @@ from tests.runtime.approving import ALL, Asks, Bank, asking, checked, elsewhere,
 from tests.runtime.kit import Desk, run
 
 from gatebook import ApprovalTerms
-from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked
+from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked
 from gatebook.kernel.policy import Decision
 from gatebook.runtime.states import Finished, Waiting
 

@@ -10,7 +10,7 @@ from tests.runtime.kit import Desk, flow, run
 
 from gatebook import ApprovalTerms, tool
 from gatebook.errors import InvalidInput
-from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalExpired
+from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, ApprovalExpired
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.history import timeline

@@ -20,7 +20,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
-from gatebook.kernel.prices import Price
+from gatebook.kernel.spending.prices import Price
 from gatebook.ports import RunKey
 from gatebook.runtime.audit import audit
 from gatebook.runtime.handles import RunHandle

@@ -7,7 +7,7 @@ from tests.runtime.approving import Asks, Bank, checked
 from tests.runtime.kit import Desk, flow, run
 
 from gatebook import DeferTerms
-from gatebook.kernel.approval_events import ActionDeferred, DeferralEnded
+from gatebook.kernel.approvals.events import ActionDeferred, DeferralEnded
 from gatebook.kernel.policy import Decision
 from gatebook.kernel.rules.policy import policy_from
 from gatebook.runtime.states import Finished, Waiting

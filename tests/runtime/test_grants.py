@@ -9,7 +9,7 @@ from tests.runtime.kit import Desk, flow, run
 
 from gatebook import ApprovalTerms, Transient, tool
 from gatebook.errors import ActionDenied, ActionError, InvalidInput
-from gatebook.kernel.approval_events import ApprovalAsked, Granted
+from gatebook.kernel.approvals.events import ApprovalAsked, Granted
 from gatebook.kernel.events import ActionRequested, AttemptStarted
 from gatebook.kernel.policy import Decision, RetryWithBackoffPolicy
 from gatebook.runtime.states import Finished, Waiting

@@ -7,7 +7,7 @@ from tests.runtime.approving import Asks, Bank
 from tests.runtime.kit import Desk, run
 
 from gatebook import Change, hook
-from gatebook.kernel.approval_events import ApprovalAsked
+from gatebook.kernel.approvals.events import ApprovalAsked
 from gatebook.kernel.events import ActionRequested, HookAnswered
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey

@@ -11,9 +11,9 @@ from gatebook.errors import ActionDenied, ActionError, InvalidInput, Transient
 from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.events import ActionDenied as DeniedEvent
 from gatebook.kernel.events import ActionRequested, LedgersDeclared
-from gatebook.kernel.ledgers import Balance
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.policy import AllowDeclared, Policy, RetryWithBackoffPolicy
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.providers.script import Reply, ToolUse
 from gatebook.providers.scripted import Scripted
 from gatebook.runtime.audit import audit, audit_ledgers

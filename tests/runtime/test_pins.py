@@ -8,7 +8,7 @@ from tests.runtime.kit import Desk, flow, run
 
 from gatebook import AllowDeclared, RetryWithBackoffPolicy, tool
 from gatebook.errors import ActionDenied, ConfigError
-from gatebook.kernel.approval_events import ApprovalAsked
+from gatebook.kernel.approvals.events import ApprovalAsked
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.pins import Pins, definition_digest, pinned_by
 from gatebook.kernel.policy import Decision

@@ -7,14 +7,14 @@ from tests.runtime.kit import Desk, Model, flow, run, said
 
 from gatebook import Agent, Budget, Soft, tool
 from gatebook.errors import ActionDenied, InvalidInput
-from gatebook.kernel.approval_events import ApprovalAsked
+from gatebook.kernel.approvals.events import ApprovalAsked
 from gatebook.kernel.budget import Limits, SoftLimit
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import ActionDenied as DeniedEvent
 from gatebook.kernel.events import ActionRequested, RunStarted
 from gatebook.kernel.messages import ChatRequest, Usage
 from gatebook.kernel.policy import AllowDeclared
-from gatebook.kernel.soft import moved
+from gatebook.kernel.spending.soft import moved
 from gatebook.providers.script import Reply, ToolUse
 from gatebook.providers.scripted import Scripted
 from gatebook.runtime.audit import audit

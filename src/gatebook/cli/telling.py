@@ -5,7 +5,7 @@ from typing import Any
 from gatebook.cli.budgets import limits_text
 from gatebook.cli.output import clock, short, span, stamp
 from gatebook.kernel.actions import CallTool, describe
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ActionDeferred,
     ApprovalAnswered,
     ApprovalAsked,

@@ -6,7 +6,7 @@ from typing import Any
 from gatebook.cli.options import Given
 from gatebook.cli.output import clock, number, span, stamp
 from gatebook.kernel.history import Meter, totals
-from gatebook.kernel.prices import dollars_text
+from gatebook.kernel.spending.prices import dollars_text
 from gatebook.kernel.state import Status
 from gatebook.ports import RunRow
 

@@ -10,7 +10,7 @@ from gatebook import Client, RunHandle
 from gatebook.demo.cast import Cast
 from gatebook.demo.desk import Desk, refunded_of
 from gatebook.demo.tools import close_account, refund, send_mail
-from gatebook.kernel.approval_events import ApprovalAnswered
+from gatebook.kernel.approvals.events import ApprovalAnswered
 from gatebook.kernel.codec import idempotency_key
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.history import TimelineRow, timeline

@@ -7,7 +7,7 @@ appending are one transaction.
 from collections.abc import Callable, Sequence
 
 from gatebook.kernel.append import Row, charge
-from gatebook.kernel.ledgers import EMPTY, Balance
+from gatebook.kernel.spending.ledgers import EMPTY, Balance
 
 Load = Callable[[str, str], Balance | None]
 

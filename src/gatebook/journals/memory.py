@@ -16,7 +16,7 @@ from gatebook.journals.clock import StoreClock, SystemClock
 from gatebook.journals.entry import RunEntry, superseded
 from gatebook.kernel.append import Batch, Row, SeqMismatch
 from gatebook.kernel.events import RunStarted, attach, decode
-from gatebook.kernel.ledgers import Balance
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 

@@ -38,7 +38,7 @@ from gatebook.journals.sqlite_scribe import Scribe
 from gatebook.journals.sqlite_writer import Writer
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
-from gatebook.kernel.ledgers import Balance
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 BUSY_S = 30.0  # one lease: who holds a lock longer hangs; docs/design.md, "Leases"

@@ -14,7 +14,7 @@ from gatebook.errors import JournalCorrupt, RunNotFound
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import Hold
 from gatebook.kernel.events import attach, decode
-from gatebook.kernel.ledgers import Balance
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.kernel.state import Head
 from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow
 

@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import Fenced, GatebookError, InvalidInput, RunIsOver, StoreError
-from gatebook.kernel.approvals import GUARDS as APPROVAL_GUARDS
-from gatebook.kernel.approvals import NOBODY_ASKED, check_again, check_request
-from gatebook.kernel.booking import carried, moves
+from gatebook.kernel.approvals.standing import GUARDS as APPROVAL_GUARDS
+from gatebook.kernel.approvals.standing import NOBODY_ASKED, check_again, check_request
 from gatebook.kernel.budget import LIMITED, NO_LIMITS, shortfall
 from gatebook.kernel.events import (
     AUDIT,
@@ -43,7 +42,8 @@ from gatebook.kernel.events import (
     stamp,
     stamped,
 )
-from gatebook.kernel.ledgers import DAY_US, Balance, Move
+from gatebook.kernel.spending.booking import carried, moves
+from gatebook.kernel.spending.ledgers import DAY_US, Balance, Move
 from gatebook.kernel.state import TERMINAL, Head, Status
 
 DETACH = 64 * 1024  # bytes; event bodies above this go to the blob table

@@ -14,7 +14,7 @@ import msgspec
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import CallLLM, split_route
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.prices import Price, cost, dollars, dollars_text, micro_usd
+from gatebook.kernel.spending.prices import Price, cost, dollars, dollars_text, micro_usd
 
 METERS = ("tool_calls", "llm_tokens", "wall_ms", "usd_micros")
 LIMITED = (*METERS, "fan_out")  # what a limit can be set of

@@ -12,7 +12,7 @@ import msgspec
 
 from gatebook.errors import JournalCorrupt
 from gatebook.kernel.actions import Action
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ActionDeferred,
     ApprovalAnswered,
     ApprovalAsked,
@@ -25,12 +25,12 @@ from gatebook.kernel.artifacts import Artifact
 from gatebook.kernel.budget import NOTHING, Amount, Limits, SoftLimit
 from gatebook.kernel.codec import NULL, Raw, digest
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.prices import Price
 from gatebook.kernel.records import DOUBTFUL as DOUBTFUL  # noqa: PLC0414 - part of this vocabulary
 from gatebook.kernel.records import DecisionRecord as DecisionRecord  # noqa: PLC0414 - part of this vocabulary
 from gatebook.kernel.records import ErrorRecord as ErrorRecord  # noqa: PLC0414 - part of this vocabulary
 from gatebook.kernel.records import Event as Event  # noqa: PLC0414 - part of this vocabulary
 from gatebook.kernel.records import Verdict as Verdict  # noqa: PLC0414 - part of this vocabulary
+from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.tools import Effect
 
 Resolution = Literal["succeeded", "failed", "retry"]

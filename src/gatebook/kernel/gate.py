@@ -17,12 +17,12 @@ from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, record
 from gatebook.kernel.events import ActionDenied, ActionRequested
 from gatebook.kernel.grounds import Grounds, context_at
 from gatebook.kernel.policy import Decision, PolicyContext, offered_by
-from gatebook.kernel.prices import Price
 from gatebook.kernel.records import DecisionRecord, ErrorRecord
 from gatebook.kernel.refusals import Refused, denial, refusal, with_policy
-from gatebook.kernel.reserving import deadline_ms, in_dollars, price_of, reserve
 from gatebook.kernel.secrets import check_references
-from gatebook.kernel.soft import softened
+from gatebook.kernel.spending.prices import Price
+from gatebook.kernel.spending.reserving import deadline_ms, in_dollars, price_of, reserve
+from gatebook.kernel.spending.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
 
 MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"

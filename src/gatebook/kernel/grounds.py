@@ -8,13 +8,13 @@ import msgspec
 from gatebook.kernel.actions import Action, CallLLM, CallTool
 from gatebook.kernel.budget import Amount, Limits, SoftLimit, charged
 from gatebook.kernel.decisions import Watch
-from gatebook.kernel.ledgers import Shared
 from gatebook.kernel.pins import Pins
 from gatebook.kernel.policy import Policy, PolicyContext
-from gatebook.kernel.prices import Price, dollars
 from gatebook.kernel.redact import Redactor
-from gatebook.kernel.reserving import estimate_tokens
 from gatebook.kernel.rules.facts import RunFacts, tool_facts
+from gatebook.kernel.spending.ledgers import Shared
+from gatebook.kernel.spending.prices import Price, dollars
+from gatebook.kernel.spending.reserving import estimate_tokens
 from gatebook.kernel.tools import Effect, ToolSpec
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
-from gatebook.kernel.approval_events import ActionDeferred, ApprovalAsked
+from gatebook.kernel.approvals.events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.artifacts import Artifact
 from gatebook.kernel.budget import METERS, NOTHING, Amount
 from gatebook.kernel.codec import Raw
@@ -31,7 +31,7 @@ from gatebook.kernel.events import (
     RunFailed,
 )
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.prices import Price
+from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.state import Head
 
 RowKind = Literal["tool", "llm", "sleep", "signal"]

@@ -11,12 +11,12 @@ import msgspec
 
 from gatebook.errors import ActionError, GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe
+from gatebook.kernel.approvals.terms import ApprovalTerms, DeferTerms
 from gatebook.kernel.backoff import exponential
 from gatebook.kernel.budget import Amount, Budget, Limits, checked_budget
 from gatebook.kernel.codec import NULL, Raw, canonical, digest
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.rules.facts import RunFacts, ToolFacts
-from gatebook.kernel.terms import ApprovalTerms, DeferTerms
 from gatebook.kernel.tools import Effect
 
 Ending = Literal["succeeded", "failed"]

@@ -14,7 +14,8 @@ import msgspec
 
 from gatebook.errors import IntegrityError
 from gatebook.kernel.actions import Sleep, WaitSignal
-from gatebook.kernel.approvals import (
+from gatebook.kernel.approvals.questions import STATE_NOTES, Question, next_held, note_resumed
+from gatebook.kernel.approvals.standing import (
     APPROVAL_KINDS,
     FROM_OUTSIDE,
     HEAD_FOLDS,
@@ -57,9 +58,8 @@ from gatebook.kernel.events import (
     SignalReceived,
     kind_of,
 )
-from gatebook.kernel.ledgers import keys_of
 from gatebook.kernel.opened import Open, routed
-from gatebook.kernel.questions import STATE_NOTES, Question, next_held, note_resumed
+from gatebook.kernel.spending.ledgers import keys_of
 
 
 class Status(StrEnum):

@@ -9,7 +9,7 @@ import msgspec
 
 from gatebook.errors import IntegrityError, InvalidInput, JournalCorrupt
 from gatebook.kernel.actions import CallLLM
-from gatebook.kernel.approvals import NOBODY_ASKED, check_request
+from gatebook.kernel.approvals.standing import NOBODY_ASKED, check_request
 from gatebook.kernel.budget import NOTHING, Amount, Limits, charged, shortfall
 from gatebook.kernel.events import (
     GENESIS,
@@ -30,7 +30,7 @@ from gatebook.kernel.events import (
     RunStarted,
     chain,
 )
-from gatebook.kernel.hook_facts import HookFacts
+from gatebook.kernel.hooks.facts import HookFacts
 from gatebook.kernel.state import Head
 
 

@@ -1,7 +1,7 @@
 """What a run is blocked on, for people."""
 
 from gatebook.kernel.actions import Sleep, WaitSignal
-from gatebook.kernel.questions import held_waits
+from gatebook.kernel.approvals.questions import held_waits
 from gatebook.kernel.state import RunState, Status
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import AnyEvent, RunStarted
-from gatebook.kernel.ledgers import Balance
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.kernel.state import Head
 
 DEFAULT_TENANT = "default"
@@ -85,7 +85,7 @@ class Appended(msgspec.Struct, frozen=True):
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
     """Part of a model's answer that is being written: events `first` to `first + count` of one
-    attempt, coalesced by `kernel.pieces`.
+    attempt, coalesced by `kernel.streams.pieces`.
 
     Attributes:
         mark: the store's number for it, growing; 0 before it is stored.
@@ -198,7 +198,7 @@ class Journal(ABC):
     async def ledgers(self, tenant: str) -> dict[str, Balance]:
         """Return the tenant's ledgers that runs have counted against, by key.
 
-        An append changes them with the run: what `kernel.booking.moves` says of its events.
+        An append changes them with the run, by what `kernel.spending.booking` says of its events.
         """
 
     @abstractmethod

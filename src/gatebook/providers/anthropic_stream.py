@@ -10,7 +10,6 @@ import msgspec
 
 from gatebook.errors import ProviderError
 from gatebook.kernel.classify import NAMED, NAMED_IN_STREAM, classify_event, malformed, parse_body
-from gatebook.kernel.fragments import ToolCallAssembly
 from gatebook.kernel.messages import (
     FinishReason,
     MessageEnd,
@@ -22,6 +21,7 @@ from gatebook.kernel.messages import (
     Usage,
     UsageUpdate,
 )
+from gatebook.kernel.streams.fragments import ToolCallAssembly
 from gatebook.providers.chat_wire import ToolNames
 from gatebook.providers.sdk import truncated
 from gatebook.providers.sse import Event

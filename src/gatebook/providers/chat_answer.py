@@ -6,7 +6,6 @@ import msgspec
 
 from gatebook.errors import ProviderError
 from gatebook.kernel.classify import classify_event, malformed, parse_body
-from gatebook.kernel.fragments import ToolCallAssembly
 from gatebook.kernel.messages import (
     MessageEnd,
     MessageStart,
@@ -17,6 +16,7 @@ from gatebook.kernel.messages import (
     Usage,
     UsageUpdate,
 )
+from gatebook.kernel.streams.fragments import ToolCallAssembly
 from gatebook.providers.chat_wire import ToolNames, finish_reason
 
 Count = int | float | None

@@ -13,7 +13,6 @@ from gatebook.kernel.classify import (
     malformed,
     parse_body,
 )
-from gatebook.kernel.fragments import ToolCallAssembly
 from gatebook.kernel.messages import (
     FinishReason,
     MessageEnd,
@@ -25,6 +24,7 @@ from gatebook.kernel.messages import (
     Usage,
     UsageUpdate,
 )
+from gatebook.kernel.streams.fragments import ToolCallAssembly
 from gatebook.providers.chat_stream import DONE
 from gatebook.providers.chat_wire import ToolNames
 from gatebook.providers.responses_wire import SentItem, Thought

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gatebook.kernel.actions import CallLLM
 from gatebook.kernel.budget import tokens_used
-from gatebook.kernel.reserving import estimate_tokens
+from gatebook.kernel.spending.reserving import estimate_tokens
 from gatebook.ports import Clock
 from gatebook.runtime.breaker import Breaker, Breakers, BreakerSettings, open_error, tells
 from gatebook.runtime.clock import SystemClock

@@ -12,17 +12,17 @@ from typing import Any, Literal
 from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunIsOver
 from gatebook.kernel.actions import CallTool, describe
 from gatebook.kernel.append import Batch
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ApprovalAnswered,
     ApprovalAsked,
     ApprovalExpired,
 )
-from gatebook.kernel.approvals import common_choices, name_of
+from gatebook.kernel.approvals.standing import common_choices, name_of
+from gatebook.kernel.approvals.terms import Choice
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id
 from gatebook.kernel.events import ActionRequested, AnyEvent, Resumed
 from gatebook.kernel.secrets import keep_references, referred
 from gatebook.kernel.state import Status
-from gatebook.kernel.terms import Choice
 from gatebook.ports import Program, RunKey, RunQuery, RunRow
 from gatebook.runtime.reading import Door
 

@@ -7,8 +7,8 @@ import msgspec
 
 from gatebook.errors import IntegrityError
 from gatebook.kernel.events import ActionRequested
-from gatebook.kernel.ledgers import COUNTED, EMPTY, Balance
-from gatebook.kernel.sums import Sums
+from gatebook.kernel.spending.ledgers import COUNTED, EMPTY, Balance
+from gatebook.kernel.spending.sums import Sums
 from gatebook.kernel.verify import Report, verify_chain, verify_facts
 from gatebook.ports import Journal, RunKey, RunRow
 

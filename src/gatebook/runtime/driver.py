@@ -36,7 +36,7 @@ from gatebook.kernel.events import (
     Note,
     RunStarted,
 )
-from gatebook.kernel.hooks import Hooks
+from gatebook.kernel.hooks.declared import Hooks
 from gatebook.kernel.state import RunState
 from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, Recorded

@@ -30,8 +30,8 @@ from gatebook.kernel.codec import MAX_PAYLOAD, Raw, idempotency_key, plain
 from gatebook.kernel.events import ActionRequested, HookAnswered, RunStarted
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
 from gatebook.kernel.origins import bound, sendable
-from gatebook.kernel.prices import Price
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.stream import StreamMachine
 from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
 from gatebook.runtime.cleaning import clean_error, clean_exit, sounded, text_of

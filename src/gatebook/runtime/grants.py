@@ -7,10 +7,10 @@ import msgspec
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import CallTool
-from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked, Granted, GrantRevoked
-from gatebook.kernel.approvals import name_of, same_person
+from gatebook.kernel.approvals.consent import requester_of
+from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, Granted, GrantRevoked
+from gatebook.kernel.approvals.standing import name_of, same_person
 from gatebook.kernel.codec import check_run_id
-from gatebook.kernel.consent import requester_of
 from gatebook.kernel.events import AnyEvent, RunStarted
 from gatebook.ports import RunKey
 from gatebook.runtime.approvals import Inbox, moment, names_of, place_of_id, text_of

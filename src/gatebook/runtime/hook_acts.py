@@ -11,9 +11,9 @@ from typing import Any
 from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.codec import Raw, canonical
-from gatebook.kernel.hook_subjects import Subject
-from gatebook.kernel.hooked import BELOW
-from gatebook.kernel.hooks import Hook
+from gatebook.kernel.hooks.answers import BELOW
+from gatebook.kernel.hooks.declared import Hook
+from gatebook.kernel.hooks.subjects import Subject
 from gatebook.ports import Outcome, Tool, Want
 from gatebook.runtime.redrive import Redrive
 

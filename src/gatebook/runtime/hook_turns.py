@@ -17,8 +17,8 @@ from gatebook.kernel.events import (
     RunFailed,
     RunStarted,
 )
-from gatebook.kernel.hook_subjects import ModelWanted, RunBegins, RunEnds, Subject, ToolWanted
-from gatebook.kernel.hooked import BELOW
+from gatebook.kernel.hooks.answers import BELOW
+from gatebook.kernel.hooks.subjects import ModelWanted, RunBegins, RunEnds, Subject, ToolWanted
 from gatebook.kernel.refusals import redacted
 from gatebook.kernel.state import Status
 from gatebook.ports import Complete, Fail, Program, Recorded, Want

@@ -2,7 +2,7 @@
 
 A hook is called in a task of its own, a blocking one on a daemon thread: it holds neither the
 event loop nor the run beyond its timeout. Whether it is asked is decided in `hook_turns`, what
-its answer means in `kernel.hooked`.
+its answer means in `kernel.hooks.answers`.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from gatebook.kernel.actions import CallTool
 from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import HookAnswered, RunStarted
-from gatebook.kernel.hook_subjects import ModelEnded, Subject, ToolEnded
-from gatebook.kernel.hook_views import HookView
-from gatebook.kernel.hooked import BELOW, failed, heard, withheld
-from gatebook.kernel.hooks import Hook, Hooks
+from gatebook.kernel.hooks.answers import BELOW, failed, heard, withheld
+from gatebook.kernel.hooks.declared import Hook, Hooks
+from gatebook.kernel.hooks.subjects import ModelEnded, Subject, ToolEnded
+from gatebook.kernel.hooks.views import HookView
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, Tool
 from gatebook.runtime.executor import Ended, Permit

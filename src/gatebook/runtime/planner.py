@@ -12,9 +12,9 @@ from typing import Any
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CALLS, WAITS, CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.append import MAX_EVENTS, Batch, Draft
-from gatebook.kernel.approvals import NOBODY_ASKED
+from gatebook.kernel.approvals.consent import admit_want, decide_again, lapses, ready
+from gatebook.kernel.approvals.standing import NOBODY_ASKED
 from gatebook.kernel.budget import Limits
-from gatebook.kernel.consent import admit_want, decide_again, lapses, ready
 from gatebook.kernel.events import (
     ActionFailed,
     ActionRequested,
@@ -30,13 +30,13 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.grounds import Grounds
-from gatebook.kernel.ledgers import Balance, Shared
 from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by
 from gatebook.kernel.policy import PolicyContext, may_dawdle, wants_facts
 from gatebook.kernel.results import Judged
 from gatebook.kernel.rules.past import Past
-from gatebook.kernel.soft import moved
+from gatebook.kernel.spending.ledgers import Balance, Shared
+from gatebook.kernel.spending.soft import moved
 from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Lease, Program, Recorded

@@ -18,7 +18,7 @@ from gatebook.errors import ConfigError
 from gatebook.kernel.actions import CallLLM
 from gatebook.kernel.budget import estimated, tokens_used
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.prices import MAX_USD, Price, micro_usd
+from gatebook.kernel.spending.prices import MAX_USD, Price, micro_usd
 
 HERE = frozenset({"local", "scripted", "ollama", "llamacpp"})  # run on this machine, for nothing
 REQUIRED = ("input", "output")

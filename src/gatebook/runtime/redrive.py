@@ -11,7 +11,7 @@ import msgspec
 
 from gatebook.errors import Diverged, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted, same_action
-from gatebook.kernel.approval_events import ActionDeferred, ApprovalAsked
+from gatebook.kernel.approvals.events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import (
     ActionDenied,
@@ -28,7 +28,7 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
 )
-from gatebook.kernel.hooked import BELOW, HookLog, applied
+from gatebook.kernel.hooks.answers import BELOW, HookLog, applied
 from gatebook.ports import Complete, Fail, Outcome, Recorded, Stepper, Tool, Want
 
 Normalise = Callable[[CallTool], bytes]

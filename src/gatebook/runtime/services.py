@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gatebook.kernel.budget import Limits
-from gatebook.kernel.hooks import Hooks
+from gatebook.kernel.hooks.declared import Hooks
 from gatebook.kernel.policy import Policy, policy_digest, policy_name
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Clock, Journal, Lease, Program

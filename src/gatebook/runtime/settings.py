@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import ConfigError
-from gatebook.kernel.prices import Price
+from gatebook.kernel.spending.prices import Price
 from gatebook.runtime.limiter import RATE_KEYS, Rate, wrong_rate
 from gatebook.runtime.prices import price_of, wrong_in
 from gatebook.runtime.routes import COMPATIBLE, KINDS, ProviderSettings

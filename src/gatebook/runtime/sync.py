@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from gatebook.errors import RunWaiting
 from gatebook.kernel.budget import Budget
-from gatebook.kernel.hooks import Hook
+from gatebook.kernel.hooks.declared import Hook
 from gatebook.kernel.policy import Policy
-from gatebook.kernel.prices import Price
+from gatebook.kernel.spending.prices import Price
 from gatebook.ports import Journal, Program, Provider
 from gatebook.runtime.runtime import Runtime
 from gatebook.runtime.secrets import Source

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from gatebook.errors import GatebookError, StoreError
 from gatebook.kernel.actions import Action
 from gatebook.kernel.events import ActionRequested
-from gatebook.kernel.holdback import Holdback
 from gatebook.kernel.messages import StreamEvent
-from gatebook.kernel.pieces import coalesce
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.streams.holdback import Holdback
+from gatebook.kernel.streams.pieces import coalesce
 from gatebook.ports import Journal, Lease, Piece
 from gatebook.runtime.subscriptions import Delta, Hub
 

@@ -15,7 +15,7 @@ import msgspec
 from gatebook.errors import CommitUnknown, ConfigError, StoreError
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
-from gatebook.kernel.ledgers import Balance
+from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
 
 VARIABLE = "GATEBOOK_FAILPOINT"

@@ -5,7 +5,7 @@ from typing import Any
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import Sleep
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ActionDeferred,
     ApprovalAnswered,
     ApprovalAsked,
@@ -14,11 +14,11 @@ from gatebook.kernel.approval_events import (
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import ActionFailed, BudgetRaised, DecisionRecord, ErrorRecord
-from gatebook.kernel.prices import Price
 from gatebook.kernel.review.again import Answer, answer, differs, limits_of
 from gatebook.kernel.review.decisions import Told, decisions
 from gatebook.kernel.rules.document import Document
 from gatebook.kernel.rules.match import Rulebook
+from gatebook.kernel.spending.prices import Price
 from tests.kernel.review.kit import (
     ask_model,
     asked,

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from gatebook.errors import GatebookError
+from gatebook.kernel.approvals.terms import ApprovalTerms, DeferTerms
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.document import MEANINGS, STRICTNESS, Document, merge
 from gatebook.kernel.rules.facts import Request, ToolFacts
 from gatebook.kernel.rules.match import Rulebook, facts_used
 from gatebook.kernel.rules.reading import load
-from gatebook.kernel.terms import ApprovalTerms, DeferTerms
 from tests.kernel.rules.kit import History, policy, request, rule, ruled, verdict
 
 ALLOW = rule("open", "allow")

@@ -10,7 +10,7 @@ from gatebook.cli.options import Given, Verb, common, run_argument
 from gatebook.cli.output import document, say, table
 from gatebook.cli.steering import after_steering
 from gatebook.cli.store import existing, find, whoami
-from gatebook.kernel.ledgers import EMPTY, key_of, renewal
+from gatebook.kernel.spending.ledgers import EMPTY, key_of, renewal
 from gatebook.runtime.client import Client
 
 

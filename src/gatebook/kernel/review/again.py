@@ -12,13 +12,13 @@ from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.budget import Limits, shortfall
 from gatebook.kernel.codec import canonical, plain
 from gatebook.kernel.events import Verdict
-from gatebook.kernel.prices import micro_usd
 from gatebook.kernel.review.decisions import Decided
 from gatebook.kernel.rules.changes import plain_json
 from gatebook.kernel.rules.document import Document, stricter
 from gatebook.kernel.rules.facts import Request
 from gatebook.kernel.rules.match import Rulebook
 from gatebook.kernel.rules.views import View
+from gatebook.kernel.spending.prices import micro_usd
 
 Validate = Callable[[str, bytes], bytes]
 PASSING = ("allow", "modify")

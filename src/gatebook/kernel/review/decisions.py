@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe
-from gatebook.kernel.approval_events import ActionDeferred, ApprovalAsked
+from gatebook.kernel.approvals.events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.budget import NOTHING, Amount, Limits, charged
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import (
@@ -25,12 +25,12 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.history import RowKind, row_kind
 from gatebook.kernel.policy import PolicyContext
-from gatebook.kernel.prices import Price, dollars
-from gatebook.kernel.reserving import estimate_tokens
 from gatebook.kernel.rules.facts import Outcome, Request, RunFacts, ToolFacts, tool_facts
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.rules.policy import requested, started
-from gatebook.kernel.soft import RULE as SOFT
+from gatebook.kernel.spending.prices import Price, dollars
+from gatebook.kernel.spending.reserving import estimate_tokens
+from gatebook.kernel.spending.soft import RULE as SOFT
 from gatebook.kernel.state import Head
 from gatebook.kernel.tools import Effect, ToolSpec
 

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gatebook.errors import ConfigError
+from gatebook.kernel.approvals.terms import DEFAULT_EXPIRES_MS, Choice, Silence
 from gatebook.kernel.codec import digest
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.rules.facts import Kind, On, Request
-from gatebook.kernel.terms import DEFAULT_EXPIRES_MS, Choice, Silence
 
 Mode = Literal["enforce", "shadow"]
 

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gatebook.kernel.budget import METERS, Amount, Limits
-from gatebook.kernel.prices import dollars
 from gatebook.kernel.rules.globs import glob, is_pattern
+from gatebook.kernel.spending.prices import dollars
 from gatebook.kernel.tools import ToolSpec
 
 On = Literal["start", "call", "result"]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gatebook.kernel.actions import describe
-from gatebook.kernel.approval_events import ActionDeferred
+from gatebook.kernel.approvals.events import ActionDeferred
 from gatebook.kernel.codec import NULL, plain
 from gatebook.kernel.events import (
     ActionDenied,

@@ -20,7 +20,6 @@ from gatebook.kernel.policy import (
     Retry,
     RetryWithBackoffPolicy,
 )
-from gatebook.kernel.prices import micro_usd
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.changes import plain_json
 from gatebook.kernel.rules.document import Document, Limited, Retries, merge
@@ -28,6 +27,7 @@ from gatebook.kernel.rules.facts import MISSING, Outcome, Request, RunFacts, Too
 from gatebook.kernel.rules.match import Rulebook, Ruling
 from gatebook.kernel.rules.reading import load
 from gatebook.kernel.rules.views import View
+from gatebook.kernel.spending.prices import micro_usd
 
 NOT_KNOWN = RunFacts()
 MAX_TOLD = 10  # rules of which a denial that names none tells the facts

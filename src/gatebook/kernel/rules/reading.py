@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from gatebook.errors import ConfigError
-from gatebook.kernel.ledgers import NAMES
+from gatebook.kernel.approvals.terms import DEFAULT_EXPIRES_MS
 from gatebook.kernel.rules.conditions import OPS, OperandError, check_test
 from gatebook.kernel.rules.document import (
     STRICTNESS,
@@ -28,7 +28,7 @@ from gatebook.kernel.rules.facts import KINDS, POINTS, fact, fact_names
 from gatebook.kernel.rules.tables import Source, Table, as_json
 from gatebook.kernel.rules.templates import fields
 from gatebook.kernel.rules.trials import read_trial
-from gatebook.kernel.terms import DEFAULT_EXPIRES_MS
+from gatebook.kernel.spending.ledgers import NAMES
 
 TOP_KEYS = (
     "version", "name", "default", "mode", "budgets", "retry", "label", "rule", "test", "pins",

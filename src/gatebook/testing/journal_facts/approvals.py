@@ -7,7 +7,7 @@ import pytest
 
 from gatebook.errors import InvalidInput, StoreError
 from gatebook.kernel.actions import CallTool, action_digest
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ActionDeferred,
     ApprovalAnswered,
     ApprovalAsked,
@@ -16,7 +16,7 @@ from gatebook.kernel.approval_events import (
     Granted,
     GrantRevoked,
 )
-from gatebook.kernel.approvals import binding
+from gatebook.kernel.approvals.standing import binding
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import ActionRequested, AnyEvent, DecisionRecord
 from gatebook.ports import Journal

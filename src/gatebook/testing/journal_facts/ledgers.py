@@ -15,7 +15,7 @@ from gatebook.kernel.events import (
     LedgersDeclared,
     RunCompleted,
 )
-from gatebook.kernel.ledgers import Balance, key_of
+from gatebook.kernel.spending.ledgers import Balance, key_of
 from gatebook.ports import Appended, Journal, Lease
 from gatebook.testing.journal_facts.kit import (
     fact,

@@ -17,8 +17,8 @@ from gatebook.kernel.budget import (
     estimated,
     shortfall,
 )
-from gatebook.kernel.ledgers import Shared, refused
-from gatebook.kernel.prices import Price
+from gatebook.kernel.spending.ledgers import Shared, refused
+from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.tools import ToolSpec
 
 LLM_TIMEOUT_MS = 600_000  # total deadline of one model attempt

@@ -6,8 +6,8 @@ A fold like the head's: the same events give the same memory.
 from collections import deque
 from typing import Any
 
-from gatebook.kernel.approval_events import ApprovalAnswered, ApprovalAsked, DeferralEnded
-from gatebook.kernel.approvals import NOBODY_ASKED, Approvals
+from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, DeferralEnded
+from gatebook.kernel.approvals.standing import NOBODY_ASKED, Approvals
 from gatebook.kernel.records import Event
 
 Question = tuple[ApprovalAsked, ApprovalAnswered | None]  # what was asked, and the last answer

@@ -4,9 +4,9 @@ Part of the vocabulary in `events`; what may follow what stands in `approvals`.
 """
 
 from gatebook.kernel.actions import Action
+from gatebook.kernel.approvals.terms import ApprovalTerms, Choice
 from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.records import DecisionRecord, Event
-from gatebook.kernel.terms import ApprovalTerms, Choice
 
 
 class ApprovalAsked(Event, frozen=True, tag="approval_asked"):

@@ -12,7 +12,7 @@ import msgspec
 
 from gatebook.errors import InvalidInput, StoreError
 from gatebook.kernel.actions import Action, CallTool, action_digest
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ActionDeferred,
     ApprovalAnswered,
     ApprovalAsked,
@@ -21,9 +21,9 @@ from gatebook.kernel.approval_events import (
     Granted,
     GrantRevoked,
 )
+from gatebook.kernel.approvals.terms import ApprovalTerms, Choice, Silence
 from gatebook.kernel.codec import digest
 from gatebook.kernel.records import Event
-from gatebook.kernel.terms import ApprovalTerms, Choice, Silence
 
 MAX_GRANTS = 100  # of one run; each append stores them
 ANSWERS: tuple[Choice, ...] = ("approve", "edit", "deny")

@@ -10,8 +10,8 @@ import msgspec
 from gatebook.errors import GatebookError, InvalidInput, printable, shown
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.events import ErrorRecord, HookAnswered
-from gatebook.kernel.hook_subjects import ModelWanted, Subject
-from gatebook.kernel.hooks import AFTER, BEFORE, Change, Deny, Hook
+from gatebook.kernel.hooks.declared import AFTER, BEFORE, Change, Deny, Hook
+from gatebook.kernel.hooks.subjects import ModelWanted, Subject
 from gatebook.kernel.messages import Message
 from gatebook.kernel.redact import Redactor
 

@@ -11,14 +11,26 @@ import msgspec
 
 from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import MAX_SLEEP_DAYS, Action, CallTool, action_digest, describe
-from gatebook.kernel.approval_events import (
+from gatebook.kernel.approvals.events import (
     ActionDeferred,
     ApprovalAnswered,
     ApprovalAsked,
     ApprovalExpired,
     DeferralEnded,
 )
-from gatebook.kernel.approvals import NOBODY_ASKED, binding, may_answer, name_of, same_person
+from gatebook.kernel.approvals.standing import (
+    NOBODY_ASKED,
+    binding,
+    may_answer,
+    name_of,
+    same_person,
+)
+from gatebook.kernel.approvals.terms import (
+    DEFAULT_DEFER_MS,
+    MIN_DEFER_MS,
+    ApprovalTerms,
+    DeferTerms,
+)
 from gatebook.kernel.budget import NOTHING
 from gatebook.kernel.codec import NULL, Raw, plain
 from gatebook.kernel.events import (
@@ -35,7 +47,6 @@ from gatebook.kernel.pins import definition_digest
 from gatebook.kernel.refusals import Refused
 from gatebook.kernel.rules.past import user_of
 from gatebook.kernel.state import RunState, Status
-from gatebook.kernel.terms import DEFAULT_DEFER_MS, MIN_DEFER_MS, ApprovalTerms, DeferTerms
 
 MAX_MS = MAX_SLEEP_DAYS * 86_400_000  # an approval waits no longer than a run may sleep
 

@@ -19,7 +19,7 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
 )
-from gatebook.kernel.ledgers import Balance, Move, holding, refusal, refused, settling
+from gatebook.kernel.spending.ledgers import Balance, Move, holding, refusal, refused, settling
 from gatebook.kernel.state import Head
 
 

@@ -12,7 +12,7 @@ from gatebook.errors import InvalidInput, printable
 from gatebook.kernel.actions import CallLLM, CallTool, action_digest
 from gatebook.kernel.codec import NULL, Raw, bounded, canonical, digest, plain
 from gatebook.kernel.events import HookPoint, RunStarted
-from gatebook.kernel.hook_views import (
+from gatebook.kernel.hooks.views import (
     AfterModel,
     AfterTool,
     BeforeModel,

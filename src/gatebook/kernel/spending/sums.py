@@ -21,7 +21,7 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
 )
-from gatebook.kernel.ledgers import EMPTY, Balance, key_of
+from gatebook.kernel.spending.ledgers import EMPTY, Balance, key_of
 
 
 class Sums:

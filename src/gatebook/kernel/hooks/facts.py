@@ -9,7 +9,7 @@ from gatebook.kernel.events import (
     HookAnswered,
     RunCompleted,
 )
-from gatebook.kernel.hooks import AFTER, BEFORE
+from gatebook.kernel.hooks.declared import AFTER, BEFORE
 
 
 class HookFacts:

@@ -10,7 +10,7 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, split_route
 from gatebook.kernel.budget import METERS, Amount, Limits, Shortfall, SoftLimit, charged, shortfall
 from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.policy import Decision
-from gatebook.kernel.reserving import Purse, estimate_tokens
+from gatebook.kernel.spending.reserving import Purse, estimate_tokens
 
 RULE = "gatebook.soft"  # no rule of a policy may have this name
 
