@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -184,8 +185,13 @@ class Inside(Folder):
             os.environ.clear()
             os.environ.update(before)
             sys.path[:] = path
-            sys.modules.pop("app", None)
+            for name in [name for name, found in sys.modules.items() if self._holds(found)]:
+                del sys.modules[name]
         return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+
+    def _holds(self, module: ModuleType) -> bool:
+        """Whether a module was loaded from this folder; the next test has its own of that name."""
+        return str(getattr(module, "__file__", None) or "").startswith(f"{self.path}{os.sep}")
 
     @property
     def outside(self) -> Folder:
