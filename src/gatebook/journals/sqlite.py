@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
@@ -40,6 +40,8 @@ from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
+
+T = TypeVar("T")
 
 BUSY_S = 30.0  # one lease: who holds a lock longer hangs; docs/design.md, "Leases"
 
@@ -121,7 +123,11 @@ class SqliteJournal(Journal):
 
     async def row(self, run: RunKey) -> RunRow:
         """Return a run's row."""
-        row: RunRow = await self._ask(partial(reads.row, run=run))
+        question = partial(reads.row, run=run)
+        found = self._at_once(question)
+        if found is not None:
+            return found
+        row: RunRow = await self._ask(question)
         return row
 
     async def runs(self, tenant: str, query: RunQuery) -> list[RunRow]:
@@ -133,6 +139,10 @@ class SqliteJournal(Journal):
         self, run: RunKey, *, after: int = 0, limit: int | None = None
     ) -> list[Recorded]:
         """Return a run's events with seq > `after`, in order."""
+        if limit is None:
+            few = self._at_once(partial(reads.read_few, run=run, after=after))
+            if few is not None:
+                return few
         events: list[Recorded] = await self._ask(
             partial(reads.read, run=run, after=after, limit=limit)
         )
@@ -255,6 +265,13 @@ class SqliteJournal(Journal):
             self._opened().write(members)
         except StoreError as exc:  # closed since they were handed in
             fail(members, exc)
+
+    def _at_once(self, question: Callable[[apsw.Connection], T | None]) -> T | None:
+        """Answer a brief question here and now; None when a thread is to answer it."""
+        self._opened()
+        if asyncio.get_running_loop() is not self._loop:
+            return None
+        return self._readers.at_once(question)
 
     async def _ask(self, question: Callable[[apsw.Connection], Any]) -> Any:
         self._opened()

@@ -4,7 +4,7 @@ Statements are constants, values are bound. Nothing here writes. All rows are fe
 is decoded: a statement that an error leaves open would pin its connection to an old snapshot.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import apsw
@@ -79,6 +79,8 @@ _LEDGERS = "SELECT key, balance FROM ledgers WHERE tenant = ? ORDER BY key"
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _AT = "SELECT append_id FROM events WHERE position = ?"
 
+FEW = 16  # events that the loop may read itself
+
 _head = msgspec.json.Decoder(Head)
 _balance = msgspec.json.Decoder(Balance)
 _labels = msgspec.json.Decoder(dict[str, str])
@@ -139,12 +141,29 @@ def read(connection: apsw.Connection, run: RunKey, after: int, limit: int | None
         RunNotFound: this tenant has no such run.
         JournalCorrupt: a gap, a seq twice, a cut tail, or an event that does not read.
     """
+    return _read(connection, run, after, limit, lambda _: True) or []
+
+
+def read_few(connection: apsw.Connection, run: RunKey, after: int) -> list[Recorded] | None:
+    """Return a run's events with seq > `after` like `read`; None when they are not few."""
+    return _read(connection, run, after, None, lambda last: last - after <= FEW)
+
+
+def _read(
+    connection: apsw.Connection,
+    run: RunKey,
+    after: int,
+    limit: int | None,
+    wanted: Callable[[int], bool],
+) -> list[Recorded] | None:
     connection.execute("BEGIN")
     try:
         anchor = connection.execute(_ANCHOR, run).get
         if anchor is None:
             raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
         id, want = anchor
+        if not wanted(want):
+            return None
         found = events(connection, id, run, after=after, limit=limit)
     finally:
         connection.execute("COMMIT")
