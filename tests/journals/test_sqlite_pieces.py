@@ -33,7 +33,7 @@ def commits() -> Iterator[list[object]]:
         apsw.connection_hooks.remove(watch)
 
 
-def test_a_piece_alone_waits_for_no_disk_and_all_else_does(tmp_path: Path) -> None:
+def test_claims_and_pieces_wait_for_no_disk_and_every_event_does(tmp_path: Path) -> None:
     """What a crash may take needs no sync; an event that is acknowledged does, before and after."""
 
     async def scenario(found: list[object]) -> list[list[object]]:
@@ -55,7 +55,7 @@ def test_a_piece_alone_waits_for_no_disk_and_all_else_does(tmp_path: Path) -> No
     with commits() as found:
         before, alone, together = asyncio.run(scenario(found))
 
-    assert set(before) == {FULL}
+    assert before[-3:] == [FULL, NORMAL, FULL]  # created, claimed, requested
     assert alone == [NORMAL]
     assert set(together) == {FULL}
 

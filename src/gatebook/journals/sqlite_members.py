@@ -28,6 +28,7 @@ class Member:
     """
 
     __slots__ = ("answer", "error", "future", "loop")
+    lasts = True  # whether a crash of the machine may not take it; else the next commit syncs it
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -94,6 +95,7 @@ class Claim(Member):
     """Claim a run for an owner; answers the lease, or None."""
 
     __slots__ = ("owner", "run", "ttl_ms")
+    lasts = False  # the holder dies with the machine
 
     def __init__(self, run: RunKey, owner: str, ttl_ms: int) -> None:
         super().__init__()
@@ -123,6 +125,7 @@ class Renew(Member):
     """Extend leases; answers those that were lost. The writer puts these first."""
 
     __slots__ = ("leases", "owner", "ttl_ms")
+    lasts = False
 
     def __init__(self, owner: str, leases: Sequence[Lease], ttl_ms: int) -> None:
         super().__init__()
@@ -145,6 +148,7 @@ class Park(Member):
     """Release a run until a time or until somebody appends to it."""
 
     __slots__ = ("after", "lease", "reason", "waiting_on", "wake_at")
+    lasts = False  # the run looks held by a dead worker then, and is taken up at once
 
     def __init__(
         self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str
@@ -174,6 +178,7 @@ class Keep(Member):
     """Keep pieces of answers that are being written."""
 
     __slots__ = ("lease", "pieces")
+    lasts = False
 
     def __init__(self, lease: Lease, pieces: Sequence[Piece]) -> None:
         super().__init__()

@@ -6,8 +6,8 @@ that fails is unknown until it has been looked up; nothing else is written befor
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import apsw
 
@@ -17,7 +17,6 @@ from gatebook.journals.sqlite_desk import Desk
 from gatebook.journals.sqlite_files import Store
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.journals.sqlite_members import (
-    Keep,
     Member,
     Renew,
     Touched,
@@ -93,14 +92,19 @@ class Scribe:
             fail(members, CommitUnknown("E_COMMIT_UNKNOWN", detail=self._stopped))
 
     def _commit_as_needed(self, members: list[Member]) -> None:
-        """Commit members; what a crash may take is not waited for, the next commit syncs it too."""
-        if not all(type(member) is Keep for member in members):
+        if any(member.lasts for member in members):
             self._commit(members, tries=TRIES)
             return
+        with self._not_synced():
+            self._commit(members, tries=TRIES)
+
+    @contextmanager
+    def _not_synced(self) -> Iterator[None]:
+        """Do not wait for the disk: what a crash of the machine may take, the next commit syncs."""
         pace_s = self.pace_s
         self._connection.execute("PRAGMA synchronous=NORMAL")
         try:
-            self._commit(members, tries=1)
+            yield
         finally:
             self._connection.execute("PRAGMA synchronous=FULL")
             self.pace_s = pace_s
@@ -113,6 +117,12 @@ class Scribe:
         """
         if self._stopped or self._doubt is not None:
             return False
+        if any(member.lasts for member in members):
+            return self._commit_at_once(members)
+        with self._not_synced():
+            return self._commit_at_once(members)
+
+    def _commit_at_once(self, members: list[Member]) -> bool:
         desk = self._desk
         try:
             self._connection.set_busy_timeout(0)
