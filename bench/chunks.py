@@ -1,7 +1,7 @@
 """A loopback server that streams prepared answers: what every measured reader reads.
 
-A process of its own. It speaks chat completions and OpenAI's Responses, writes many events at
-once as a busy provider's front does, and answers /short paths with a few words.
+A process of its own. It speaks chat completions and OpenAI's Responses, and writes many events
+at once as a busy provider's front does. Under /short it says a few words at a model's pace.
 
     python -m bench.chunks CHUNKS      prints its port
 """
@@ -17,6 +17,7 @@ from bench.lowlat import ask_for_short_slices
 
 GROUP = 32  # events in one write
 SHORT = 3  # chunks of an answer whose first one is waited for
+PACE_S = 0.01  # between the writes of such an answer: 100 tokens a second
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
@@ -82,9 +83,9 @@ def responses(chunks: int) -> Iterator[Event]:
     yield {"type": "response.completed", "response": ended}
 
 
-def chat_writes(chunks: int) -> list[bytes]:
+def chat_writes(chunks: int, *, group: int = GROUP) -> list[bytes]:
     """Return a chat completion as the writes that send it."""
-    return writes([*map(_data, chat(chunks)), b"data: [DONE]\n\n"])
+    return writes([*map(_data, chat(chunks)), b"data: [DONE]\n\n"], group)
 
 
 def responses_writes(chunks: int) -> list[bytes]:
@@ -93,14 +94,15 @@ def responses_writes(chunks: int) -> list[bytes]:
         [
             b"event: %b\n%b" % (event["type"].encode(), _data(event | {"sequence_number": number}))
             for number, event in enumerate(responses(chunks))
-        ]
+        ],
+        GROUP,
     )
 
 
-def writes(events: list[bytes]) -> list[bytes]:
+def writes(events: list[bytes], group: int) -> list[bytes]:
     """Return events as HTTP chunks, joined to one write for each group."""
     framed = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
-    return [b"".join(framed[i : i + GROUP]) for i in range(0, len(framed), GROUP)]
+    return [b"".join(framed[i : i + group]) for i in range(0, len(framed), group)]
 
 
 def _data(event: Event) -> bytes:
@@ -112,7 +114,7 @@ def answers(chunks: int) -> dict[str, list[bytes]]:
     return {
         "/v1/chat/completions": chat_writes(chunks),
         "/v1/responses": responses_writes(chunks),
-        "/short/chat/completions": chat_writes(SHORT),
+        "/short/chat/completions": chat_writes(SHORT, group=2),
     }
 
 
@@ -127,9 +129,12 @@ async def serve(chunks: int) -> None:
                 length = head.partition("content-length:")[2].partition("\r\n")[0]
                 await reader.readexactly(int(length or 0))
                 writer.write(HEAD)
-                for each in prepared[head.split(" ", 2)[1]]:
+                path = head.split(" ", 2)[1]
+                for each in prepared[path]:
                     writer.write(each)
                     await writer.drain()
+                    if path.startswith("/short"):
+                        await asyncio.sleep(PACE_S)
                 writer.write(END)
         writer.close()
 

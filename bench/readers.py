@@ -2,8 +2,8 @@
 
 The floors are a bare HTTP client that splits lines, and the official SDK. Beside them is
 Gatebook with everything on: a run on a synced file with policy, budget and redaction, whose text
-a subscriber reads as it comes. `first` is the time to the first word, asked of the adapter alone
-and of a run in turns.
+a subscriber reads as it comes. `first` is the time to the first word, of the adapter alone, of a
+call in a run, and of a new run.
 
     python -m bench.readers CASE PORT STORE --chunks N
 """
@@ -20,13 +20,13 @@ from pathlib import Path
 
 from bench.lowlat import ask_for_short_slices
 
-from gatebook import Agent, AllowDeclared, Runtime
+from gatebook import Agent, AllowDeclared, Runtime, WorkflowContext, tool, workflow
 from gatebook.journals.sqlite import SqliteJournal
 from gatebook.kernel.messages import Call, ChatRequest, Message, TextDelta
 from gatebook.ports import Provider
 from gatebook.providers import OpenAICompatible, OpenAIResponses
 from gatebook.runtime.handles import RunHandle
-from gatebook.runtime.subscriptions import Reset
+from gatebook.runtime.subscriptions import Delta, Reset
 
 ROUTE = "bench:fake"
 ASKED = "hi"
@@ -93,7 +93,7 @@ async def runtime(provider: Provider, store: Path) -> AsyncIterator[Runtime]:
     """Yield a runtime on a file with this provider."""
     runtime = Runtime(
         SqliteJournal(store),
-        programs=[reader],
+        programs=[reader, talk],
         policy=AllowDeclared(),
         providers={"bench": provider},
     )
@@ -162,29 +162,68 @@ async def rates(case: str, url: str, store: Path, chunks: int) -> dict[str, list
     return found
 
 
+asked_at: list[float] = []  # when the program of `first` was about to ask
+
+
+@tool(effect="read")
+async def stamp(turn: int) -> int:
+    """Note the time: what comes next is the call that is measured."""
+    asked_at.append(time.perf_counter())
+    return turn
+
+
+@workflow(tools=[stamp], models=[ROUTE])
+async def talk(ctx: WorkflowContext, turns: int) -> None:
+    """Ask again and again, each time right after a tool."""
+    for turn in range(turns):
+        await ctx.call_tool(stamp, turn=turn)
+        await ctx.call_llm(ROUTE, ASKED)
+
+
 async def first_words(url: str, store: Path) -> dict[str, list[float]]:
-    """Return the time to the first word in ms, of the adapter alone and of a run."""
+    """Return the time to the first word in ms: of the adapter, of a call in a run, of a new run.
+
+    A call begins where the tool before it ends, and ends at a reader of the run's events; a new
+    run begins before `start`, so that it also has to be created, claimed and loaded.
+    """
     provider = OpenAICompatible(f"{url}/short")
-    asked = ChatRequest(provider="bench", model="fake", messages=(Message.user(ASKED),))
-    alone, run = [], []
     async with runtime(provider, store) as worker:
-        for turn in range(WARM + TURNS):
-            began = time.perf_counter()
-            async with provider.stream(asked, Call(f"call-{turn}", 1)) as events:
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        alone.append((time.perf_counter() - began) * 1e3)
-                        break
-                async for _ in events:
-                    pass
-            began = time.perf_counter()
-            handle = await worker.start(reader, ASKED)
-            async for _ in handle.text():
-                run.append((time.perf_counter() - began) * 1e3)
-                break
-            await handle.result()
-    medians = [statistics.median(times[WARM:]) for times in (alone, run)]
-    return {"alone_ms": medians[:1], "run_ms": medians[1:], "added_ms": [medians[1] - medians[0]]}
+        alone = [await _alone(provider, turn) for turn in range(WARM + TURNS)]
+        handle = await worker.start(talk, WARM + TURNS)
+        heard: dict[str, float] = {}
+        async for item in handle.events(deltas=True):
+            if isinstance(item, Delta) and isinstance(item.event, TextDelta):
+                heard.setdefault(item.address, time.perf_counter())
+        pairs = zip(asked_at, heard.values(), strict=True)
+        call = [(first - begun) * 1e3 for begun, first in pairs]
+        run = [await _in_new_run(worker) for _ in range(WARM + TURNS)]
+    medians = [statistics.median(times[WARM:]) for times in (alone, call, run)]
+    return {
+        "alone_ms": medians[:1],
+        "call_ms": medians[1:2],
+        "run_ms": medians[2:],
+        "added_ms": [medians[1] - medians[0]],
+    }
+
+
+async def _alone(provider: Provider, turn: int) -> float:
+    asked = ChatRequest(provider="bench", model="fake", messages=(Message.user(ASKED),))
+    began, first = time.perf_counter(), 0.0
+    async with provider.stream(asked, Call(f"call-{turn}", 1)) as events:
+        async for event in events:
+            if isinstance(event, TextDelta) and not first:
+                first = time.perf_counter()
+    return (first - began) * 1e3
+
+
+async def _in_new_run(worker: Runtime) -> float:
+    began = time.perf_counter()
+    handle = await worker.start(reader, ASKED)
+    async for _ in handle.text():
+        break
+    took_ms = (time.perf_counter() - began) * 1e3
+    await handle.result()
+    return took_ms
 
 
 def main() -> None:

@@ -97,6 +97,13 @@ BUILDS = (
         (f"{KERNEL}/test_draft.py",),
     ),
     Build(
+        "an event is acknowledged before the disk has it",
+        "journals/sqlite_members.py",
+        "    lasts = True  #",
+        "    lasts = False  #",
+        ("tests/journals/test_sqlite_pieces.py",),
+    ),
+    Build(
         "a request is not guarded by its budget inside the append",
         "kernel/append.py",
         "        short = shortfall(head.limits, head.used, event.reserve)\n",

@@ -188,7 +188,11 @@ class SqliteJournal(Journal):
 
     async def pieces(self, run: RunKey, *, after: int = 0) -> list[Piece]:
         """Return the run's pieces with a mark > `after`, as they were put."""
-        found: list[Piece] = await self._ask(partial(reads.pieces, run=run, after=after))
+        question = partial(reads.pieces, run=run, after=after)
+        few = self._at_once(question)
+        if few is not None:
+            return few
+        found: list[Piece] = await self._ask(question)
         return found
 
     async def claim(self, run: RunKey, *, owner: str, ttl_ms: int) -> Lease | None:
@@ -268,10 +272,10 @@ class SqliteJournal(Journal):
 
     def _at_once(self, question: Callable[[apsw.Connection], T | None]) -> T | None:
         """Answer a brief question here and now; None when a thread is to answer it."""
-        self._opened()
+        writer = self._opened()
         if asyncio.get_running_loop() is not self._loop:
             return None
-        return self._readers.at_once(question)
+        return writer.look(question)
 
     async def _ask(self, question: Callable[[apsw.Connection], Any]) -> Any:
         self._opened()

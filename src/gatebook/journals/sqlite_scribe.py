@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import apsw
 
@@ -26,10 +27,12 @@ from gatebook.journals.sqlite_members import (
 )
 
 Now = Callable[[], int]
+T = TypeVar("T")
 
 CLOSE_BUSY_MS = 200  # for readers in the way of a short log; one that hangs must not hold up an end
 TRIES = 2  # of one member alone, each looked up when its commit fails
 LOG_PAGES = 1_000  # of the log before it is copied into the database; SQLite's own default
+LOOK_S = 0.002  # what a question may take of whoever asks it
 RECENT = 0.1  # the weight of the last commit among those of late
 
 
@@ -39,7 +42,7 @@ class Scribe:
     Attributes:
         turn: held by whoever works here.
         last: the last position known to be committed, by any process.
-        pace_s: how long the disk takes for a commit, seconds: the mean of late.
+        pace_s, look_s: how long a commit and a brief question take, seconds: the mean of late.
         waits, touched: who waits for news.
     """
 
@@ -47,7 +50,7 @@ class Scribe:
         self._store, self._locks, self._watch, self._now = store, locks, watch, now
         self.turn = threading.Lock()
         self.last = 0
-        self.pace_s = 0.0
+        self.pace_s = self.look_s = 0.0
         self.waits: list[Wait] = []
         self.touched: list[Touched] = []
         self._doubt: tuple[list[Member], apsw.Error] | None = None
@@ -140,6 +143,26 @@ class Scribe:
             return False
         self._committed()
         return True
+
+    def look(self, question: Callable[[apsw.Connection], T | None]) -> T | None:
+        """Answer a brief question without waiting for anybody; None: ask another connection.
+
+        That is when questions have been slow of late, or when anything is wrong.
+        """
+        if self._stopped or self._doubt is not None or self.look_s > LOOK_S:
+            self.look_s *= 1 - RECENT  # so that it is tried again some day
+            return None
+        began, connection = time.monotonic(), self._connection
+        connection.set_busy_timeout(0)
+        try:
+            return question(connection)
+        except apsw.Error:
+            if not connection.get_autocommit():
+                connection.execute("ROLLBACK")
+            return None
+        finally:
+            self._store.be_patient(connection)
+            self.look_s += RECENT * (time.monotonic() - began - self.look_s)
 
     @property
     def in_doubt(self) -> bool:

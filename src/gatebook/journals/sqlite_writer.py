@@ -7,6 +7,10 @@ it takes milliseconds the loop must not wait for it (docs/design.md, "Who commit
 
 import queue
 import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import apsw
 
 from gatebook.errors import StoreError
 from gatebook.journals.sqlite_files import Store
@@ -25,6 +29,8 @@ from gatebook.journals.sqlite_members import (
     resolve,
 )
 from gatebook.journals.sqlite_scribe import Scribe
+
+T = TypeVar("T")
 
 GROUP = 512  # members of one transaction
 POLL_S = 0.025  # how often other processes' commits are looked for while somebody waits
@@ -71,6 +77,19 @@ class Writer(threading.Thread):
             resolve(members)
         if behind or not done:
             self.submit([] if done or scribe.in_doubt else members)
+
+    def look(self, question: Callable[[apsw.Connection], T | None]) -> T | None:
+        """Answer a brief question of the running loop; None: a thread that reads is to answer it.
+
+        The writing connection knows the pages it has just written; another one reads them anew.
+        """
+        scribe = self._scribe
+        if self._at_work or self._ended or not scribe.turn.acquire(blocking=False):
+            return None
+        try:
+            return scribe.look(question)
+        finally:
+            scribe.turn.release()
 
     def _quick(self, members: list[Member]) -> bool:
         return (

@@ -119,8 +119,8 @@ class Follower:
                 answers.remember(each.event)
         with self._door.hub.subscribe(self._run, catch_up=False, keeps=False) as news:
             while True:
-                news.drain()
                 await self._look_for_pieces()
+                news.drain()
                 for each in await journal.read(self._run, after=self._seq):
                     for item in answers.before(each.event):
                         yield item
