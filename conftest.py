@@ -32,6 +32,7 @@ def open_page(namespace: dict[str, Any]) -> None:
     """Give a page its own empty folder, and the name a script has."""
     folder = tempfile.TemporaryDirectory(prefix="gatebook-docs-")
     namespace.update(__name__="__main__", _folder=folder, _left=Path.cwd())
+    namespace["_ci"] = os.environ.pop("CI", None)  # a reader is at work, and may record
     os.chdir(folder.name)
     use_home(folder.name)
 
@@ -40,6 +41,8 @@ def close_page(namespace: dict[str, Any]) -> None:
     """Leave the page's folder and remove it."""
     os.chdir(namespace["_left"])
     use_home(home.name)
+    if namespace["_ci"] is not None:
+        os.environ["CI"] = namespace["_ci"]
     namespace["_folder"].cleanup()
 
 
