@@ -306,7 +306,7 @@ class Driver:
         if appended.head.terminal:
             hub.changed(run)
         else:
-            hub.grew(run)
+            self._event_loop.call_soon(hub.grew, run)  # readers come after what is started now
         for event in events:
             if isinstance(event, _FINAL):
                 hub.settled(run, event.address)
