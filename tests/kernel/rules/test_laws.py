@@ -180,6 +180,7 @@ def test_neither_the_order_of_rules_nor_of_files_matters(
 def test_not_knowing_never_allows(given_rules: list[Rule], request: Request) -> None:
     """What is allowed without a fact is allowed with whatever that fact turns out to be.
 
+    It may be changed then: a modify rule has nothing to change in an argument that is not there.
     Rules with `optional` are the written exception and left out.
     """
     sure = [r for r in given_rules if not any(c.optional for c in r.where)]
@@ -191,7 +192,7 @@ def test_not_knowing_never_allows(given_rules: list[Rule], request: Request) -> 
     )  # fmt: skip
 
     if Rulebook(policy(sure)).decide(less).verdict == "allow":
-        assert Rulebook(policy(sure)).decide(known).verdict == "allow"
+        assert Rulebook(policy(sure)).decide(known).verdict in ("allow", "modify")
 
 
 @settings(max_examples=300)
