@@ -21,11 +21,11 @@ from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.journals.sqlite_members import (
     Append,
     Ask,
+    Change,
     Claim,
     Close,
     Create,
     Keep,
-    Member,
     Open,
     Park,
     Renew,
@@ -77,7 +77,7 @@ class SqliteJournal(Journal):
         self._readers = Readers(self._store)
         self._process = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._outbox: list[Member] = []
+        self._outbox: list[Change] = []
         self._door = asyncio.Lock()
 
     async def open(self) -> None:
@@ -250,7 +250,7 @@ class SqliteJournal(Journal):
             raise StoreError("E_STORE_FORKED", store=self.url)
         return writer
 
-    def _write(self, member: Member) -> asyncio.Future[Any]:
+    def _write(self, member: Change) -> asyncio.Future[Any]:
         """Hand a member to the writer, with all that come in this turn of the loop."""
         writer = self._opened()
         if member.loop is not self._loop:

@@ -6,6 +6,7 @@ from an earlier try. What it raises is its caller's answer and nobody else's.
 
 import asyncio
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -28,7 +29,6 @@ class Member:
     """
 
     __slots__ = ("answer", "error", "future", "loop")
-    lasts = True  # whether a crash of the machine may not take it; else the next commit syncs it
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -36,12 +36,19 @@ class Member:
         self.answer: Any = None
         self.error: BaseException | None = None
 
+
+class Change(Member, ABC):
+    """One call that changes the store, in a transaction it may share."""
+
+    __slots__ = ()
+    lasts = True  # whether a crash of the machine may not take it; else the next commit syncs it
+
+    @abstractmethod
     def act(self, desk: Desk) -> None:
         """Check against the desk, put the changes on it and set the answer."""
-        raise NotImplementedError
 
 
-class Create(Member):
+class Create(Change):
     """Append a run's first event; answers its row, or None when the id is taken."""
 
     __slots__ = ("batch", "input_hash", "run", "started")
@@ -52,7 +59,7 @@ class Create(Member):
         self.batch = Batch(events=(started,), append_id=append_id, after=0)
 
     def act(self, desk: Desk) -> None:
-        """See Member."""
+        """See Change."""
         if desk.find(self.run) is not None:
             self.answer = None
             return
@@ -62,7 +69,7 @@ class Create(Member):
         self.answer = entry.row()
 
 
-class Append(Member):
+class Append(Change):
     """Append a batch; answers Appended."""
 
     __slots__ = ("batch", "run")
@@ -72,7 +79,7 @@ class Append(Member):
         self.run, self.batch = run, batch
 
     def act(self, desk: Desk) -> None:
-        """See Member."""
+        """See Change."""
         entry = desk.entry(self.run)
         try:
             recorded = desk.append(entry, self.batch)
@@ -91,7 +98,7 @@ class Append(Member):
             self.error = desk.conflict(entry, after, tail)
 
 
-class Claim(Member):
+class Claim(Change):
     """Claim a run for an owner; answers the lease, or None."""
 
     __slots__ = ("owner", "run", "ttl_ms")
@@ -102,7 +109,7 @@ class Claim(Member):
         self.run, self.owner, self.ttl_ms = run, owner, ttl_ms
 
     def act(self, desk: Desk) -> None:
-        """See Member."""
+        """See Change."""
         entry = desk.entry(self.run)
         if self._held(desk, entry):
             self.answer = None
@@ -121,7 +128,7 @@ class Claim(Member):
         return entry.lease_until > desk.now or still_s * 1000 < self.ttl_ms
 
 
-class Renew(Member):
+class Renew(Change):
     """Extend leases; answers those that were lost. The writer puts these first."""
 
     __slots__ = ("leases", "owner", "ttl_ms")
@@ -132,7 +139,7 @@ class Renew(Member):
         self.owner, self.leases, self.ttl_ms = owner, list(leases), ttl_ms
 
     def act(self, desk: Desk) -> None:
-        """See Member."""
+        """See Change."""
         mine = [lease for lease in self.leases if lease.owner == self.owner]
         renewed = desk.renew(self.owner, mine, desk.now + self.ttl_ms * 1000)
         self.answer = [lease for lease in self.leases if self._lost(desk, lease, renewed)]
@@ -144,7 +151,7 @@ class Renew(Member):
         return entry is None or lease.owner != self.owner or not entry.keeps(lease)
 
 
-class Park(Member):
+class Park(Change):
     """Release a run until a time or until somebody appends to it."""
 
     __slots__ = ("after", "lease", "reason", "waiting_on", "wake_at")
@@ -158,7 +165,7 @@ class Park(Member):
         self.waiting_on, self.reason = waiting_on, reason
 
     def act(self, desk: Desk) -> None:
-        """See Member."""
+        """See Change."""
         entry = desk.entry(self.lease.run)
         try:
             entry.park(
@@ -174,7 +181,7 @@ class Park(Member):
         self.error = desk.conflict(entry, self.after, desk.tail(entry, self.after))
 
 
-class Keep(Member):
+class Keep(Change):
     """Keep pieces of answers that are being written."""
 
     __slots__ = ("lease", "pieces")
@@ -185,7 +192,7 @@ class Keep(Member):
         self.lease, self.pieces = lease, pieces
 
     def act(self, desk: Desk) -> None:
-        """See Member."""
+        """See Change."""
         entry = desk.entry(self.lease.run)
         desk.keep(entry, entry.takes(self.lease, self.pieces))
 

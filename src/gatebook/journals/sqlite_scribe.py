@@ -18,6 +18,7 @@ from gatebook.journals.sqlite_desk import Desk
 from gatebook.journals.sqlite_files import Store
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.journals.sqlite_members import (
+    Change,
     Member,
     Renew,
     Touched,
@@ -53,7 +54,7 @@ class Scribe:
         self.pace_s = self.look_s = 0.0
         self.waits: list[Wait] = []
         self.touched: list[Touched] = []
-        self._doubt: tuple[list[Member], apsw.Error] | None = None
+        self._doubt: tuple[list[Change], apsw.Error] | None = None
         self._stopped = ""
         self._seen = 0
         self._pages = 0  # of the log
@@ -81,7 +82,7 @@ class Scribe:
 
     # ---- transactions ----
 
-    def serve(self, members: list[Member]) -> None:
+    def serve(self, members: list[Change]) -> None:
         """Commit members, as one transaction if it can be; every one gets its answer."""
         try:
             self._settle_doubt()
@@ -94,7 +95,7 @@ class Scribe:
             self._stopped = f"{type(exc).__name__}: {exc}"
             fail(members, CommitUnknown("E_COMMIT_UNKNOWN", detail=self._stopped))
 
-    def _commit_as_needed(self, members: list[Member]) -> None:
+    def _commit_as_needed(self, members: list[Change]) -> None:
         if any(member.lasts for member in members):
             self._commit(members, tries=TRIES)
             return
@@ -112,7 +113,7 @@ class Scribe:
             self._connection.execute("PRAGMA synchronous=FULL")
             self.pace_s = pace_s
 
-    def serve_at_once(self, members: list[Member]) -> bool:
+    def serve_at_once(self, members: list[Change]) -> bool:
         """Commit members without waiting for anybody; False: nothing was written, `serve` them.
 
         They are not answered here. A commit of theirs that fails is left in doubt: the next
@@ -125,7 +126,7 @@ class Scribe:
         with self._not_synced():
             return self._commit_at_once(members)
 
-    def _commit_at_once(self, members: list[Member]) -> bool:
+    def _commit_at_once(self, members: list[Change]) -> bool:
         desk = self._desk
         try:
             self._connection.set_busy_timeout(0)
@@ -174,7 +175,7 @@ class Scribe:
             (members, exc), self._doubt = self._doubt, None
             self._settle_unknown(members, exc, tries=TRIES)
 
-    def _commit(self, members: list[Member], *, tries: int) -> None:
+    def _commit(self, members: list[Change], *, tries: int) -> None:
         """Run members as one transaction; when it fails, each alone."""
         try:
             self._desk.cursor.execute("BEGIN IMMEDIATE")
@@ -195,7 +196,7 @@ class Scribe:
         self._committed()
         answer(members)
 
-    def _write(self, members: list[Member]) -> None:
+    def _write(self, members: list[Change]) -> None:
         desk = self._desk
         desk.begin(self._now())
         for member in members:
@@ -224,7 +225,7 @@ class Scribe:
             self._reopen_or_stop(exc)
         self._desk.reread()
 
-    def _again(self, members: list[Member], exc: Exception, *, tries: int) -> None:
+    def _again(self, members: list[Change], exc: Exception, *, tries: int) -> None:
         """Nothing was kept of a transaction: try each member alone, or give up on the only one."""
         if len(members) == 1 and (tries <= 1 or not isinstance(exc, apsw.Error)):
             fail(members, self._store.explain(exc))
@@ -238,7 +239,7 @@ class Scribe:
 
     # ---- commits that failed ----
 
-    def _settle_unknown(self, members: list[Member], exc: apsw.Error, *, tries: int) -> None:
+    def _settle_unknown(self, members: list[Change], exc: apsw.Error, *, tries: int) -> None:
         """Find out whether a commit that raised is there; answer its members or try them again.
 
         After anything but a full disk the log is first copied and cut on a fresh connection: a
@@ -357,11 +358,11 @@ class Scribe:
         answer(ends)
 
 
-def _renewals_first(member: Member) -> bool:
+def _renewals_first(member: Change) -> bool:
     return type(member) is not Renew
 
 
-def _act(member: Member, desk: Desk) -> None:
+def _act(member: Change, desk: Desk) -> None:
     """Let a member act; a refusal is its own answer, a failing engine everybody's."""
     member.answer = member.error = None
     try:

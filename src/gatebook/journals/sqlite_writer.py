@@ -7,8 +7,8 @@ it takes milliseconds the loop must not wait for it (docs/design.md, "Who commit
 
 import queue
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeGuard, TypeVar
 
 import apsw
 
@@ -17,6 +17,7 @@ from gatebook.journals.sqlite_files import Store
 from gatebook.journals.sqlite_locks import OwnerLocks
 from gatebook.journals.sqlite_members import (
     Append,
+    Change,
     Claim,
     Close,
     Create,
@@ -44,7 +45,7 @@ class Writer(threading.Thread):
     def __init__(self, store: Store, scribe: Scribe, locks: OwnerLocks) -> None:
         super().__init__(name=f"gatebook-writer {store.path.name}", daemon=True)
         self._store, self._scribe, self._locks = store, scribe, locks
-        self._queue: queue.SimpleQueue[list[Member]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[Member]] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._ended = False
         self._at_work = False  # the thread has members or wants to look round: it goes first
@@ -54,7 +55,7 @@ class Writer(threading.Thread):
         """The last position known to be committed, by any process."""
         return self._scribe.last
 
-    def submit(self, members: list[Member]) -> None:
+    def submit(self, members: Sequence[Member]) -> None:
         """Hand members to the thread. Raises StoreError E_STORE_CLOSED after the end."""
         with self._gate:
             if self._ended:
@@ -62,7 +63,7 @@ class Writer(threading.Thread):
             self._ended = bool(members) and type(members[-1]) is Close
             self._queue.put(members)
 
-    def write(self, members: list[Member]) -> None:
+    def write(self, members: list[Change]) -> None:
         """Commit members of the running loop here and now if that is quick, else in the thread."""
         scribe = self._scribe
         if not self._quick(members) or not scribe.turn.acquire(blocking=False):
@@ -91,7 +92,7 @@ class Writer(threading.Thread):
         finally:
             scribe.turn.release()
 
-    def _quick(self, members: list[Member]) -> bool:
+    def _quick(self, members: list[Change]) -> bool:
         return (
             self._scribe.pace_s < QUICK_S
             and len(members) <= GROUP
@@ -100,12 +101,11 @@ class Writer(threading.Thread):
             and all(self._brief(member) for member in members)
         )
 
-    def _brief(self, member: Member) -> bool:
+    def _brief(self, member: Change) -> bool:
         """Whether a member waits for nothing: the first claim of an owner takes a lock."""
-        kind = type(member)
-        if kind is Claim:
-            return member.owner in self._locks.owners  # type: ignore[attr-defined]
-        return kind is Append or kind is Create or kind is Park
+        if isinstance(member, Claim):
+            return member.owner in self._locks.owners
+        return isinstance(member, Append | Create | Park)
 
     # ---- the thread ----
 
@@ -146,7 +146,7 @@ class Writer(threading.Thread):
         scribe = self._scribe
         patience = POLL_S if scribe.waits else IDLE_POLL_S if scribe.touched else None
         try:
-            members = self._queue.get(timeout=patience)
+            members = list(self._queue.get(timeout=patience))
         except queue.Empty:
             return []
         for _ in range(self._queue.qsize()):
@@ -155,7 +155,7 @@ class Writer(threading.Thread):
             members += self._queue.get()
         return members
 
-    def _writes(self, member: Member) -> bool:
+    def _writes(self, member: Member) -> TypeGuard[Change]:
         if type(member) is Wait:
             self._scribe.waits.append(member)
         elif type(member) is Touched:

@@ -11,6 +11,7 @@ from gatebook.kernel.hooks.declared import Hook
 from gatebook.kernel.policy import Policy
 from gatebook.kernel.spending.prices import Price
 from gatebook.ports import Journal, Program, Provider
+from gatebook.runtime.policy_files import PolicyFiles
 from gatebook.runtime.runtime import Runtime
 from gatebook.runtime.secrets import Source
 from gatebook.runtime.states import Finished, RunResult, Waiting, stopped
@@ -24,7 +25,7 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
     value: In,
     *,
     store: str | Journal | None = None,
-    policy: Policy | None = None,
+    policy: Policy | PolicyFiles | None = None,
     providers: Mapping[str, Provider] | None = None,
     prices: Mapping[str, Price | Mapping[str, Any]] | None = None,
     hooks: Sequence[Hook[Any]] = (),
