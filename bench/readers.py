@@ -25,7 +25,7 @@ from gatebook.journals.sqlite import SqliteJournal
 from gatebook.kernel.messages import Call, ChatRequest, Message, TextDelta
 from gatebook.ports import Provider
 from gatebook.providers import OpenAICompatible, OpenAIResponses
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Reset
 
 ROUTE = "bench:fake"

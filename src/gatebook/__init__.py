@@ -54,12 +54,11 @@ if TYPE_CHECKING:
     from gatebook.programs.workflow import Workflow, workflow
     from gatebook.providers.openai_compatible import OpenAICompatible
     from gatebook.providers.scripted import Scripted
-    from gatebook.runtime.approvals import Approval
     from gatebook.runtime.client import Client
-    from gatebook.runtime.handles import RunHandle
     from gatebook.runtime.policy_files import Policy
-    from gatebook.runtime.runtime import Runtime
-    from gatebook.runtime.states import (
+    from gatebook.runtime.runs.approvals import Approval
+    from gatebook.runtime.runs.handles import RunHandle
+    from gatebook.runtime.runs.states import (
         RETRY,
         Cancelled,
         Denied,
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
         Succeeded,
         Waiting,
     )
+    from gatebook.runtime.runtime import Runtime
     from gatebook.runtime.subscriptions import Reset
     from gatebook.runtime.sync import run_sync
     from gatebook.tools import ToolContext, tool
@@ -201,11 +201,11 @@ _NAMES = {
     ),
     "gatebook.providers.openai_compatible": ("OpenAICompatible",),
     "gatebook.providers.scripted": ("Scripted",),
-    "gatebook.runtime.approvals": ("Approval",),
+    "gatebook.runtime.runs.approvals": ("Approval",),
     "gatebook.runtime.client": ("Client",),
-    "gatebook.runtime.handles": ("RunHandle",),
+    "gatebook.runtime.runs.handles": ("RunHandle",),
     "gatebook.runtime.policy_files": ("Policy",),
-    "gatebook.runtime.states": (
+    "gatebook.runtime.runs.states": (
         "Cancelled",
         "Denied",
         "Failed",

@@ -11,7 +11,7 @@ from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.pins import definition_digest
 from gatebook.kernel.rules.policy import policy_from
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 from tests.attacks.kit import calls
 from tests.runtime.kit import CutJournal, Desk, Model, flow, run, said
 

@@ -23,7 +23,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policy import Decision, Policy, RetryWithBackoffPolicy
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Invocation, RunKey
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.runs.states import Failed, Finished
 from tests.runtime.kit import Desk, eventually, flow, run
 
 SOURCE = Path(gatebook.__file__).parent
@@ -515,7 +515,10 @@ def test_only_one_place_makes_permits_and_only_one_spends_them() -> None:
         place for path in SOURCE.rglob("*.py") for place in calls_of(path, "Permit", "perform")
     }
 
-    assert found == {"runtime/attempts.py:Permit", "runtime/attempts.py:perform"}
+    assert found == {
+        "runtime/performing/attempts.py:Permit",
+        "runtime/performing/attempts.py:perform",
+    }
 
 
 def test_only_the_executor_calls_tools_and_models() -> None:
@@ -528,4 +531,4 @@ def test_only_the_executor_calls_tools_and_models() -> None:
         if not place.startswith("runtime/subscriptions")
     }
 
-    assert {place.partition(":")[0] for place in found} <= {"runtime/executor.py"}
+    assert {place.partition(":")[0] for place in found} <= {"runtime/performing/executor.py"}

@@ -12,7 +12,7 @@ from gatebook.kernel.events import ActionSucceeded, RunStarted, kind_of
 from gatebook.kernel.rules.policy import policy_from
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 from tests.attacks.kit import Boom, built, calls, verdicts
 from tests.runtime.kit import Desk, Model, flow, run, said
 

@@ -11,7 +11,7 @@ import pytest
 from gatebook import Agent
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.events import ActionDenied, ActionFailed, ActionRequested, ActionSucceeded
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 from gatebook.testing.fault_server import FaultServer, answer
 from gatebook.tools import files, http, shell
 from tests.attacks.kit import calls

@@ -15,8 +15,8 @@ from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.policy import Decision, Policy
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Invocation, Lease, RunKey
-from gatebook.runtime.executor import Permit
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.performing.executor import Permit
+from gatebook.runtime.runs.states import Finished, Waiting
 from tests.attacks.kit import verdicts
 from tests.runtime.kit import Desk, flow, run
 

@@ -17,7 +17,7 @@ from gatebook.kernel.messages import (
     ToolResultPart,
 )
 from gatebook.ports import Journal
-from gatebook.runtime.states import Failed
+from gatebook.runtime.runs.states import Failed
 from tests.runtime import kit
 from tests.runtime.kit import USAGE, Model, Said, said
 

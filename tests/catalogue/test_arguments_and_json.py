@@ -16,7 +16,7 @@ from gatebook import AllowDeclared, Runtime, tool
 from gatebook.cli.options import read_json
 from gatebook.kernel.codec import MAX_DEPTH, MAX_PAYLOAD
 from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 from tests.catalogue.kit import LONGEST, Asked, Desk, failure, legible, refused
 from tests.runtime.kit import flow, run
 

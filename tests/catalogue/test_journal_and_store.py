@@ -19,7 +19,7 @@ from gatebook.journals.sqlite import SqliteJournal
 from gatebook.journals.sqlite_files import SCHEMA, check_place, check_sqlite
 from gatebook.kernel.events import SignalReceived
 from gatebook.ports import RunKey
-from gatebook.runtime.audit import audit
+from gatebook.runtime.runs.audit import audit
 from tests.catalogue.kit import told, written
 from tests.journals.child import Child
 from tests.journals.disk import Disk

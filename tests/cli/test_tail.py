@@ -16,7 +16,7 @@ import pytest
 
 from gatebook import Agent, AllowDeclared, Runtime
 from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
 from tests.cli.conftest import COMMAND, PATIENCE_S, Folder, Inside
 from tests.runtime.kit import Model, Said
 

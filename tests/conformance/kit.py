@@ -10,9 +10,9 @@ from gatebook.kernel.events import ActionFailed, AttemptFailed, AttemptStarted
 from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import Provider
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.states import Settled
 from gatebook.runtime.runtime import Runtime
-from gatebook.runtime.states import Settled
 from gatebook.testing.dialects import Story
 from gatebook.testing.fault_server import Chooser, FaultServer, Play, fails, tells
 from tests.conformance.adapters import Adapter

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.testing.dialects import Refuse, Say, Story
 from tests.conformance.adapters import (
     ANTHROPIC_ADAPTER,

@@ -9,7 +9,7 @@ import pytest
 from gatebook.kernel.events import ActionFailed, AttemptFailed, RunCancelled
 from gatebook.kernel.messages import TextDelta
 from gatebook.runtime.client import Client
-from gatebook.runtime.states import Cancelled
+from gatebook.runtime.runs.states import Cancelled
 from gatebook.testing.fault_server import (
     Chunk,
     Hold,

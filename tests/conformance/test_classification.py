@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from gatebook.kernel.classify import classify_exception
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 from gatebook.testing.fault_server import Play, answer
 from tests.conformance.adapters import (
     CHAT_ADAPTER,

@@ -20,7 +20,7 @@ from gatebook.kernel.events import (
     RunCompleted,
 )
 from gatebook.ports import RunKey
-from gatebook.runtime.audit import audit
+from gatebook.runtime.runs.audit import audit
 from gatebook.testing.fault_server import FaultServer
 from tests.conformance.adapters import CHAT_ADAPTER, Adapter, every_adapter, on
 from tests.conformance.cases import case

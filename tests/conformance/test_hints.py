@@ -6,7 +6,7 @@ import time
 import pytest
 
 from gatebook.kernel.events import AttemptFailed, AttemptStarted
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.testing.dialects.gemini import DAILY, exhausted, retry_info
 from gatebook.testing.fault_server import Chunk, EndOfBody, Play, answer, stream_head
 from tests.conformance.adapters import GOOGLE_ADAPTER, Adapter, every_adapter, on

@@ -20,7 +20,7 @@ from gatebook.kernel.events import ActionSucceeded, AnyEvent, AttemptFailed
 from gatebook.kernel.messages import TextDelta, ToolDefinition
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import RunKey
-from gatebook.runtime.states import Failed, Finished, Settled
+from gatebook.runtime.runs.states import Failed, Finished, Settled
 from tests.conformance.adapters import (
     ANTHROPIC_ADAPTER,
     CHAT_ADAPTER,

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("yaml", reason="recordings are YAML: PyYAML is not installed")
 
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.testing.fault_server import Play, answer
 from tests.conformance.adapters import (
     ANTHROPIC_ADAPTER,

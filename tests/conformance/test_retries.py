@@ -9,9 +9,9 @@ from gatebook.kernel.backoff import exponential
 from gatebook.kernel.events import ActionRequested, AttemptFailed
 from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
-from gatebook.runtime.executor import Ended
-from gatebook.runtime.outcomes import outcome_event
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.driving.outcomes import outcome_event
+from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.testing.fault_server import Cut, EndOfBody, Play, Reset, stream_head
 from tests.conformance.adapters import Adapter, every_adapter
 from tests.conformance.cases import case

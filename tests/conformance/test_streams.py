@@ -9,7 +9,7 @@ import pytest
 from gatebook.errors import ProviderError
 from gatebook.kernel.messages import Capabilities, MessageStart, StreamEvent, TextDelta
 from gatebook.kernel.stream import retryable
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.runtime.subscriptions import Delta
 from gatebook.testing.dialects import CHAT, RESPONSES, Dialect
 from gatebook.testing.dialects.chat import DONE, delta

@@ -5,7 +5,7 @@ import pytest
 from gatebook.kernel.budget import Amount
 from gatebook.kernel.events import ActionFailed, ActionRequested, ActionSucceeded
 from gatebook.kernel.messages import Usage
-from gatebook.runtime.states import Cancelled, Finished
+from gatebook.runtime.runs.states import Cancelled, Finished
 from gatebook.testing.dialects import Cost, Story
 from gatebook.testing.dialects.chat import DONE, delta
 from gatebook.testing.dialects.story import event

@@ -10,7 +10,7 @@ from typing import Any
 
 from gatebook import AllowDeclared, Change, Runtime, hook, tool, workflow
 from gatebook.journals import open_journal
-from gatebook.runtime.states import Succeeded, Waiting
+from gatebook.runtime.runs.states import Succeeded, Waiting
 from gatebook.testing.failpoints import from_env
 
 STORE, LOG = sys.argv[1:]

@@ -14,8 +14,8 @@ from gatebook import Client
 from gatebook.kernel.budget import NOTHING
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import RunQuery
-from gatebook.runtime.audit import audit, audit_ledgers
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.audit import audit, audit_ledgers
+from gatebook.runtime.runs.states import Finished
 from gatebook.testing.failpoints import VARIABLE
 from tests.crash.fleet import ROOT, wait_until
 from tests.crash.spender import POLICY, spender

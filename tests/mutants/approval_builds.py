@@ -159,7 +159,7 @@ APPROVAL_BUILDS = (
     ),
     Build(
         "a tool answers what its run asks",
-        "runtime/approvals.py",
+        "runtime/runs/approvals.py",
         "        self.check_caller()\n",
         "",
         RUN,

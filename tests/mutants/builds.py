@@ -24,7 +24,7 @@ BUILDS = (
     # A request is stored before its effect; each later attempt is preceded by a stored start.
     Build(
         "effect before its request is stored",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "        if events and not await self._commit(planner.batch()):\n",
         "        self._start(planner)\n"
         "        if events and not await self._commit(planner.batch()):\n",
@@ -33,21 +33,21 @@ BUILDS = (
     ),
     Build(
         "an attempt is not decided again",
-        "runtime/planner.py",
+        "runtime/driving/planner.py",
         "        if refusal is None:\n            cause",
         "        if True:\n            cause",
         (f"{RUNTIME}/test_recovery.py",),
     ),
     Build(
         "a policy may restart an at_most_once action that crashed",
-        "runtime/outcomes.py",
+        "runtime/driving/outcomes.py",
         'if request.effect == "at_most_once" and error.kind == "permanent":',
         "if False:",
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
         "retry without end",
-        "runtime/outcomes.py",
+        "runtime/driving/outcomes.py",
         "if attempt + 1 >= MAX_ATTEMPTS or (",
         "if (",
         (f"{RUNTIME}/test_outcomes.py",),
@@ -55,7 +55,7 @@ BUILDS = (
     # Guards belong to requests, never to outcomes.
     Build(
         "an outcome is lost with the request beside it",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "            await self._commit_outcomes(events)\n            return False",
         "            return False",
         (f"{RUNTIME}/test_driver.py",),
@@ -121,7 +121,7 @@ BUILDS = (
     # What was planned on events that are not in the journal is thrown away.
     Build(
         "a refused plan is kept",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "                planner = fresh\n",
         "",
         (f"{RUNTIME}/test_signals.py", f"{RUNTIME}/test_driver.py"),
@@ -158,7 +158,7 @@ BUILDS = (
     # Secrets.
     Build(
         "results are stored as they came",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         "ended.output = self._redactor.raw(ended.output)",
         "pass",
         (f"{RUNTIME}/test_redaction.py",),
@@ -166,7 +166,7 @@ BUILDS = (
     ),
     Build(
         "an error is cut before it is redacted",
-        "runtime/cleaning.py",
+        "runtime/performing/cleaning.py",
         "redactor.told(text_of(error))",
         "redactor.told(text_of(error)[:MAX_ERROR_TEXT])",
         (f"{RUNTIME}/test_redaction.py",),
@@ -188,7 +188,7 @@ BUILDS = (
     # What an end means.
     Build(
         "a doubtful at_most_once attempt has failed",
-        "runtime/outcomes.py",
+        "runtime/driving/outcomes.py",
         'if doubtful and effect == "at_most_once":',
         "if False:",
         (f"{RUNTIME}/test_outcomes.py",),
@@ -196,42 +196,42 @@ BUILDS = (
     ),
     Build(
         "a broken connection has failed",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         'kind="transient"), doubtful=True)',
         'kind="transient"))',
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
         "a timeout has failed",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         "return outlived(permit.request)",
         "return msgspec.structs.replace(outlived(permit.request), doubtful=False)",
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
         "on_error is not asked",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         'doubtful = tool.spec.on_error == "unknown" or _transport(exc)',
         "doubtful = _transport(exc)",
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
         "transport errors are ordinary ones",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         'doubtful = tool.spec.on_error == "unknown" or _transport(exc)',
         'doubtful = tool.spec.on_error == "unknown"',
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
         "doubt ends with the next attempt",
-        "runtime/outcomes.py",
+        "runtime/driving/outcomes.py",
         'if effect == "idempotent" and (doubtful or doubted):',
         'if effect == "idempotent" and doubtful:',
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
         "a retry after output was shown",
-        "runtime/outcomes.py",
+        "runtime/driving/outcomes.py",
         " or (isinstance(error, ProviderError) and not retryable(error)):",
         ":",
         (f"{RUNTIME}/test_streams.py",),
@@ -239,14 +239,14 @@ BUILDS = (
     # Permits and leases.
     Build(
         "a permit is good twice",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         "        self._used = True\n",
         "",
         (f"{RUNTIME}/test_leases.py",),
     ),
     Build(
         "a permit outlives its lease",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         "elif not self._fresh(self.lease):",
         "elif False:",
         (f"{RUNTIME}/test_leases.py",),
@@ -261,14 +261,14 @@ BUILDS = (
     ),
     Build(
         "a lost lease is not asked about",
-        "runtime/attempts.py",
+        "runtime/performing/attempts.py",
         "if not services.leases.fresh(self._lease) and not await self._renewed():",
         "if False:",
         (f"{RUNTIME}/test_leases.py",),
     ),
     Build(
         "late outcomes are dropped",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "        except Fenced:\n            await self._note_late_outcomes()\n",
         "        except Fenced:\n",
         (f"{RUNTIME}/test_leases.py",),
@@ -276,14 +276,14 @@ BUILDS = (
     # Recovery.
     Build(
         "a lost at_most_once action is sent again",
-        "runtime/planner.py",
+        "runtime/driving/planner.py",
         'if request.effect == "at_most_once":',
         "if False:",
         (f"{RUNTIME}/test_recovery.py",),
     ),
     Build(
         "a poison action goes on killing",
-        "runtime/planner.py",
+        "runtime/driving/planner.py",
         "elif entry.lost >= MAX_LOST:",
         "elif False:",
         (f"{RUNTIME}/test_recovery.py",),
@@ -304,7 +304,7 @@ BUILDS = (
     ),
     Build(
         "the key changes with the worker",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         "idempotency_key, run.tenant, run.id, started.nonce, request.address",
         "idempotency_key, run.tenant, run.id, started.nonce, str(permit.lease.epoch)",
         (f"{RUNTIME}/test_recovery.py",),
@@ -312,14 +312,14 @@ BUILDS = (
     # Parking.
     Build(
         "a parked run forgets its time",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "return await self._park(planner, wake_at=due)",
         "return await self._park(planner, wake_at=None)",
         (f"{RUNTIME}/test_driver.py",),
     ),
     Build(
         "a run parks over news",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "        except Conflict:\n            self._touched = True\n            return None\n",
         "        except Conflict:\n            pass\n",
         (f"{RUNTIME}/test_driver.py",),
@@ -349,21 +349,21 @@ BUILDS = (
     ),
     Build(
         "a cancel does not reach what runs",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "        if planner.ending.begun:\n            self._attempts.cancel()\n",
         "",
         (f"{RUNTIME}/test_cancel.py",),
     ),
     Build(
         "a fan-out that fills several appends",
-        "runtime/crowds.py",
+        "runtime/driving/crowds.py",
         "            self.beyond.update(want.address for want in wants[MAX_FANOUT:])\n",
         "            self.beyond = {want.address for want in wants[MAX_FANOUT:]}\n",
         (f"{RUNTIME}/test_planner.py",),
     ),
     Build(
         "a workflow sees the loop",
-        "runtime/off_loop.py",
+        "runtime/driving/off_loop.py",
         "        _set_running_loop(None)\n",
         "        pass\n",
         (f"{RUNTIME}/test_driver.py",),

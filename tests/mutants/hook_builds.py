@@ -5,7 +5,7 @@ from tests.mutants.builds import KERNEL, RUNTIME, Build
 HOOK_BUILDS = (
     Build(
         "a hook is asked again though its answer is recorded",
-        "runtime/hook_turns.py",
+        "runtime/hooks/turns.py",
         "        if want.address in self._redrive.hooks.answered or BELOW in want.address:\n",
         "        if BELOW in want.address:\n",
         (f"{RUNTIME}/test_hook_crashes.py",),
@@ -13,7 +13,7 @@ HOOK_BUILDS = (
     ),
     Build(
         "a hook's answer is applied and not recorded",
-        "runtime/hook_turns.py",
+        "runtime/hooks/turns.py",
         "                for event in self._hooking.answers[key]:\n"
         "                    add(event)\n",
         "                for event in self._hooking.answers[key]:\n"
@@ -22,7 +22,7 @@ HOOK_BUILDS = (
     ),
     Build(
         "an answer is forgotten before it is stored",
-        "runtime/hook_turns.py",
+        "runtime/hooks/turns.py",
         "                for event in self._hooking.answers[key]:\n"
         "                    add(event)\n",
         "                for event in self._hooking.answers.pop(key):\n"
@@ -31,7 +31,7 @@ HOOK_BUILDS = (
     ),
     Build(
         "a call goes to the gate before its hook has answered",
-        "runtime/hook_turns.py",
+        "runtime/hooks/turns.py",
         "        self._hooking.ask((subject.point, want.address), subject, self._started)\n"
         "        return False\n",
         "        self._hooking.ask((subject.point, want.address), subject, self._started)\n"
@@ -68,14 +68,14 @@ HOOK_BUILDS = (
     ),
     Build(
         "a hook that hangs holds the run",
-        "runtime/hooks.py",
+        "runtime/hooks/calling.py",
         "asyncio.wait({call}, timeout=limit_ms / 1000)",
         "asyncio.wait({call})",
         (f"{RUNTIME}/test_hook_failures.py",),
     ),
     Build(
         "a blocking hook holds the loop",
-        "runtime/hooks.py",
+        "runtime/hooks/calling.py",
         "            return await run_in_thread(\n"
         "                partial(_blocking, hook, subject, view, self.redactor),\n",
         "            return _blocking(hook, subject, view, self.redactor)\n"
@@ -85,28 +85,28 @@ HOOK_BUILDS = (
     ),
     Build(
         "a withheld result is tried again or unknown",
-        "runtime/outcomes.py",
+        "runtime/driving/outcomes.py",
         '    if ended.answers and error.code == "E_HOOK_WITHHELD":',
         "    if False:",
         (f"{RUNTIME}/test_hooks.py",),
     ),
     Build(
         "a cancel while a hook looks at a result makes it unknown",
-        "runtime/hooks.py",
+        "runtime/hooks/calling.py",
         "                except asyncio.CancelledError:\n                    stopped = True\n",
         "                except ZeroDivisionError:\n                    stopped = True\n",
         (f"{RUNTIME}/test_hook_failures.py",),
     ),
     Build(
         "a tool's deadline ends the hook after it",
-        "runtime/attempts.py",
+        "runtime/performing/attempts.py",
         "            flight.until = None  # what it was given is over;",
         "            pass  # what it was given is over;",
         (f"{RUNTIME}/test_hook_failures.py",),
     ),
     Build(
         "a cancel does not reach a hook",
-        "runtime/hook_turns.py",
+        "runtime/hooks/turns.py",
         "        if status is Status.CANCELLING:\n            self._stop_asking()\n",
         "",
         (f"{RUNTIME}/test_hook_failures.py",),
@@ -120,14 +120,14 @@ HOOK_BUILDS = (
     ),
     Build(
         "a run goes on without its security hooks",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "        if started.guards and not await self._is_guarded(started, recorded[-1].seq):\n",
         "        if False:\n",
         (f"{RUNTIME}/test_hook_failures.py",),
     ),
     Build(
         "what a hook refused is forgotten without it",
-        "runtime/driver.py",
+        "runtime/driving/driver.py",
         "        if self._hooking or redrive.hooks.refuses:",
         "        if self._hooking:",
         (f"{RUNTIME}/test_hook_crashes.py",),
@@ -148,7 +148,7 @@ HOOK_BUILDS = (
     ),
     Build(
         "hooks are asked about what hooks do",
-        "runtime/hook_turns.py",
+        "runtime/hooks/turns.py",
         " or BELOW in want.address:",
         ":",
         (f"{RUNTIME}/test_hook_acts.py",),
@@ -162,7 +162,7 @@ HOOK_BUILDS = (
     ),
     Build(
         "a hook acts without the right to",
-        "runtime/hook_acts.py",
+        "runtime/hooks/acts.py",
         '            if "act" not in hook.spec.rights:\n',
         "            if False:\n",
         (f"{RUNTIME}/test_hook_acts.py",),

@@ -110,7 +110,7 @@ LEDGER_BUILDS = (
     ),
     Build(
         "changed ledgers are not declared",
-        "runtime/planner.py",
+        "runtime/driving/planner.py",
         "            if self._services.ledgers != (self.state.head.ledgers or NO_LEDGERS):\n",
         "            if self._services.ledgers and not self.state.head.ledgers:\n",
         (f"{RUNTIME}/test_ledgers.py",),
@@ -124,7 +124,7 @@ LEDGER_BUILDS = (
     ),
     Build(
         "the fan-out of an agent is counted by what is asked at a time",
-        "runtime/crowds.py",
+        "runtime/driving/crowds.py",
         "        if not self._by_place:\n",
         "        if True:\n",
         SOFT,

@@ -10,7 +10,7 @@ MODEL_BUILDS = (
     # What a call costs.
     Build(
         "an unknown price is a price of nothing",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         "            priced = tokens if reserve.priced_tokens else 0\n",
         "            priced = tokens\n",
         (f"{RUNTIME}/test_costs.py",),
@@ -53,14 +53,14 @@ MODEL_BUILDS = (
     ),
     Build(
         "a fallback is charged at the price of the first route",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         "                called = request.action.on(permit.route)\n",
         "                called = request.action\n",
         (f"{RUNTIME}/test_fallback.py",),
     ),
     Build(
         "a fallback reserves at the price of the first route",
-        "runtime/planner.py",
+        "runtime/driving/planner.py",
         "            action = action.on(entry.route)\n",
         "            pass\n",
         (f"{RUNTIME}/test_fallback.py",),
@@ -75,21 +75,21 @@ MODEL_BUILDS = (
     # Routes and retries.
     Build(
         "a fallback asks the first route again",
-        "runtime/executor.py",
+        "runtime/performing/executor.py",
         "        action = action.on(permit.route)\n        fields",
         "        fields",
         (f"{RUNTIME}/test_fallback.py",),
     ),
     Build(
         "after output another route is asked",
-        "runtime/outcomes.py",
+        "runtime/driving/outcomes.py",
         'or error.fields.get("emitted", False):',
         "or False:",
         (f"{RUNTIME}/test_fallback.py",),
     ),
     Build(
         "any error moves on",
-        "runtime/outcomes.py",
+        "runtime/driving/outcomes.py",
         "    if error.category in ELSEWHERE or (given_up and retryable(error)):\n",
         "    if True:\n",
         (f"{RUNTIME}/test_fallback.py",),

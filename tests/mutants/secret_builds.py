@@ -30,21 +30,21 @@ SECRET_BUILDS = (
     ),
     Build(
         "the redactor does not learn what is lent",
-        "runtime/secrets.py",
+        "runtime/performing/secrets.py",
         "        self._redactor.add(_telling(value))\n",
         "",
         (f"{RUNTIME}/test_secrets.py",),
     ),
     Build(
         "a value that a running tool holds is forgotten",
-        "runtime/secrets.py",
+        "runtime/performing/secrets.py",
         "(old for old in latest if not self._about[old])",
         "iter(latest)",
         (f"{RUNTIME}/test_secrets.py",),
     ),
     Build(
         "an approver may write a value into a reference's place",
-        "runtime/approvals.py",
+        "runtime/runs/approvals.py",
         "        keep_references(approval.arguments, edit, tool=what)\n",
         "",
         (f"{ATTACKS}/test_approvals.py",),
@@ -58,7 +58,7 @@ SECRET_BUILDS = (
     ),
     Build(
         "an error's code is recorded as it came",
-        "runtime/cleaning.py",
+        "runtime/performing/cleaning.py",
         "    if redactor.text(error.code) != error.code:\n",
         "    if False:\n",
         (f"{RUNTIME}/test_secrets.py",),

@@ -15,8 +15,8 @@ from gatebook.kernel.policy import AllowDeclared
 from gatebook.ports import RunKey
 from gatebook.programs import Agent
 from gatebook.providers.local import LocalModel
+from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.runtime.runtime import Runtime
-from gatebook.runtime.states import Failed, Finished
 from tests.runtime.kit import Attempt, CutJournal, Desk, Model, eventually, handle_of, run, said
 
 GOOD = '{"city":"Rome","people":3}'

@@ -25,9 +25,9 @@ from gatebook.kernel.policy import AllowDeclared, Policy
 from gatebook.ports import Journal, RunKey
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.states import Settled
 from gatebook.runtime.runtime import Runtime
-from gatebook.runtime.states import Settled
 from gatebook.testing.clock import EPOCH_US, VirtualClock
 from gatebook.testing.failpoints import FailpointJournal
 

@@ -13,7 +13,7 @@ from gatebook.kernel.budget import NO_LIMITS, OUTPUT_TOKENS, Limits, most_output
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import RunKey
-from gatebook.runtime.audit import audit
+from gatebook.runtime.runs.audit import audit
 
 BUSY = ProviderError("busy", kind="transient", category="overloaded", phase="response")
 PRICES = {"fake:m": {"input": "1", "output": "2"}}

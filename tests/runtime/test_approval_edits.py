@@ -8,7 +8,7 @@ from tests.runtime.kit import Desk, run
 from gatebook import ApprovalTerms
 from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked
 from gatebook.kernel.policy import Decision
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.states import Finished, Waiting
 
 
 def test_an_edit_runs_with_other_arguments() -> None:

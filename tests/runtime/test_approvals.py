@@ -14,7 +14,7 @@ from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, Ap
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.history import timeline
-from gatebook.runtime.states import Cancelled, Finished, Waiting
+from gatebook.runtime.runs.states import Cancelled, Finished, Waiting
 
 
 def test_an_asked_action_waits_and_others_run() -> None:

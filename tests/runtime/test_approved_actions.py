@@ -13,7 +13,7 @@ from gatebook.errors import ActionDenied, GatebookError
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import Interrupted
 from gatebook.kernel.policy import Decision
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.states import Finished, Waiting
 
 
 class Changing(Asks):

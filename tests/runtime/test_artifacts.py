@@ -16,7 +16,7 @@ from gatebook.kernel.events import ActionSucceeded, RunStarted
 from gatebook.kernel.policy import AllowDeclared
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 
 CANARY = "canary-7f3e91d2b4"
 LONG = "a line of a report\n" * 10_000

@@ -8,14 +8,14 @@ from tests.runtime.kit import Desk, Model, flow, run, said
 from gatebook.errors import ActionError, ConfigError, Permanent, ProviderError, Transient
 from gatebook.kernel.events import AttemptFailed
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
-from gatebook.runtime.breaker import (
+from gatebook.runtime.models.breaker import (
     Breaker,
     BreakerSettings,
     State,
     open_error,
     tells,
 )
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 
 THREE = BreakerSettings(failures=3, window_s=60, open_s=30)
 

@@ -13,8 +13,8 @@ from gatebook.kernel.events import ActionRequested, AttemptStarted, BudgetRaised
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.state import Head
-from gatebook.runtime.handles import RunHandle
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.states import Failed, Finished
 
 
 @tool(effect="read")

@@ -22,9 +22,9 @@ from gatebook.kernel.messages import Usage
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.spending.prices import Price
 from gatebook.ports import RunKey
-from gatebook.runtime.audit import audit
-from gatebook.runtime.handles import RunHandle
-from gatebook.runtime.states import RunResult
+from gatebook.runtime.runs.audit import audit
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.states import RunResult
 
 PRICES = {"fake:m": {"input": "1", "output": "2"}}
 PRICE = Price(1_000_000, 2_000_000, source="prices=")

@@ -10,7 +10,7 @@ from gatebook import DeferTerms
 from gatebook.kernel.approvals.events import ActionDeferred, DeferralEnded
 from gatebook.kernel.policy import Decision
 from gatebook.kernel.rules.policy import policy_from
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.states import Finished, Waiting
 
 
 class Later(Asks):

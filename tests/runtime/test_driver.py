@@ -20,7 +20,7 @@ from gatebook.kernel.events import (
     kind_of,
 )
 from gatebook.ports import Appended, Lease, RunKey
-from gatebook.runtime.states import Failed, Finished, Waiting
+from gatebook.runtime.runs.states import Failed, Finished, Waiting
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 

@@ -11,7 +11,7 @@ from gatebook.kernel.events import RunStarted
 from gatebook.kernel.policy import AllowDeclared
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
 

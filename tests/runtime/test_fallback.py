@@ -36,8 +36,8 @@ from gatebook.kernel.origins import bound, sendable
 from gatebook.kernel.policy import AllowDeclared, AllowListPolicy, Policy, RetryWithBackoffPolicy
 from gatebook.kernel.verify import verify_facts
 from gatebook.programs import Agent
-from gatebook.runtime.handles import RunHandle
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.states import Finished
 
 ROUTES = ["a:m", "b:n", "c:o"]
 

@@ -9,7 +9,7 @@ from tests.runtime.kit import Desk, flow, run
 from gatebook import AllowDeclared, RetryWithBackoffPolicy, tool
 from gatebook.errors import ConfigError, InvalidInput
 from gatebook.runtime.production import check_policy
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 
 
 def test_what_cannot_be_taken_back_is_asked_about() -> None:

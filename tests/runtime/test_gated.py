@@ -11,7 +11,7 @@ from gatebook.errors import ActionDenied
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.policy import AllowListPolicy, Decision, Policy
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.runs.states import Failed, Finished
 
 
 class Says(Policy):

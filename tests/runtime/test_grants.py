@@ -12,7 +12,7 @@ from gatebook.errors import ActionDenied, ActionError, InvalidInput
 from gatebook.kernel.approvals.events import ApprovalAsked, Granted
 from gatebook.kernel.events import ActionRequested, AttemptStarted
 from gatebook.kernel.policy import Decision, RetryWithBackoffPolicy
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.states import Finished, Waiting
 
 DAY = timedelta(days=1)
 

@@ -18,7 +18,7 @@ from gatebook.errors import (
     RunNotFound,
 )
 from gatebook.kernel.budget import Amount
-from gatebook.runtime.states import (
+from gatebook.runtime.runs.states import (
     Cancelled,
     Failed,
     Finished,

@@ -14,7 +14,7 @@ from gatebook.kernel.policy import AllowDeclared, Decision
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
-from gatebook.runtime.states import Cancelled, Finished
+from gatebook.runtime.runs.states import Cancelled, Finished
 
 RUN = RunKey("default", "r")
 

@@ -12,7 +12,7 @@ from gatebook.kernel.events import ActionRequested, HookAnswered
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.states import Finished, Waiting
 
 RUN = RunKey("default", "r")
 

@@ -21,10 +21,10 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policy import AllowDeclared, Decision
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
-from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.redrive import final_args, replay
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Succeeded, Waiting
 from gatebook.runtime.runtime import Runtime
-from gatebook.runtime.states import Cancelled, Failed, Finished, Succeeded, Waiting
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
 RUN = RunKey("default", "r")

@@ -18,7 +18,7 @@ from gatebook.kernel.events import (
     ActionSucceeded,
     RunFailed,
 )
-from gatebook.runtime.states import Cancelled, Failed, Finished, Waiting
+from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Waiting
 
 CANARY = "canary-0123456789"
 
@@ -450,7 +450,7 @@ def test_a_hook_has_no_permit() -> None:
 
         @hook("before_tool", rights=["observe"], timeout=60, on_failure="closed")
         async def acts(view: Any) -> None:
-            from gatebook.runtime.executor import Permit
+            from gatebook.runtime.performing.executor import Permit
 
             request = ActionRequested(address="0", action=_call(view))
             services = runtime._services

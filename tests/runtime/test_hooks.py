@@ -24,7 +24,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policy import AllowDeclared, Decision, RetryWithBackoffPolicy
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
-from gatebook.runtime.states import Cancelled, Failed, Finished, Waiting
+from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Waiting
 
 RUN = RunKey("default", "r")
 QUICK = RetryWithBackoffPolicy(AllowDeclared(), 3, 0)

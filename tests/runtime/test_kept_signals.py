@@ -5,7 +5,7 @@ from typing import Any
 from tests.runtime.kit import Desk, flow, run
 
 from gatebook.kernel.events import ActionSucceeded
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 
 
 def test_signals_that_came_before_their_waits_are_delivered_in_order() -> None:

@@ -10,7 +10,7 @@ from gatebook.errors import ActionDenied, InvalidInput, RunIsOver
 from gatebook.kernel.events import LabelEndorsed
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.rules.policy import policy_from
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 
 RULES = """
 version = 1

@@ -18,10 +18,10 @@ from gatebook.kernel.events import ActionRequested, ActionSucceeded, Note, RunSt
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, RunKey, Want
 from gatebook.runtime.clock import SystemClock
-from gatebook.runtime.executor import Executor, Permit
 from gatebook.runtime.leases import LeaseKeeper
-from gatebook.runtime.routes import Providers
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.models.routes import Providers
+from gatebook.runtime.performing.executor import Executor, Permit
+from gatebook.runtime.runs.states import Finished, Waiting
 from gatebook.runtime.subscriptions import Hub
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import FailpointJournal

@@ -16,8 +16,8 @@ from gatebook.kernel.policy import AllowDeclared, Policy, RetryWithBackoffPolicy
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.providers.script import Reply, ToolUse
 from gatebook.providers.scripted import Scripted
-from gatebook.runtime.audit import audit, audit_ledgers
-from gatebook.runtime.states import Failed, Finished, Waiting
+from gatebook.runtime.runs.audit import audit, audit_ledgers
+from gatebook.runtime.runs.states import Failed, Finished, Waiting
 from gatebook.testing.failpoints import FailpointJournal
 
 TODAY = "day:2023-11-14"  # where virtual time begins

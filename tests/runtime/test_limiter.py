@@ -10,9 +10,9 @@ from gatebook.errors import ActionError, ConfigError, ProviderError
 from gatebook.kernel.events import ActionFailed, ActionSucceeded, AttemptFailed
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.policy import AllowDeclared
-from gatebook.runtime.limiter import Limiter, Rate, checked_rates
+from gatebook.runtime.models.limiter import Limiter, Rate, checked_rates
+from gatebook.runtime.runs.states import Cancelled, Finished
 from gatebook.runtime.settings import load_settings
-from gatebook.runtime.states import Cancelled, Finished
 from gatebook.testing.clock import VirtualClock
 
 

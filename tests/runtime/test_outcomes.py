@@ -24,9 +24,9 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import AllowDeclared, Fail, Policy, Retry, RetryWithBackoffPolicy
-from gatebook.runtime.executor import Ended
-from gatebook.runtime.outcomes import outcome_event, retry_verdict
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.driving.outcomes import outcome_event, retry_verdict
+from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.runs.states import Finished, Waiting
 
 Effect = Literal["read", "idempotent", "at_most_once"]
 Final = ActionSucceeded | ActionFailed | ActionUnknown

@@ -16,7 +16,7 @@ from gatebook.kernel.rules.document import merge
 from gatebook.kernel.rules.policy import policy_from
 from gatebook.kernel.rules.reading import load
 from gatebook.kernel.tools import ToolSpec
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.states import Finished, Waiting
 
 ALL = 'version = 1\n[[rule]]\nid = "all"\nthen = "allow"\ntool = "*"\n'
 

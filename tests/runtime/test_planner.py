@@ -21,14 +21,14 @@ from gatebook.kernel.policy import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Recorded, RunKey
-from gatebook.runtime.crowds import MAX_FANOUT
-from gatebook.runtime.executor import Executor
+from gatebook.runtime.driving.crowds import MAX_FANOUT
+from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.leases import LeaseKeeper
-from gatebook.runtime.planner import Planner
+from gatebook.runtime.models.routes import Providers
+from gatebook.runtime.performing.executor import Executor
 from gatebook.runtime.redrive import Redrive, final_args
-from gatebook.runtime.routes import Providers
+from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.services import Services
-from gatebook.runtime.states import Finished
 from gatebook.runtime.subscriptions import Hub
 
 KEY = RunKey("default", "r")

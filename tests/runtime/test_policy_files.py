@@ -10,7 +10,7 @@ from gatebook import AllowDeclared, ConfigError, Policy, RetryWithBackoffPolicy,
 from gatebook.kernel.budget import Limits
 from gatebook.kernel.events import ActionDenied, ActionRequested, RunStarted
 from gatebook.runtime.policy_files import document_of
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 
 READS = """version = 1
 name = "desk"

@@ -22,7 +22,7 @@ from gatebook.kernel.codec import plain
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import ActionFailed, ActionRequested, AttemptStarted
 from gatebook.kernel.messages import MessageStart
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.runs.states import Failed, Finished
 
 # ---- models ----
 

@@ -15,7 +15,7 @@ from gatebook import (
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import ActionRequested
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.states import Finished, Waiting
 
 
 async def paying(policy: Any, amount: int = 5) -> tuple[Any, Shop, Desk]:

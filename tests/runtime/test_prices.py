@@ -12,7 +12,7 @@ from gatebook.errors import ConfigError
 from gatebook.kernel.actions import CallLLM, Prompt
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.spending.prices import Price
-from gatebook.runtime.prices import Prices
+from gatebook.runtime.models.prices import Prices
 from gatebook.runtime.runtime import Runtime
 from gatebook.runtime.settings import load_settings
 

@@ -27,8 +27,8 @@ from gatebook.errors import ActionError, InvalidInput, ProviderError, StoreError
 from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta
 from gatebook.ports import Journal, Lease, Piece, Recorded, RunKey
 from gatebook.runtime.client import Client
-from gatebook.runtime.cursors import Shown, cursor_of, place_of
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.cursors import Shown, cursor_of, place_of
+from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Reset
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 

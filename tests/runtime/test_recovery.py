@@ -22,8 +22,8 @@ from gatebook.kernel.events import (
     Interrupted,
 )
 from gatebook.kernel.policy import AllowDeclared, Decision, Policy
-from gatebook.runtime.planner import MAX_LOST
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.driving.planner import MAX_LOST
+from gatebook.runtime.runs.states import Finished, Waiting
 
 
 class Bank:

@@ -9,8 +9,8 @@ from gatebook.errors import ActionDenied, ActionError, Permanent
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.policy import Decision, Policy
 from gatebook.ports import RunKey
-from gatebook.runtime.cleaning import MAX_ERROR_TEXT
-from gatebook.runtime.states import Failed, Finished
+from gatebook.runtime.performing.cleaning import MAX_ERROR_TEXT
+from gatebook.runtime.runs.states import Failed, Finished
 
 CANARY = "canary-7f3e91d2b4"
 KEY = "sk-ant-" + "a1b2" * 8

@@ -21,9 +21,9 @@ from gatebook.kernel.events import (
 from gatebook.kernel.messages import MessageStart, TextDelta, ToolResultPart
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
 from gatebook.ports import RunKey
-from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.redrive import final_args, replay
-from gatebook.runtime.states import Failed, Finished, Settled, Waiting
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.states import Failed, Finished, Settled, Waiting
 
 OPEN = """
 [[rule]]

@@ -17,7 +17,7 @@ from gatebook.providers import (
     OpenAIResponses,
     Scripted,
 )
-from gatebook.runtime.routes import COMPATIBLE, KINDS, Providers, ProviderSettings, read_key
+from gatebook.runtime.models.routes import COMPATIBLE, KINDS, Providers, ProviderSettings, read_key
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -137,7 +137,7 @@ import os, sys
 sys.modules[{module!r}] = None  # as if it were not installed
 os.environ[{variable!r}] = "sk-not-a-real-key"
 from gatebook.errors import ConfigError
-from gatebook.runtime.routes import Providers
+from gatebook.runtime.models.routes import Providers
 try:
     Providers({{}}, {{}}).resolve({route!r})
 except ConfigError as error:

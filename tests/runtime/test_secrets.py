@@ -19,10 +19,10 @@ from gatebook.kernel.events import ActionDenied, ActionFailed, ActionRequested
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Invocation
-from gatebook.runtime.routes import Providers, ProviderSettings
-from gatebook.runtime.secrets import KEPT, Secrets, checked_sources
+from gatebook.runtime.models.routes import Providers, ProviderSettings
+from gatebook.runtime.performing.secrets import KEPT, Secrets, checked_sources
+from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.settings import load_settings
-from gatebook.runtime.states import Finished
 
 VALUE = "bank-token-4711-xyzzy"
 

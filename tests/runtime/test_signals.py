@@ -10,7 +10,7 @@ from gatebook import tool
 from gatebook.errors import InvalidInput, RunIsOver, SignalTimeout
 from gatebook.kernel.append import MAX_KEPT_SIGNALS
 from gatebook.kernel.events import ActionSucceeded, SignalReceived
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.states import Finished, Waiting
 
 
 async def waiting(ctx: Any) -> Any:

@@ -17,8 +17,8 @@ from gatebook.kernel.policy import AllowDeclared
 from gatebook.kernel.spending.soft import moved
 from gatebook.providers.script import Reply, ToolUse
 from gatebook.providers.scripted import Scripted
-from gatebook.runtime.audit import audit
-from gatebook.runtime.states import Finished, Waiting
+from gatebook.runtime.runs.audit import audit
+from gatebook.runtime.runs.states import Finished, Waiting
 
 DEAR, CHEAP = "fake:dear", "fake:cheap"
 PRICES = {DEAR: {"input": "10", "output": "10"}, CHEAP: {"input": "1", "output": "1"}}

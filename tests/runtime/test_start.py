@@ -12,7 +12,7 @@ from gatebook.kernel.budget import Budget, Limits
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.policy import AllowDeclared, Decision, Policy
 from gatebook.ports import RunQuery
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 
 
 @tool(effect="read")

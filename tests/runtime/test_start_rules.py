@@ -9,7 +9,7 @@ from gatebook import Agent, Decision, Policy, RunDenied, tool
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
-from gatebook.runtime.states import Cancelled, Finished, Waiting
+from gatebook.runtime.runs.states import Cancelled, Finished, Waiting
 
 
 def ruled(then: str, more: str = "", *, top: str = "") -> RulesPolicy:

@@ -21,7 +21,7 @@ from gatebook.kernel.events import ActionFailed, AttemptFailed
 from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import RunKey
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.subscriptions import BACKLOG, Delta, Hub, Lagged, Progress, Reset
 
 QUICK = RetryWithBackoffPolicy(AllowDeclared(), 3, 0)

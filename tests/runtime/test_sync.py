@@ -11,7 +11,7 @@ from tests.runtime.kit import flow
 from gatebook import AllowDeclared, run_sync, tool
 from gatebook.errors import ConfigError, Permanent, RunFailed, RunWaiting
 from gatebook.journals import MemoryJournal
-from gatebook.runtime.states import RunResult
+from gatebook.runtime.runs.states import RunResult
 from gatebook.runtime.sync import on_loop_thread
 
 

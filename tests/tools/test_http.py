@@ -18,7 +18,7 @@ from tests.tools.shipped import ask
 
 from gatebook.errors import ActionError, ConfigError
 from gatebook.kernel.events import ActionFailed, ActionRequested, ActionUnknown, AttemptFailed
-from gatebook.runtime.states import Finished
+from gatebook.runtime.runs.states import Finished
 from gatebook.testing.fault_server import (
     Cut,
     FaultServer,

@@ -10,8 +10,8 @@ from gatebook.cli.output import document, safe, say
 from gatebook.cli.steering import after_steering
 from gatebook.cli.store import existing, find, whoami
 from gatebook.errors import GatebookError
-from gatebook.runtime.approvals import place_of_id
 from gatebook.runtime.client import Client
+from gatebook.runtime.runs.approvals import place_of_id
 
 ids_argument = click.argument("ids", metavar="RUN#SEQ...", nargs=-1, required=True)
 by_option = click.option("--by", metavar="NAME", help="Who answers; you, unless given.")

@@ -10,9 +10,9 @@ from gatebook.cli.output import clock, on_terminal, safe, say, short, stamp
 from gatebook.cli.store import whoami
 from gatebook.errors import GatebookError
 from gatebook.kernel.codec import parse
-from gatebook.runtime.approvals import Approval
 from gatebook.runtime.client import Client
-from gatebook.runtime.states import Waiting
+from gatebook.runtime.runs.approvals import Approval
+from gatebook.runtime.runs.states import Waiting
 
 OnAsk = Literal["prompt", "wait", "deny"]
 Stopped = Callable[[], Coroutine[Any, Any, Any]]

@@ -17,9 +17,9 @@ from gatebook.cli.output import filter_logs, say
 from gatebook.cli.store import whoami
 from gatebook.errors import GatebookError
 from gatebook.ports import Journal, RunKey
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.states import Waiting
 from gatebook.runtime.runtime import Runtime
-from gatebook.runtime.states import Waiting
 
 PATIENCE_US = 60_000_000  # a sleep or back-off that ends this soon is waited for here
 

@@ -23,7 +23,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policy import policy_name
 from gatebook.kernel.review.decisions import refused_by_policy
 from gatebook.ports import Journal, Recorded, RunRow
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runtime import Runtime
 
 Start = Callable[[], Awaitable[RunHandle[Any]]]

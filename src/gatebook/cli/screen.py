@@ -20,7 +20,7 @@ from gatebook.kernel.history import TimelineRow, timeline, totals
 from gatebook.kernel.messages import TextDelta
 from gatebook.kernel.state import Head
 from gatebook.ports import Recorded
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Live, Progress, Reset
 
 ACTIONS = 8  # rows of the live block

@@ -7,7 +7,7 @@ from gatebook.demo.cast import Answer, Cast
 from gatebook.demo.desk import DATA
 from gatebook.demo.screen import heading, say
 from gatebook.demo.terminal import APP, Terminal, path_from_here
-from gatebook.runtime.approvals import Approval
+from gatebook.runtime.runs.approvals import Approval
 
 
 async def approve(client: Client, cast: Cast, terminal: Terminal) -> None:

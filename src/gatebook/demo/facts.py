@@ -17,7 +17,7 @@ from gatebook.kernel.history import TimelineRow, timeline
 from gatebook.kernel.state import Status
 from gatebook.kernel.verify import Report
 from gatebook.ports import DEFAULT_TENANT, RunRow
-from gatebook.runtime.audit import audit
+from gatebook.runtime.runs.audit import audit
 
 APPROVED_ABOVE = 50  # as data/policy.toml says
 

@@ -18,16 +18,16 @@ from gatebook.kernel.policy import (
 )
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import DEFAULT_TENANT, Clock, Journal, Program, RunKey, RunQuery, RunRow
-from gatebook.runtime.approvals import Approval, Inbox
 from gatebook.runtime.clock import SystemClock
-from gatebook.runtime.grants import GrantGiven, Grants
-from gatebook.runtime.handles import RunHandle
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.logs import SecretFilter
+from gatebook.runtime.performing.secrets import Secrets, Source, sources_of, values_of
 from gatebook.runtime.policy_files import PolicyFiles, are_files, check_fit, in_force
 from gatebook.runtime.production import check_policy
-from gatebook.runtime.secrets import Secrets, Source, sources_of, values_of
-from gatebook.runtime.starts import Starts
+from gatebook.runtime.runs.approvals import Approval, Inbox
+from gatebook.runtime.runs.grants import GrantGiven, Grants
+from gatebook.runtime.runs.handles import RunHandle
+from gatebook.runtime.runs.starts import Starts
 from gatebook.runtime.subscriptions import Hub
 
 LISTEN_S = 0.1

@@ -23,22 +23,22 @@ from gatebook.ports import (
     Provider,
     RunKey,
 )
-from gatebook.runtime.admission import Admission
-from gatebook.runtime.breaker import BreakerSettings
 from gatebook.runtime.client import Client
-from gatebook.runtime.driver import Driver
-from gatebook.runtime.executor import Executor
+from gatebook.runtime.driving.driver import Driver
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper
-from gatebook.runtime.limiter import Rate, checked_rates
+from gatebook.runtime.models.breaker import BreakerSettings
+from gatebook.runtime.models.limiter import Rate, checked_rates
+from gatebook.runtime.models.prices import Prices
+from gatebook.runtime.models.routes import Providers
+from gatebook.runtime.performing.admission import Admission
+from gatebook.runtime.performing.executor import Executor
+from gatebook.runtime.performing.secrets import Source
+from gatebook.runtime.performing.voices import Voices
 from gatebook.runtime.policy_files import PolicyFiles
-from gatebook.runtime.prices import Prices
 from gatebook.runtime.production import check_policy
-from gatebook.runtime.routes import Providers
-from gatebook.runtime.secrets import Source
 from gatebook.runtime.services import DefinitionChange, Services
 from gatebook.runtime.subscriptions import either
-from gatebook.runtime.voices import Voices
 
 In = TypeVar("In")
 Out = TypeVar("Out")

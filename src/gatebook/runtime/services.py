@@ -9,11 +9,11 @@ from gatebook.kernel.hooks.declared import Hooks
 from gatebook.kernel.policy import Policy, policy_digest, policy_name
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Clock, Journal, Lease, Program
-from gatebook.runtime.admission import Admission
-from gatebook.runtime.executor import Executor
 from gatebook.runtime.leases import LeaseKeeper
-from gatebook.runtime.prices import Prices
-from gatebook.runtime.secrets import Secrets
+from gatebook.runtime.models.prices import Prices
+from gatebook.runtime.performing.admission import Admission
+from gatebook.runtime.performing.executor import Executor
+from gatebook.runtime.performing.secrets import Secrets
 from gatebook.runtime.subscriptions import Hub
 
 DefinitionChange = Literal["refuse", "adopt"]

@@ -15,9 +15,9 @@ import msgspec
 
 from gatebook.errors import ConfigError
 from gatebook.kernel.spending.prices import Price
-from gatebook.runtime.limiter import RATE_KEYS, Rate, wrong_rate
-from gatebook.runtime.prices import price_of, wrong_in
-from gatebook.runtime.routes import COMPATIBLE, KINDS, ProviderSettings
+from gatebook.runtime.models.limiter import RATE_KEYS, Rate, wrong_rate
+from gatebook.runtime.models.prices import price_of, wrong_in
+from gatebook.runtime.models.routes import COMPATIBLE, KINDS, ProviderSettings
 
 KEYS = ("store", "app", "policy")
 TABLES = ("providers", "prices", "secrets")

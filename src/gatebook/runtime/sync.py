@@ -11,10 +11,10 @@ from gatebook.kernel.hooks.declared import Hook
 from gatebook.kernel.policy import Policy
 from gatebook.kernel.spending.prices import Price
 from gatebook.ports import Journal, Program, Provider
+from gatebook.runtime.performing.secrets import Source
 from gatebook.runtime.policy_files import PolicyFiles
+from gatebook.runtime.runs.states import Finished, RunResult, Waiting, stopped
 from gatebook.runtime.runtime import Runtime
-from gatebook.runtime.secrets import Source
-from gatebook.runtime.states import Finished, RunResult, Waiting, stopped
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -220,7 +220,7 @@ class Cassette:
     def _make(self, request: ChatRequest) -> Provider:
         if self._given is not None:
             return cast(Callable[[], Provider], self._given)()
-        from gatebook.runtime.routes import Providers
+        from gatebook.runtime.models.routes import Providers
         from gatebook.runtime.settings import load_settings
 
         providers = Providers({}, load_settings().providers)

@@ -9,7 +9,7 @@ from gatebook.cli.asking import approval_fields, arguments, shown
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import clock, document, on_terminal, stamp, table
 from gatebook.cli.store import existing, find
-from gatebook.runtime.approvals import Approval
+from gatebook.runtime.runs.approvals import Approval
 
 
 @click.command(

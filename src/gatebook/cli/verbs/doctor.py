@@ -22,7 +22,7 @@ from gatebook.cli.words import next_steps, state_of
 from gatebook.errors import GatebookError
 from gatebook.ports import RunQuery, RunRow
 from gatebook.runtime.client import Client
-from gatebook.runtime.routes import read_key
+from gatebook.runtime.models.routes import read_key
 
 LOW_DISK = 256 * 1024 * 1024  # bytes: a journal grows by what agents read and write
 NAMED = 5  # runs named in one line

@@ -9,7 +9,7 @@ from gatebook.cli.options import Given, Verb, common, run_argument
 from gatebook.cli.output import document, say, table
 from gatebook.cli.steering import after_steering
 from gatebook.cli.store import existing, find, whoami
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
 
 
 @click.command(

@@ -13,7 +13,7 @@ from gatebook.cli.options import Given, Verb, common, run_argument
 from gatebook.cli.output import document, on_terminal, safe, say, table
 from gatebook.cli.steering import after_steering
 from gatebook.cli.store import existing, find
-from gatebook.runtime.grants import GrantGiven
+from gatebook.runtime.runs.grants import GrantGiven
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 

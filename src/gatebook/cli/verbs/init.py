@@ -71,7 +71,7 @@ def _draft(app: App, target: str) -> Starter:
 def _is_priced(route: str) -> bool:
     """Whether a limit in dollars can be kept for a route."""
     from gatebook.runtime.clock import SystemClock
-    from gatebook.runtime.prices import Prices
+    from gatebook.runtime.models.prices import Prices
 
     provider, model = split_route(route)
     prices = Prices(configured=Given().settings.prices, now=SystemClock().now)

@@ -9,7 +9,7 @@ from gatebook.cli.options import Given, Verb, common, read_json, run_argument
 from gatebook.cli.output import document, say
 from gatebook.cli.steering import after_steering
 from gatebook.cli.store import existing, find, whoami
-from gatebook.runtime.states import RETRY, Denied, Succeeded
+from gatebook.runtime.runs.states import RETRY, Denied, Succeeded
 
 
 @click.command(

@@ -18,7 +18,7 @@ from gatebook.kernel.append import Batch
 from gatebook.kernel.events import Note
 from gatebook.kernel.state import Status
 from gatebook.ports import RunKey, RunQuery, RunRow
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runtime import Runtime
 
 OPEN = ("running", "interrupted", "cancelling")

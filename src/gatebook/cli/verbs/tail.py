@@ -17,8 +17,8 @@ from gatebook.errors import InvalidInput, printable
 from gatebook.kernel.messages import TextDelta
 from gatebook.ports import Recorded
 from gatebook.runtime.client import Client
-from gatebook.runtime.cursors import place_of
-from gatebook.runtime.handles import RunHandle
+from gatebook.runtime.runs.cursors import place_of
+from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Reset
 
 INTERRUPTED = 130

@@ -11,7 +11,7 @@ from gatebook.cli.output import document, say, table
 from gatebook.cli.store import existing, find
 from gatebook.kernel.verify import Report
 from gatebook.ports import RunQuery
-from gatebook.runtime.audit import LedgerReport, audit, audit_ledgers
+from gatebook.runtime.runs.audit import LedgerReport, audit, audit_ledgers
 
 EVERY = 1_000_000  # more runs than one store holds
 

@@ -17,12 +17,12 @@ from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.opened import Open
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
-from gatebook.runtime.executor import Ended, Permit, outlived
 from gatebook.runtime.logs import traced
+from gatebook.runtime.performing.executor import Ended, Permit, outlived
 from gatebook.runtime.services import Services
 
 if TYPE_CHECKING:
-    from gatebook.runtime.planner import Planner
+    from gatebook.runtime.driving.planner import Planner
 
 GRACE_S = 5.0  # for an attempt that was told to stop
 

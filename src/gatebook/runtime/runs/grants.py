@@ -13,7 +13,7 @@ from gatebook.kernel.approvals.standing import name_of, same_person
 from gatebook.kernel.codec import check_run_id
 from gatebook.kernel.events import AnyEvent, RunStarted
 from gatebook.ports import RunKey
-from gatebook.runtime.approvals import Inbox, moment, names_of, place_of_id, text_of
+from gatebook.runtime.runs.approvals import Inbox, moment, names_of, place_of_id, text_of
 
 
 class GrantGiven(msgspec.Struct, frozen=True):

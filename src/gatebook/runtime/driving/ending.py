@@ -23,7 +23,7 @@ from gatebook.kernel.opened import Open
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
 from gatebook.ports import Complete, Program
-from gatebook.runtime.hook_turns import HookTurns
+from gatebook.runtime.hooks.turns import HookTurns
 from gatebook.runtime.redrive import Redrive
 
 

@@ -24,7 +24,7 @@ from gatebook.kernel.events import ActionRequested, AnyEvent, Resumed
 from gatebook.kernel.secrets import keep_references, referred
 from gatebook.kernel.state import Status
 from gatebook.ports import Program, RunKey, RunQuery, RunRow
-from gatebook.runtime.reading import Door
+from gatebook.runtime.runs.reading import Door
 
 OPEN = ("running", "interrupted")  # runs that may wait for people
 MAX_RUNS = 100_000  # that are looked through for open approvals

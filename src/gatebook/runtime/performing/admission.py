@@ -11,10 +11,10 @@ from gatebook.kernel.actions import CallLLM
 from gatebook.kernel.budget import tokens_used
 from gatebook.kernel.spending.reserving import estimate_tokens
 from gatebook.ports import Clock
-from gatebook.runtime.breaker import Breaker, Breakers, BreakerSettings, open_error, tells
 from gatebook.runtime.clock import SystemClock
-from gatebook.runtime.executor import Ended
-from gatebook.runtime.limiter import Limiter, Rate, Turn
+from gatebook.runtime.models.breaker import Breaker, Breakers, BreakerSettings, open_error, tells
+from gatebook.runtime.models.limiter import Limiter, Rate, Turn
+from gatebook.runtime.performing.executor import Ended
 
 
 class Admitted(NamedTuple):

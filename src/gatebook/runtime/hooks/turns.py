@@ -22,8 +22,8 @@ from gatebook.kernel.hooks.subjects import ModelWanted, RunBegins, RunEnds, Subj
 from gatebook.kernel.refusals import redacted
 from gatebook.kernel.state import Status
 from gatebook.ports import Complete, Fail, Program, Recorded, Want
-from gatebook.runtime.executor import Ended, Permit
-from gatebook.runtime.hooks import Hooking, Key
+from gatebook.runtime.hooks.calling import Hooking, Key
+from gatebook.runtime.performing.executor import Ended, Permit
 from gatebook.runtime.redrive import Redrive
 
 START: Key = ("on_run_start", "")

@@ -13,7 +13,7 @@ from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import Policy, result_judge
 from gatebook.kernel.results import Judged, judge_result
 from gatebook.kernel.tools import Effect, ToolSpec
-from gatebook.runtime.executor import Ended
+from gatebook.runtime.performing.executor import Ended
 
 
 class Results:

@@ -40,11 +40,11 @@ from gatebook.kernel.hooks.declared import Hooks
 from gatebook.kernel.state import RunState
 from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, Recorded
-from gatebook.runtime.attempts import Attempts
-from gatebook.runtime.hook_turns import HookTurns
-from gatebook.runtime.hooks import Hooking
-from gatebook.runtime.off_loop import off_the_loop
-from gatebook.runtime.planner import Planner
+from gatebook.runtime.driving.off_loop import off_the_loop
+from gatebook.runtime.driving.planner import Planner
+from gatebook.runtime.hooks.calling import Hooking
+from gatebook.runtime.hooks.turns import HookTurns
+from gatebook.runtime.performing.attempts import Attempts
 from gatebook.runtime.redrive import Redrive, final_args
 from gatebook.runtime.services import Services
 

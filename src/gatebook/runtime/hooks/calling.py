@@ -26,8 +26,8 @@ from gatebook.kernel.hooks.subjects import ModelEnded, Subject, ToolEnded
 from gatebook.kernel.hooks.views import HookView
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, Tool
-from gatebook.runtime.executor import Ended, Permit
-from gatebook.runtime.hook_acts import Acts
+from gatebook.runtime.hooks.acts import Acts
+from gatebook.runtime.performing.executor import Ended, Permit
 from gatebook.runtime.services import Services
 
 Key = tuple[str, str]  # the point, and there the address, or how the run is to end

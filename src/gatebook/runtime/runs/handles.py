@@ -30,8 +30,8 @@ from gatebook.kernel.events import RunFailed as RunFailedEvent
 from gatebook.kernel.history import find_artifact
 from gatebook.kernel.rules.past import Past
 from gatebook.ports import Program, Recorded, RunKey, RunRow
-from gatebook.runtime.reading import Door, Follower, Reading
-from gatebook.runtime.states import (
+from gatebook.runtime.runs.reading import Door, Follower, Reading
+from gatebook.runtime.runs.states import (
     RETRY,
     Cancelled,
     Denied,

@@ -34,12 +34,12 @@ from gatebook.kernel.redact import Redactor
 from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.stream import StreamMachine
 from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
-from gatebook.runtime.cleaning import clean_error, clean_exit, sounded, text_of
-from gatebook.runtime.prices import Prices
-from gatebook.runtime.routes import Providers
-from gatebook.runtime.secrets import Lent, Secrets, late
+from gatebook.runtime.models.prices import Prices
+from gatebook.runtime.models.routes import Providers
+from gatebook.runtime.performing.cleaning import clean_error, clean_exit, sounded, text_of
+from gatebook.runtime.performing.secrets import Lent, Secrets, late
+from gatebook.runtime.performing.voices import Voices
 from gatebook.runtime.subscriptions import Hub, Progress
-from gatebook.runtime.voices import Voices
 
 NOTHING_LENT = Lent()
 

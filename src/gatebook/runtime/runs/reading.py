@@ -25,7 +25,7 @@ from gatebook.kernel.messages import ChatResponse, StreamEvent, TextDelta
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.streams.pieces import split
 from gatebook.ports import Clock, Journal, Piece, Recorded, RunKey
-from gatebook.runtime.cursors import Shown, cursor_of, place_of
+from gatebook.runtime.runs.cursors import Shown, cursor_of, place_of
 from gatebook.runtime.subscriptions import Delta, Hub, Reset, Subscriber, either
 
 Item_co = TypeVar("Item_co", covariant=True)

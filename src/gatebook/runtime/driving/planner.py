@@ -40,13 +40,13 @@ from gatebook.kernel.spending.soft import moved
 from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Lease, Program, Recorded
-from gatebook.runtime.crowds import Crowd
-from gatebook.runtime.ending import Ending, unknown
-from gatebook.runtime.executor import Ended
-from gatebook.runtime.off_loop import off_the_loop
-from gatebook.runtime.outcomes import cleaned, outcome_event
+from gatebook.runtime.driving.crowds import Crowd
+from gatebook.runtime.driving.ending import Ending, unknown
+from gatebook.runtime.driving.off_loop import off_the_loop
+from gatebook.runtime.driving.outcomes import cleaned, outcome_event
+from gatebook.runtime.driving.results import Results, with_judged
+from gatebook.runtime.performing.executor import Ended
 from gatebook.runtime.redrive import Redrive
-from gatebook.runtime.results import Results, with_judged
 from gatebook.runtime.services import Services
 
 NO_LEDGERS: Mapping[str, Limits] = {}

@@ -1,0 +1,1 @@
+"""One claimed run, driven: what its next append says, and how it ends."""

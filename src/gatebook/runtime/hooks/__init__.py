@@ -1,0 +1,1 @@
+"""Hooks at work: whose turn it is, calling them, and what they do."""

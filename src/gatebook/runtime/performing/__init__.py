@@ -1,0 +1,1 @@
+"""Attempts: the only code that calls out, and what surrounds one call."""

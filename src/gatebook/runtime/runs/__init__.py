@@ -1,0 +1,1 @@
+"""A run as its callers see and steer it, from any process."""
