@@ -284,6 +284,7 @@ def test_a_second_ctrl_c_cancels(gatebook: Inside, long_run: subprocess.Popen[st
 def test_sigterm_pauses_with_143(gatebook: Inside, long_run: subprocess.Popen[str]) -> None:
     """Whoever supervises the command must see that it was told to stop."""
     long_run.send_signal(signal.SIGTERM)
+    until(long_run, "pausing: waiting for what is in flight")
     (gatebook.path / "go").touch()
     text = rest(long_run)
 

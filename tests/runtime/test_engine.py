@@ -4,6 +4,7 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
 from tests.runtime.kit import Desk, eventually, flow, run
 
 from gatebook import tool
@@ -28,7 +29,7 @@ class Broken(Workflow[Any, Any]):
     """A program with a bug that is no error of ours."""
 
     def begin(self, started: RunStarted) -> Any:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("the key is canary-41")
 
 
 def test_a_run_of_an_unknown_program_does_not_stop_a_worker() -> None:
@@ -45,6 +46,22 @@ def test_a_run_of_an_unknown_program_does_not_stop_a_worker() -> None:
             assert (await desk.journal.row(client.handle("theirs").key)).head.epoch == 0
 
     run(scenario())
+
+
+def test_the_log_of_a_program_that_breaks_holds_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """A traceback carries whatever the error was made of."""
+
+    async def scenario() -> None:
+        desk = Desk(secrets=["canary-41"])
+        async with desk.open() as runtime:
+            await runtime.start(Broken(looking, name="broken", tools=[look]), None, run_id="broken")
+            await desk.clock.settle()
+
+    run(scenario())
+
+    assert "run broken is not driven" in caplog.text
+    assert "ZeroDivisionError: the key is [redacted:registered]" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_a_program_that_breaks_does_not_stop_the_other_runs() -> None:

@@ -18,7 +18,11 @@ _log = logging.getLogger(__name__)
 
 
 class LocalEngine(Engine):
-    """Calls `drive` for due runs of the given programs, many at once, one at a time per run."""
+    """Calls `drive` for due runs of the given programs, many at once, one at a time per run.
+
+    Args:
+        told: what a log may say of an error, secrets left out.
+    """
 
     def __init__(
         self,
@@ -27,12 +31,14 @@ class LocalEngine(Engine):
         tenant: str,
         programs: Callable[[], Sequence[str]],
         clock: Clock,
+        told: Callable[[BaseException], str] = str,
         concurrency: int = CONCURRENCY,
     ) -> None:
         self._journal = journal
         self._tenant = tenant
         self._programs = programs
         self._clock = clock
+        self._told = told
         self._slots = asyncio.Semaphore(concurrency)
         self._drive: Drive | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -70,13 +76,13 @@ class LocalEngine(Engine):
             finally:
                 self._active.discard(run)
         except GatebookError as exc:
-            _log.warning("run %s is not driven: %s", run.id, exc, extra={"run": run.id})
+            _log.warning("run %s is not driven: %s", run.id, self._told(exc), extra={"run": run.id})
             if isinstance(exc, StoreError):
                 # A claim whose answer was lost is ours until it lapses, so no one finds it due.
                 self._drive_at(run, self._journal.now() + round(POLL_S * 1e6))
             return
-        except Exception:  # noqa: BLE001 - one run's bug must not end the others
-            _log.exception("run %s is not driven", run.id, extra={"run": run.id})
+        except Exception as exc:  # noqa: BLE001 - one run's bug must not end the others
+            _log.error("run %s is not driven: %s", run.id, self._told(exc), extra={"run": run.id})
             return
         if parked.state == "waiting" and parked.wake_at is not None:
             self._drive_at(run, parked.wake_at)

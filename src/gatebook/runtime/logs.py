@@ -3,7 +3,7 @@
 import logging
 import traceback
 
-from gatebook.errors import printable
+from gatebook.errors import GatebookError, printable
 from gatebook.kernel.redact import Redactor
 
 
@@ -38,3 +38,8 @@ def traced(exc: BaseException, redactor: Redactor) -> str:
     """Return an exception with its traceback, redacted, as lines that nothing in it can forge."""
     lines = "".join(traceback.format_exception(exc)).splitlines()
     return "\n".join(printable(line) for line in redactor.told("\n".join(lines)).split("\n"))
+
+
+def told(exc: BaseException, redactor: Redactor) -> str:
+    """Return what a log says of an error: the text of one of ours, the traceback of any other."""
+    return redactor.told(str(exc)) if isinstance(exc, GatebookError) else traced(exc, redactor)

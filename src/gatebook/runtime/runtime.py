@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import partial
 from typing import Any, TypeVar
 
 from gatebook.engines.local import LocalEngine
@@ -27,6 +28,7 @@ from gatebook.runtime.client import Client
 from gatebook.runtime.driving.driver import Driver
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper
+from gatebook.runtime.logs import told
 from gatebook.runtime.models.breaker import BreakerSettings
 from gatebook.runtime.models.limiter import Rate, checked_rates
 from gatebook.runtime.models.prices import Prices
@@ -216,6 +218,7 @@ class Runtime(Client):
             tenant=self.tenant,
             programs=lambda: list(self._programs),
             clock=self.clock,
+            told=partial(told, redactor=self.redactor),
         )
         self._serving = asyncio.create_task(self._engine.serve(self.drive), name="gatebook-engine")
 
