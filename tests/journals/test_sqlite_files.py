@@ -143,6 +143,22 @@ def test_a_store_of_an_earlier_schema_is_brought_up(tmp_path: Path) -> None:
     assert rows(old, "SELECT value FROM meta WHERE name = 'kept'") == [("yes",)]
 
 
+def test_events_are_read_with_sql(tmp_path: Path) -> None:
+    """Whoever has nothing but SQLite must be able to see what a run did."""
+    store = tmp_path / "journal.db"
+
+    async def scenario() -> None:
+        journal = SqliteJournal(store)
+        await journal.open()
+        await begin(journal, "r")
+        await journal.close()
+
+    asyncio.run(scenario())
+
+    found = rows(store, "SELECT tenant, run_id, seq, epoch, kind, version, time > 0 FROM journal")
+    assert found == [("default", "r", 1, 0, "run_started", 1, 1)]
+
+
 def test_a_store_others_can_write_is_refused(tmp_path: Path) -> None:
     """Whoever can write the file can write a run's history."""
     store = tmp_path / "journal.db"
