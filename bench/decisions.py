@@ -23,6 +23,7 @@ from gatebook.kernel.policy import PolicyContext
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
+from gatebook.kernel.state import RunState
 
 RULES = 20
 BATCH = 500  # decisions timed together
@@ -69,15 +70,16 @@ def measure(case: str) -> list[float]:
     """Return the microseconds of a decision, batch by batch."""
     rules, past = policy(case), Past()
     base = PolicyContext(run_id="r", tenant="default", program="support", address="")
+    state = RunState()
+    state.head.limits = Limits(tool_calls=60, llm_tokens=400_000)
+    state.head.spent = Amount(tool_calls=3)
     grounds = Grounds(
         policy=rules,
         policy_digest="d",
-        recorded_policy="d",
+        state=state,
         base=base,
         tools={"refund": refund},
         redactor=Redactor(),
-        limits=Limits(tool_calls=60, llm_tokens=400_000),
-        used=Amount(tool_calls=3),
         run=past.facts,
     )
     args = {"order": "o-17", "amount": 20, "currency": "EUR"}

@@ -7,7 +7,7 @@ import pytest
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
-from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Limits
+from gatebook.kernel.budget import NO_LIMITS, NOTHING, OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import ActionDenied, ActionRequested
 from gatebook.kernel.gate import MAX_ROUNDS, admit_want, decide_again
@@ -17,6 +17,7 @@ from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.facts import RunFacts
 from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.spending.reserving import estimate_tokens
+from gatebook.kernel.state import Head, RunState, Status
 from tests.programs.play import Echo
 
 KEY = "sk-ant-" + "a1b2" * 8
@@ -53,15 +54,22 @@ def call(tool: str = "t", **args: Any) -> CallTool:
     return CallTool(tool, Raw(canonical(args)))
 
 
-def grounds(policy: Any, *, limits: Limits = Limits(), **fields: Any) -> Grounds:  # noqa: B008
+def where(limits: Limits = NO_LIMITS, used: Amount = NOTHING) -> RunState:
+    """A run that policy "d1" decided about last."""
+    state = RunState()
+    state.head = Head(status=Status.RUNNING, limits=limits, spent=used)
+    state.policy = "d1"
+    return state
+
+
+def grounds(policy: Any, state: RunState | None = None, **fields: Any) -> Grounds:
     base = PolicyContext(
         run_id="r", tenant="default", program="p", address="",
         tools=frozenset({"t", "e"}), models=frozenset({"fake:m"}),
     )  # fmt: skip
     facts: dict[str, Any] = {
-        "policy": policy, "policy_digest": "d1", "recorded_policy": "d1", "base": base,
+        "policy": policy, "policy_digest": "d1", "state": state or where(), "base": base,
         "tools": {"t": Strict("t", "at_most_once"), "e": Echo("e")}, "redactor": Redactor(),
-        "limits": limits, "used": Amount(),
     }  # fmt: skip
     return Grounds(**facts | fields)
 
@@ -285,7 +293,7 @@ def test_a_model_call_reserves_prompt_and_largest_answer() -> None:
 
 def test_a_budget_that_does_not_carry_the_action_denies() -> None:
     """With the meter, the limit and what was asked."""
-    event = refused(call(n=1), limits=Limits(tool_calls=3), used=Amount(tool_calls=3))
+    event = refused(call(n=1), state=where(Limits(tool_calls=3), Amount(tool_calls=3)))
 
     assert event.error.code == "E_BUDGET"
     assert "limit 3, used 3, asked 1" in event.error.message
@@ -293,9 +301,10 @@ def test_a_budget_that_does_not_carry_the_action_denies() -> None:
 
 def test_siblings_of_one_step_share_what_is_left() -> None:
     """Each reservation counts for the next."""
-    shared = grounds(AllowDeclared(), limits=Limits(tool_calls=1))
+    shared = grounds(AllowDeclared(), where(Limits(tool_calls=1)))
 
     first = admit_want("0", call(n=1), shared)
+    shared.state.apply(first)
     second = admit_want("1", call(n=1), shared)
 
     assert isinstance(first, ActionRequested)
@@ -304,14 +313,14 @@ def test_siblings_of_one_step_share_what_is_left() -> None:
 
 def test_a_wall_clock_is_divided_among_siblings() -> None:
     """Two calls at once may not both have all of the time."""
-    event = admitted(call(n=1), limits=Limits(wall_ms=10_000), share=2)
+    event = admitted(call(n=1), state=where(Limits(wall_ms=10_000)), share=2)
 
     assert event.timeout_ms == event.reserve.wall_ms == 5_000
 
 
 def test_an_action_without_wall_clock_left_is_denied() -> None:
     """A deadline of nothing is no deadline."""
-    event = refused(call(n=1), limits=Limits(wall_ms=10), used=Amount(wall_ms=10))
+    event = refused(call(n=1), state=where(Limits(wall_ms=10), Amount(wall_ms=10)))
 
     assert event.error.code == "E_BUDGET"
 
@@ -321,6 +330,7 @@ def test_a_changed_policy_is_recorded_with_its_first_decision() -> None:
     shared = grounds(AllowDeclared(), policy_digest="d2")
 
     first = admit_want("0", call(n=1), shared)
+    shared.state.apply(first)
     second = admit_want("1", call(n=1), shared)
 
     assert (first.decision.policy, second.decision.policy) == ("d2", "")

@@ -48,7 +48,7 @@ def is_plain(decision: Decision) -> bool:
 
 def recorded(decision: Decision, redactor: Redactor) -> DecisionRecord:
     """Return a decision as it is journaled; nothing but the rule of a plain allow."""
-    if is_plain(decision):
+    if decision.verdict == "allow" and decision.shadow is None:
         return DecisionRecord(rule=decision.rule) if decision.rule else PLAIN
     return DecisionRecord(
         verdict=decision.verdict,

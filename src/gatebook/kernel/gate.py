@@ -65,9 +65,10 @@ def decide_again(
     word for it is still good.
     """
     try:
-        spec, effect = _spec(action, grounds)
+        spec = _spec(action, grounds) if isinstance(action, CallTool) else None
+        effect: Effect = "read" if spec is None else spec.effect
         context = context_at(grounds, address, action, effect, attempt)
-        decision = _ask_policy(action, context, grounds)
+        decision = _ask_policy(action, context, spec, grounds)
         may = approved and decision.verdict in ASKING and not decision.defers
         if decision.verdict != "allow" and not may and not _modifies_nothing(decision, action):
             raise denial(action, decision, grounds)
@@ -109,13 +110,19 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
     Raises:
         Refused: it is invalid, denied, or holds a secret.
     """
-    spec, effect = _spec(action, grounds)
-    action = _validated(action, grounds)
+    spec: ToolSpec | None = None
+    effect: Effect = "read"
+    if isinstance(action, CallTool):
+        spec = _spec(action, grounds)
+        effect = spec.effect
+        action = _validated(action, grounds)
+    elif isinstance(action, CallLLM):
+        _check_prompt(action, grounds)
     strictest: Decision | None = None
     patch = NULL
     for _ in range(MAX_ROUNDS):
         context = context_at(grounds, address, action, effect, 0)
-        decision = _ask_policy(action, context, grounds)
+        decision = _ask_policy(action, context, spec, grounds)
         if grounds.soft and decision.verdict == "allow":
             decision = softened(decision, action, grounds.soft, grounds)
         if strictest is None or is_stricter(decision, strictest):
@@ -128,7 +135,8 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
         raise refusal(
             action, GatebookError("E_MODIFY_LOOP", tool=describe(action), limit=MAX_ROUNDS)
         )
-    _check_secrets(action, grounds)
+    if isinstance(action, CallTool):
+        _check_secrets(action, grounds)
     if strictest.verdict == "deny":
         raise denial(action, strictest, grounds)
     if decision.verdict == "modify":
@@ -156,11 +164,12 @@ def request(
     """
     action, context, record = judged.action, judged.context, record_of(judged, grounds)
     approved = bool(approval or grant)
-    _check_fallbacks(address, action, grounds, approved=approved)
     if approved:
         record = msgspec.structs.replace(record, approval=approval, grant=grant)
-    if grounds.run is not None and isinstance(action, CallLLM) and action.tools:
-        record = _with_hidden(record, action, context, grounds)
+    if isinstance(action, CallLLM):
+        _check_fallbacks(address, action, grounds, approved=approved)
+        if grounds.run is not None and action.tools:
+            record = _with_hidden(record, action, context, grounds)
     deadline = deadline_ms(action, judged.spec, grounds)
     held = _reserved(action, deadline, grounds)
     return ActionRequested(
@@ -213,23 +222,17 @@ def _with_hidden(
     return msgspec.structs.replace(record, hidden=hidden) if hidden else record
 
 
-def _spec(action: Action, grounds: Grounds) -> tuple[ToolSpec | None, Effect]:
-    if not isinstance(action, CallTool):
-        return None, "read"
+def _spec(action: CallTool, grounds: Grounds) -> ToolSpec:
     tool = grounds.tools.get(action.tool)
     if tool is None:
         near = difflib.get_close_matches(action.tool, list(grounds.tools), 3, 0.5)
         names = ", ".join(near) or "none is close"
         raise refusal(action, GatebookError("E_TOOL_UNKNOWN", tool=action.tool, names=names))
     spec: ToolSpec = tool.spec
-    return spec, spec.effect
+    return spec
 
 
-def _validated(action: Action, grounds: Grounds) -> Action:
-    if isinstance(action, CallLLM):
-        return _clean_prompt(action, grounds)
-    if not isinstance(action, CallTool):
-        return action
+def _validated(action: CallTool, grounds: Grounds) -> CallTool:
     given = bytes(action.args)
     tool = grounds.tools[action.tool]
     try:
@@ -241,21 +244,19 @@ def _validated(action: Action, grounds: Grounds) -> Action:
     return action if final == given else msgspec.structs.replace(action, args=Raw(final))
 
 
-def _check_secrets(action: Action, grounds: Grounds) -> None:
+def _check_secrets(action: CallTool, grounds: Grounds) -> None:
     """Refuse a call whose final arguments hold a secret: what is stored is what is done."""
-    if isinstance(action, CallTool):
-        final = bytes(action.args)
-        clean = grounds.redactor.json(final)
-        if clean != final:
-            raise _secret(msgspec.structs.replace(action, args=Raw(clean)), clean)
+    final = bytes(action.args)
+    clean = grounds.redactor.json(final)
+    if clean != final:
+        raise _secret(msgspec.structs.replace(action, args=Raw(clean)), clean)
 
 
-def _clean_prompt(action: CallLLM, grounds: Grounds) -> CallLLM:
+def _check_prompt(action: CallLLM, grounds: Grounds) -> None:
     data = msgspec.json.encode(action, order="deterministic")
     clean = grounds.redactor.json(data)
     if clean != data:
         raise _secret(msgspec.json.decode(clean, type=CallLLM), clean)
-    return action
 
 
 def _secret(action: CallTool | CallLLM, clean: bytes) -> "Refused":
@@ -264,32 +265,28 @@ def _secret(action: CallTool | CallLLM, clean: bytes) -> "Refused":
     return refusal(action, error)
 
 
-def _ask_policy(action: Action, context: PolicyContext, grounds: Grounds) -> Decision:
-    decision = _policy_says(action, context, grounds)
-    if grounds.pins is None or type(action) is not CallTool:
-        return decision
-    return grounds.pins.narrowed(decision, grounds.tools[action.tool].spec)
-
-
-def _policy_says(action: Action, context: PolicyContext, grounds: Grounds) -> Decision:
+def _ask_policy(
+    action: Action, context: PolicyContext, spec: ToolSpec | None, grounds: Grounds
+) -> Decision:
     try:
-        return ask(grounds.policy.authorize, action, context, watch=grounds.watch)
+        decision = ask(grounds.policy.authorize, action, context, watch=grounds.watch)
     except GatebookError as exc:
         raise refusal(action, exc) from exc
+    if spec is None or grounds.pins is None:
+        return decision
+    return grounds.pins.narrowed(decision, spec)
 
 
-def _check_fallbacks(address: str, action: Action, grounds: Grounds, *, approved: bool) -> None:
+def _check_fallbacks(address: str, action: CallLLM, grounds: Grounds, *, approved: bool) -> None:
     """Refuse a model call of which some further route may not be asked, or has no price.
 
     Each is decided again when it comes to it; one that is refused is better known now.
     """
-    if not isinstance(action, CallLLM):
-        return
     for route in action.fallbacks:
         call = action.on(route)
         context = context_at(grounds, address, call, "read", 0)
         try:
-            decision = _ask_policy(call, context, grounds)
+            decision = _ask_policy(call, context, None, grounds)
             if decision.verdict != "allow" and not (approved and decision.verdict in ASKING):
                 raise denial(call, decision, grounds)
             if in_dollars(grounds):

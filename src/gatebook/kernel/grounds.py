@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gatebook.kernel.actions import Action, CallLLM, CallTool
-from gatebook.kernel.budget import Amount, Limits, SoftLimit, charged
+from gatebook.kernel.budget import SoftLimit, charged
 from gatebook.kernel.decisions import Watch
 from gatebook.kernel.pins import Pins
 from gatebook.kernel.policy import Policy, PolicyContext
@@ -15,6 +15,7 @@ from gatebook.kernel.rules.facts import RunFacts, tool_facts
 from gatebook.kernel.spending.ledgers import Shared
 from gatebook.kernel.spending.prices import Price, dollars
 from gatebook.kernel.spending.reserving import estimate_tokens
+from gatebook.kernel.state import RunState
 from gatebook.kernel.tools import Effect, ToolSpec
 
 
@@ -28,11 +29,12 @@ class Validated(Protocol):
 
 
 class Grounds(msgspec.Struct, kw_only=True):
-    """What decisions of one step share; `used` grows as requests of the same step reserve.
+    """What decisions about one run share.
 
     Attributes:
-        base: the context of this run; address, effect and attempt are filled in per action.
-        policy_digest: of the policy in force; recorded when it is not `recorded_policy`.
+        policy_digest: of the policy in force; recorded when another decided last.
+        state: the run's; what is decided is folded into it before the next decision.
+        base: the context of this run; what is true of one action is filled in.
         share: among how many new actions the remaining wall clock is divided.
         price: what a model call would cost; asked under a limit in dollars and for facts.
         run: what rules may ask about the run at an address; None for a policy that asks nothing.
@@ -45,12 +47,10 @@ class Grounds(msgspec.Struct, kw_only=True):
 
     policy: Policy
     policy_digest: str
-    recorded_policy: str
+    state: RunState
     base: PolicyContext
     tools: Mapping[str, Any]
     redactor: Redactor
-    limits: Limits
-    used: Amount
     share: int = 1
     price: Callable[[CallLLM], Price | None] = lambda _: None
     run: Callable[[str], RunFacts] | None = None
@@ -65,16 +65,20 @@ def context_at(
     grounds: Grounds, address: str, action: Action, effect: Effect, attempt: int
 ) -> PolicyContext:
     """Return what a policy is told of an action, and of the run where it stands."""
-    return msgspec.structs.replace(
+    head = grounds.state.head
+    context = msgspec.structs.replace(
         grounds.base,
         address=address,
         effect=effect,
         attempt=attempt,
-        limits=grounds.limits,
-        used=grounds.used,
-        est_tokens=estimate_tokens(action) if isinstance(action, CallLLM) else 0,
-        **({} if grounds.run is None else _facts(grounds.run(address), action, grounds)),
+        limits=head.limits,
+        used=head.used,
     )
+    if isinstance(action, CallLLM):
+        context = msgspec.structs.replace(context, est_tokens=estimate_tokens(action))
+    if grounds.run is None:
+        return context
+    return msgspec.structs.replace(context, **_facts(grounds.run(address), action, grounds))
 
 
 def _facts(run: RunFacts, action: Action, grounds: Grounds) -> dict[str, Any]:

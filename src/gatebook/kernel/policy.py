@@ -58,7 +58,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def allow(cls, *, rule: str = "") -> "Decision":
         """Let the action through, budget permitting."""
-        return cls("allow", rule=rule) if rule else _ALLOW
+        return cls("allow", rule=rule) if rule else ALLOW
 
     @classmethod
     def deny(cls, reason: str, *, rule: str = "", code: str = "E_POLICY_DENIED") -> "Decision":
@@ -91,7 +91,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         return cls("interrupt", reason, rule)
 
 
-_ALLOW = Decision("allow")
+ALLOW = Decision("allow")  # of every action that is just let pass
 _ASK_BEFORE = ApprovalTerms(rule="ask-before", choices=("approve", "edit", "deny"))
 
 
@@ -244,7 +244,7 @@ class AllowListPolicy(Policy):
             case _:
                 allowed = True
         if allowed:
-            return Decision.allow()
+            return ALLOW
         what = describe(action)
         return Decision.deny(f"{what!r} is not on the allow-list", code="E_NOT_ALLOWED")
 
@@ -300,7 +300,7 @@ class AllowDeclared(Policy):
             case _:
                 allowed = True
         if allowed:
-            return Decision.allow()
+            return ALLOW
         what = describe(action)
         text = f"{what!r} is not declared by program {context.program!r}"
         return Decision.deny(text, code="E_NOT_DECLARED")

@@ -155,7 +155,8 @@ class Redactor:
         parts += [f"(?P<{name.replace('-', '_')}>{text})" for name, text in PATTERNS.items()]
         self._text = re.compile("|".join(parts))
         names = "|".join(sorted(KEY_NAMES))
-        self._suspect = re.compile(rf'{BEGINNINGS}|"(?i:{names})":'.encode())
+        self._suspect = re.compile(rf'{BEGINNINGS}|"(?i:{names})":'.encode()).search
+        self._least = min(self._shortest, min(map(len, KEY_NAMES)) + len('{"":"?"}'))
 
     def text(self, text: str) -> str:
         """Return text with every secret replaced by a mark that names its kind."""
@@ -222,14 +223,18 @@ class Redactor:
 
     def json(self, data: bytes) -> bytes:
         """Return canonical JSON bytes with every secret in them replaced."""
-        if self._suspect.search(data) is None and not self._holds(data):
+        if len(data) < self._least or not self._may_hold(data):
             return data
         value = plain(data)
         clean = self._value(value)
         return data if clean == value else canonical(clean)
 
-    def _holds(self, data: bytes) -> bool:
-        return any(needle in data for needle in self._needles)  # one pattern of all is slower
+    def _may_hold(self, data: bytes) -> bool:
+        """Whether anything is to be looked at more closely; nothing is in most data."""
+        for needle in self._needles:  # one pattern of all is slower
+            if needle in data:
+                return True
+        return self._suspect(data) is not None
 
     def raw(self, data: msgspec.Raw) -> msgspec.Raw:
         """Return a stored value with every secret in it replaced."""

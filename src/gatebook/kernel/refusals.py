@@ -72,7 +72,6 @@ def refusal(action: Action, error: GatebookError) -> Refused:
 
 def with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:
     """Return a record with the policy that decided, when it is another than the last."""
-    if grounds.policy_digest == grounds.recorded_policy:
+    if grounds.policy_digest == grounds.state.policy:
         return record
-    grounds.recorded_policy = grounds.policy_digest
     return msgspec.structs.replace(record, policy=grounds.policy_digest)

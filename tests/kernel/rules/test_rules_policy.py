@@ -24,6 +24,7 @@ from gatebook.kernel.policy import (
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.facts import History, RunFacts, ToolFacts, tool_facts
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
+from gatebook.kernel.state import RunState
 from gatebook.kernel.tools import ToolSpec
 from tests.kernel.rules.kit import rule, text
 
@@ -64,12 +65,10 @@ def admitted(policy: Any, action: Action) -> ActionRequested | ActionDenied:
     grounds = Grounds(
         policy=policy,
         policy_digest="new",
-        recorded_policy="",
+        state=RunState(),
         base=CONTEXT,
         tools={"t": Plain()},
         redactor=Redactor(),
-        limits=Limits(),
-        used=Amount(),
     )
     return admit_want("0", action, grounds)
 

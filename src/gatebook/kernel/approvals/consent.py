@@ -91,27 +91,25 @@ def lapses(state: RunState, now: int) -> Iterator[AnyEvent]:
             yield DeferralEnded(address=address)
 
 
-def admit_want(address: str, action: Action, grounds: Grounds, state: RunState, now: int) -> Events:
+def admit_want(address: str, action: Action, grounds: Grounds, now: int) -> Events:
     """Decide about one action; return what to append: a request, a denial, or what it waits for.
 
     Never raises for anything the action, the policy or a person does.
     """
     try:
-        if address in state.asked:
-            return _answered(address, action, grounds, state, now)
+        if address in grounds.state.asked:
+            return _answered(address, action, grounds, now)
         judged = judge(address, action, grounds)
         if judged.decision.verdict in ("allow", "modify"):
             return (request(address, judged, grounds),)
-        return _held(address, judged, grounds, state, now)
+        return _held(address, judged, grounds, now)
     except Refused as refused:
         return (refused.event(address, grounds),)
 
 
-def decide_again(
-    address: str, action: Action, attempt: int, grounds: Grounds, state: RunState, now: int
-) -> Again:
+def decide_again(address: str, action: Action, attempt: int, grounds: Grounds, now: int) -> Again:
     """Decide about a further attempt; an approval or grant covers it while it is still good."""
-    approvals, asked = state.head.approvals, state.requests[address]
+    approvals, asked = grounds.state.head.approvals, grounds.state.requests[address]
     if approvals is NOBODY_ASKED and not asked.decision.grant:
         return decide_attempt(address, action, attempt, grounds)
     entry, error = approvals.asked.get(address), None
@@ -134,15 +132,15 @@ def decide_again(
 # ---- what must wait ----
 
 
-def _held(address: str, judged: Judged, grounds: Grounds, state: RunState, now: int) -> Events:
+def _held(address: str, judged: Judged, grounds: Grounds, now: int) -> Events:
     """Return what holds an action that its decision does not let through."""
     decision = judged.decision
     if decision.verdict == "defer":
         return (_deferral(address, judged, grounds),)
-    question = _question(address, judged, grounds, state)
+    question = _question(address, judged, grounds)
     if decision.verdict == "interrupt":
         return question, _stop(judged, grounds)
-    grant = _grant_for(question, state, now)
+    grant = _grant_for(question, grounds.state, now)
     if not grant:
         return (question,)
     if decision.defers:
@@ -150,9 +148,10 @@ def _held(address: str, judged: Judged, grounds: Grounds, state: RunState, now: 
     return (request(address, judged, grounds, grant=grant),)
 
 
-def _question(address: str, judged: Judged, grounds: Grounds, state: RunState) -> ApprovalAsked:
+def _question(address: str, judged: Judged, grounds: Grounds) -> ApprovalAsked:
     """Return what people are asked about an action, with all that their answer is bound to."""
-    assert state.started is not None
+    started = grounds.state.started
+    assert started is not None
     action, spec = judged.action, judged.spec
     terms = _terms(judged, grounds)
     return ApprovalAsked(
@@ -160,7 +159,7 @@ def _question(address: str, judged: Judged, grounds: Grounds, state: RunState) -
         action=action,
         digest=action_digest(action),
         bound=_bound(address, action, grounds),
-        requester=grounds.redactor.text(requester_of(state.started)),
+        requester=grounds.redactor.text(requester_of(started)),
         expires_ms=min(term.expires_ms for term in terms),
         definition="" if spec is None else definition_digest(spec),
         policy=grounds.policy_digest,
@@ -256,16 +255,16 @@ def _may_approve(question: ApprovalAsked, by: str, groups: tuple[str, ...]) -> b
 # ---- what was answered ----
 
 
-def _answered(address: str, action: Action, grounds: Grounds, state: RunState, now: int) -> Events:
+def _answered(address: str, action: Action, grounds: Grounds, now: int) -> Events:
     """Return what follows from an answer, or from silence: always another decision."""
-    asked, answer = state.asked[address]
-    entry = state.head.approvals.asked[address]
+    asked, answer = grounds.state.asked[address]
+    entry = grounds.state.head.approvals.asked[address]
     if entry.phase == "expired":
         raise _refusal(action, GatebookError("E_APPROVAL_LATE", tool=describe(action)))
     if entry.phase == "denied" or answer is None:
         raise _refusal(action, _denial(action, answer))
     if entry.phase == "edited":
-        return _edited(address, action, grounds, state)
+        return _edited(address, action, grounds)
     if asked.edit and isinstance(action, CallTool) and isinstance(asked.action, CallTool):
         action = msgspec.structs.replace(action, args=asked.action.args)
     judged = judge(address, action, grounds)
@@ -277,14 +276,14 @@ def _answered(address: str, action: Action, grounds: Grounds, state: RunState, n
         return (_deferral(address, judged, grounds),)
     stricter = verdict == "interrupt" and not entry.stops
     if stricter or (verdict in ASKING and asked.policy != grounds.policy_digest):
-        return _held(address, judged, grounds, state, now)
+        return _held(address, judged, grounds, now)
     return (request(address, judged, grounds, approval=entry.bound),)
 
 
-def _edited(address: str, action: Action, grounds: Grounds, state: RunState) -> Events:
+def _edited(address: str, action: Action, grounds: Grounds) -> Events:
     """Return what follows from an edit: its author approved it, if nobody else has to."""
-    asked, answer = state.asked[address]
-    entry = state.head.approvals.asked[address]
+    asked, answer = grounds.state.asked[address]
+    entry = grounds.state.head.approvals.asked[address]
     if answer is None or not isinstance(action, CallTool):
         raise _refusal(action, _denial(action, answer))
     try:
@@ -300,7 +299,7 @@ def _edited(address: str, action: Action, grounds: Grounds, state: RunState) -> 
     decision = judged.decision
     if decision.verdict == "defer" or decision.defers:
         return (_deferral(address, judged, grounds),)
-    question = _question(address, judged, grounds, state)
+    question = _question(address, judged, grounds)
     question = msgspec.structs.replace(question, edit=entry.answer)
     stricter = decision.verdict == "interrupt" and not entry.stops
     if by_policy or stricter or not _may_approve(question, entry.by, entry.groups):

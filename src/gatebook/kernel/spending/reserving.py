@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gatebook.errors import GatebookError
-from gatebook.kernel.actions import WAITS, Action, CallLLM, CallTool, describe
+from gatebook.kernel.actions import WAITS, Action, CallLLM, describe
 from gatebook.kernel.budget import (
+    NO_LIMITS,
     NOTHING,
     Amount,
-    Limits,
     Shortfall,
     charged,
     estimated,
@@ -19,16 +19,17 @@ from gatebook.kernel.budget import (
 )
 from gatebook.kernel.spending.ledgers import Shared, refused
 from gatebook.kernel.spending.prices import Price
+from gatebook.kernel.state import RunState
 from gatebook.kernel.tools import ToolSpec
 
 LLM_TIMEOUT_MS = 600_000  # total deadline of one model attempt
+ONE_CALL = Amount(tool_calls=1)
 
 
 class Purse(Protocol):
-    """What reservations of one step are made from; `used` grows as they are."""
+    """What reservations are made from: what is left to a run, and to all of its tenant."""
 
-    limits: Limits
-    used: Amount
+    state: RunState
     share: int
     shared: Shared | None
 
@@ -42,33 +43,35 @@ def deadline_ms(action: Action, spec: ToolSpec | None, purse: Purse) -> int | No
     if isinstance(action, WAITS):
         return None
     own = action.timeout_ms or (spec.timeout_ms if spec is not None else LLM_TIMEOUT_MS)
-    if purse.limits.wall_ms is None:
+    head = purse.state.head
+    if head.limits.wall_ms is None:
         return own
-    left = max(0, purse.limits.wall_ms - purse.used.wall_ms) // max(1, purse.share)
+    left = max(0, head.limits.wall_ms - head.used.wall_ms) // max(1, purse.share)
     return min(own, max(1, left))
 
 
 def reserve(action: Action, deadline: int | None, purse: Purse) -> Amount:
-    """Take what an action may need, and return it.
+    """Return what an action may need, taken from the ledgers; its request takes it from the run.
 
     Raises:
         GatebookError: E_BUDGET, E_PRICE_UNKNOWN, or E_LEDGER when what is left is known.
     """
     if isinstance(action, WAITS):
         return NOTHING
-    wall = deadline if deadline and purse.limits.wall_ms is not None else 0
-    if isinstance(action, CallTool):
-        want = Amount(tool_calls=1, wall_ms=wall)
-    else:
+    head = purse.state.head
+    wall = deadline if deadline and head.limits.wall_ms is not None else 0
+    if isinstance(action, CallLLM):
         want = _tokens(action, wall, purse)
-    short = shortfall(purse.limits, purse.used, want)
-    if short is not None:
-        raise over_budget(action, short)
+    else:
+        want = Amount(tool_calls=1, wall_ms=wall) if wall else ONE_CALL
+    if head.limits != NO_LIMITS:
+        short = shortfall(head.limits, head.used, want)
+        if short is not None:
+            raise over_budget(action, short)
     if purse.shared is not None:
         fields = purse.shared.take(want)
         if fields is not None:
             raise refused(describe(action), fields)
-    purse.used += want
     return want
 
 
@@ -83,7 +86,8 @@ def _tokens(action: CallLLM, wall_ms: int, purse: Purse) -> Amount:
 def in_dollars(purse: Purse) -> bool:
     """Whether a limit in dollars counts, so that every price must be known."""
     shared = purse.shared
-    return purse.limits.usd_micros is not None or (shared is not None and shared.in_dollars)
+    limit = purse.state.head.limits.usd_micros
+    return limit is not None or (shared is not None and shared.in_dollars)
 
 
 def price_of(action: CallLLM, purse: Purse) -> Price:

@@ -53,7 +53,7 @@ def _reached(limits: Limits, action: Action, purse: Purse) -> Shortfall | None:
             want = Amount(llm_tokens=estimate_tokens(action), usd_micros=usd)
         case _:
             return None
-    return shortfall(limits, purse.used, want)
+    return shortfall(limits, purse.state.head.used, want)
 
 
 def _asked(told: dict[str, object]) -> Decision:

@@ -94,18 +94,28 @@ class Planner:
         self._past: Past | None = None
         if wants_facts(services.policy):
             self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
-        self._watch = services.clock.monotonic if may_dawdle(services.policy) else None
-        self._results = Results(services.policy, self._grounds)
-        self._pins = Pins(started.pins, pinned_by(services.policy))
+        self._results = Results(services.policy, self._as_it_stands)
         self._crowd = Crowd(program)
-        self._base = PolicyContext(
-            run_id=lease.run.id,
-            tenant=lease.run.tenant,
-            program=program.name,
-            address="",
-            tools=frozenset(program.tools),
-            models=frozenset(program.models),
-            labels=started.labels,
+        self._grounds = Grounds(
+            policy=services.policy,
+            policy_digest=services.policy_digest,
+            state=state,
+            base=PolicyContext(
+                run_id=lease.run.id,
+                tenant=lease.run.tenant,
+                program=program.name,
+                address="",
+                tools=frozenset(program.tools),
+                models=frozenset(program.models),
+                labels=started.labels,
+            ),
+            tools=program.tools,
+            redactor=services.redactor,
+            price=services.prices.price,
+            run=None if self._past is None else self._past.facts,
+            secrets=services.secrets.names,
+            pins=Pins(started.pins, pinned_by(services.policy)),
+            watch=services.clock.monotonic if may_dawdle(services.policy) else None,
         )
 
     def plan(
@@ -197,28 +207,15 @@ class Planner:
         tool = self.program.tools.get(action.tool)
         return tool.spec if tool is not None else None
 
-    def _grounds(self, share: int = 1) -> Grounds:
-        head, services, shared = self.state.head, self._services, None
+    def _as_it_stands(self, share: int = 1) -> Grounds:
+        """Return the grounds of decisions at this moment of the plan."""
+        grounds, head, soft = self._grounds, self.state.head, self.started.soft
+        grounds.share = share
+        grounds.soft = soft and moved(soft, self.started.limits, head.limits)
+        grounds.shared = None
         if head.ledgers:
-            shared = Shared(head.ledgers, self._now, self.balances)
-        return Grounds(
-            policy=services.policy,
-            policy_digest=services.policy_digest,
-            recorded_policy=self.state.policy,
-            base=self._base,
-            tools=self.program.tools,
-            redactor=services.redactor,
-            limits=head.limits,
-            used=head.used,
-            share=share,
-            price=services.prices.price,
-            run=None if self._past is None else self._past.facts,
-            soft=self.started.soft and moved(self.started.soft, self.started.limits, head.limits),
-            shared=shared,
-            secrets=services.secrets.names,
-            pins=self._pins,
-            watch=self._watch,
-        )
+            grounds.shared = Shared(head.ledgers, self._now, self.balances)
+        return grounds
 
     # ---- what has happened ----
 
@@ -284,8 +281,7 @@ class Planner:
         action = request.action
         if type(action) is CallLLM:
             action = action.on(entry.route)
-        grounds = self._grounds()
-        again = decide_again(address, action, attempt, grounds, self.state, self._now)
+        again = decide_again(address, action, attempt, self._as_it_stands(), self._now)
         refusal, decision = again.refusal, again.decision
         if refusal is None:
             cause: Cause = "retry"
@@ -356,7 +352,7 @@ class Planner:
             if turns and not (wants := turns.ready(wants, self._crowd.beyond)):
                 break
             costly = [want for want in wants if isinstance(want.action, CALLS)]
-            grounds = self._grounds(len(costly))
+            grounds = self._as_it_stands(len(costly))
             for want in wants:
                 if len(self.events) >= MAX_BATCH:
                     self.more = True
@@ -369,8 +365,7 @@ class Planner:
                 elif turns and (refused := turns.refusal(want)):
                     self._add(refused)
                 else:
-                    found = admit_want(want.address, want.action, grounds, self.state, self._now)
-                    for event in found:
+                    for event in admit_want(want.address, want.action, grounds, self._now):
                         self._add(event)
                     if type(event) is Interrupted:
                         return

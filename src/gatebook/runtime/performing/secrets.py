@@ -7,7 +7,7 @@ import inspect
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, KeysView, Mapping
 from typing import Any, NoReturn
 
 from gatebook.errors import ActionError, ConfigError, GatebookError, Permanent, shown
@@ -69,13 +69,14 @@ class Secrets:
         return f"<secrets {', '.join(sorted(self._sources)) or 'none'}>"
 
     @property
-    def names(self) -> frozenset[str]:
-        """What may be referred to."""
-        return frozenset(self._sources)
+    def names(self) -> KeysView[str]:
+        """What may be referred to, also of what is added later."""
+        return self._sources.keys()
 
     def add(self, sources: Mapping[str, Source]) -> None:
         """Take further sources; a name that is known keeps its source."""
-        self._sources = {**checked_sources(sources), **self._sources}
+        for name, source in checked_sources(sources).items():
+            self._sources.setdefault(name, source)
 
     def learn(self) -> None:
         """Let the redactor know what variables and files hold now; what is not there may come."""
