@@ -8,7 +8,7 @@ import pytest
 
 from gatebook.errors import ProviderError
 from gatebook.kernel.messages import Capabilities, MessageStart, StreamEvent, TextDelta
-from gatebook.kernel.stream import retryable
+from gatebook.kernel.streams.machine import retryable
 from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.runtime.subscriptions import Delta
 from gatebook.testing.dialects import CHAT, RESPONSES, Dialect

@@ -3,8 +3,8 @@
 from typing import Any
 
 from gatebook.kernel.messages import MessageEnd
-from gatebook.kernel.stream import StreamMachine
 from gatebook.kernel.streams.fragments import ToolCallAssembly
+from gatebook.kernel.streams.machine import StreamMachine
 
 
 def calls(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -24,7 +24,7 @@ from gatebook.kernel.messages import (
     Usage,
     UsageUpdate,
 )
-from gatebook.kernel.stream import TRANSITIONS, Phase, Sign, StreamMachine, retryable
+from gatebook.kernel.streams.machine import TRANSITIONS, Phase, Sign, StreamMachine, retryable
 
 START = MessageStart("m", "id1")
 STOP = MessageEnd("stop", "stop")

@@ -13,7 +13,7 @@ from gatebook.kernel.messages import (
     TextDelta,
     Timeouts,
 )
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.providers.openai_compatible import OpenAICompatible
 from gatebook.testing.fault_server import FaultServer
 

@@ -18,7 +18,7 @@ from gatebook.kernel.messages import (
     ThinkingPart,
     Usage,
 )
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.providers.sse import EventReader
 from tests.providers.anthropic_events import (
     BLOCK,

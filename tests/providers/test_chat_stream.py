@@ -14,7 +14,7 @@ from gatebook.kernel.messages import (
     TextDelta,
     ToolDefinition,
 )
-from gatebook.kernel.stream import Phase, StreamMachine, retryable
+from gatebook.kernel.streams.machine import Phase, StreamMachine, retryable
 from gatebook.providers.openai_compatible import OpenAICompatible
 from gatebook.testing.fault_server import (
     DONE,

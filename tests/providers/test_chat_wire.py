@@ -21,7 +21,7 @@ from gatebook.kernel.messages import (
     ToolDefinition,
     Usage,
 )
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.providers.chat_answer import AnswerReader
 from gatebook.providers.chat_wire import (
     ToolNames,

@@ -16,7 +16,7 @@ from gatebook.kernel.messages import (
     ToolCallPart,
     ToolDefinition,
 )
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.providers.chat_wire import ToolNames
 from gatebook.providers.google_partial import Arguments, PartialArg, PathError
 from gatebook.providers.google_stream import GoogleConverter

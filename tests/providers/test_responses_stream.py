@@ -16,7 +16,7 @@ from gatebook.kernel.messages import (
     ToolCallPart,
     Usage,
 )
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.providers.chat_wire import ToolNames
 from gatebook.providers.responses_stream import ResponsesConverter
 

@@ -24,7 +24,7 @@ from gatebook.kernel.messages import (
     ToolDefinition,
     ToolResultPart,
 )
-from gatebook.kernel.stream import arguments_fault
+from gatebook.kernel.streams.blocks import arguments_fault
 from gatebook.providers.chat_wire import ToolNames, in_words, refused
 
 # What may be set beside the neutral request. Nothing here makes the provider act on its own:

@@ -12,7 +12,7 @@ import msgspec
 from gatebook.errors import ProviderError
 from gatebook.kernel.classify import classify_exception, malformed, request_id
 from gatebook.kernel.messages import Call, Capabilities, ChatRequest, ChatResponse, Timeouts
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.providers.chat_answer import AnswerReader
 from gatebook.providers.chat_stream import ChatStream, Sent
 from gatebook.providers.chat_wire import request_body, tool_names

@@ -24,7 +24,7 @@ from gatebook.kernel.messages import (
     ToolCallStart,
     UsageUpdate,
 )
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.providers.script import (
     Reply,
     Script,

@@ -29,7 +29,7 @@ from gatebook.kernel.classify import (
     request_id,
 )
 from gatebook.kernel.messages import ChatRequest, ChatResponse, MessageStart, StreamEvent, Timeouts
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.providers.chat_stream import DRAIN_S, GRACE_S
 from gatebook.providers.transport import (
     MAX_ERROR_BODY,

@@ -6,7 +6,7 @@ Knows every way an index, an id or a name goes missing; does not judge arguments
 import hashlib
 
 from gatebook.kernel.messages import StreamEvent, ToolCallDelta, ToolCallStart
-from gatebook.kernel.stream import arguments_fault
+from gatebook.kernel.streams.blocks import arguments_fault
 
 
 class _Fragments:

@@ -34,7 +34,7 @@ from gatebook.kernel.policy import (
     owns_retries,
 )
 from gatebook.kernel.redact import Redactor
-from gatebook.kernel.stream import retryable
+from gatebook.kernel.streams.machine import retryable
 from gatebook.kernel.tools import ToolSpec
 from gatebook.runtime.performing.executor import Ended
 

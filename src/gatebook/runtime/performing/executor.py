@@ -32,7 +32,7 @@ from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, 
 from gatebook.kernel.origins import bound, sendable
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.spending.prices import Price
-from gatebook.kernel.stream import StreamMachine
+from gatebook.kernel.streams.machine import StreamMachine
 from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
 from gatebook.runtime.models.prices import Prices
 from gatebook.runtime.models.routes import Providers

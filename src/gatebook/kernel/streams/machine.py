@@ -5,6 +5,7 @@ no vendor client keeps is kept here: a stream that ends without its terminal mar
 never an answer. Retrying is the caller's; this only says whether it is still allowed.
 """
 
+from collections.abc import Set
 from enum import Enum
 
 import msgspec
@@ -14,26 +15,21 @@ from gatebook.kernel.messages import (
     AnswerState,
     ChatResponse,
     FinishReason,
-    InvalidCallReason,
     InvalidToolCall,
     Message,
     MessageEnd,
     MessageStart,
-    Part,
     RefusalDelta,
-    RefusalPart,
     StreamEvent,
     TextDelta,
-    TextPart,
     ThinkingDelta,
-    ThinkingPart,
     ToolCallDelta,
     ToolCallEnd,
-    ToolCallPart,
     ToolCallStart,
     Usage,
     UsageUpdate,
 )
+from gatebook.kernel.streams.blocks import Blocks
 
 Events = tuple[StreamEvent, ...]
 
@@ -121,59 +117,11 @@ STATE_OF: dict[FinishReason, AnswerState] = {
     "error": "incomplete",
     "pause": "suspended",
 }
-RUNNABLE = ("stop", "tool_calls")  # any other end may have cut a call off in mid-argument
-
-PART_OF: dict[type[StreamEvent], type[TextPart] | type[RefusalPart]] = {
-    TextDelta: TextPart,
-    RefusalDelta: RefusalPart,
-}
 
 
 def retryable(error: ProviderError) -> bool:
     """Whether the rules allow another attempt: a retry may help and no output was shown."""
     return error.kind != "permanent" and not error.fields.get("emitted", False)
-
-
-def arguments_fault(arguments: str) -> InvalidCallReason | None:
-    """Return why these tool arguments must not run, or None when they are one JSON object."""
-    try:
-        value = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return "not_json"
-    return None if isinstance(value, dict) else "not_object"
-
-
-class _Block:
-    """One content block while it is being put together."""
-
-    __slots__ = ("id", "index", "kind", "name", "pieces", "provider_data", "signature")
-
-    def __init__(self, kind: type[StreamEvent], index: int) -> None:
-        self.kind = kind
-        self.index = index
-        self.pieces: list[str] = []
-        self.id = self.name = ""
-        self.signature: str | None = None
-        self.provider_data: str | None = None
-
-
-class _Assembled:
-    """What the blocks add up to: parts, ends of runnable calls, and calls that must not run."""
-
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.ends: list[StreamEvent] = []
-        self.invalid: list[InvalidToolCall] = []
-
-    def add_call(self, block: _Block, arguments: str, reason: FinishReason) -> None:
-        fault: InvalidCallReason | None = "cut_off"
-        if reason in RUNNABLE:
-            fault = arguments_fault(arguments) if block.name else "no_name"
-        if fault is None:
-            self.parts.append(ToolCallPart(block.id, block.name, arguments, block.provider_data))
-            self.ends.append(ToolCallEnd(block.index, block.id, block.name, arguments))
-        else:
-            self.invalid.append(InvalidToolCall(fault, block.id, block.name, arguments))
 
 
 class StreamMachine:
@@ -206,9 +154,7 @@ class StreamMachine:
         self._start = MessageStart()
         self._usage: Usage | None = None
         self._held: list[StreamEvent] = []
-        self._blocks: list[_Block] = []
-        self._calls: dict[int, _Block] = {}
-        self._last: _Block | None = None
+        self._blocks = Blocks()
         self._response: ChatResponse | None = None
 
     @property
@@ -239,7 +185,7 @@ class StreamMachine:
 
     def feed(self, event: StreamEvent) -> Events:
         """Take one event of the current attempt and return the events to forward."""
-        last = self._last
+        last = self._blocks.last
         if (  # nearly every chunk of a long answer: more text of the same block
             last is not None
             and event.__class__ is TextDelta
@@ -281,7 +227,7 @@ class StreamMachine:
 
     def partial(self) -> ChatResponse:
         """Return what came before the stream broke off: no runnable calls, no usage."""
-        whole = self._assembled("error")
+        whole = self._blocks.assembled("error")
         return ChatResponse(
             id=self._start.id,
             model=self._start.model,
@@ -300,7 +246,7 @@ class StreamMachine:
                 "E_STREAM_ORDER", event=sign.value, phase=self.phase.value
             ) from None
         if self.phase not in READING:
-            self._last = None
+            self._blocks.last = None
         return step
 
     def _sign(self, event: StreamEvent) -> Sign:
@@ -334,7 +280,8 @@ class StreamMachine:
             return (event,) if step is Step.FORWARD else ()
         if isinstance(event, MessageEnd):
             return self._finish(event)
-        self._collect(event)
+        if not self._blocks.take(event):
+            raise IntegrityError("E_STREAM_ORDER", event="tool_call_delta", phase=self.phase.value)
         if isinstance(event, ToolCallEnd):
             return ()
         if step is Step.KEEP:
@@ -347,53 +294,10 @@ class StreamMachine:
         self.emitted = True
         return (self._start, *held, *events)
 
-    def _collect(self, event: StreamEvent) -> None:
-        if isinstance(event, TextDelta | RefusalDelta):
-            self._block(type(event), event.index).pieces.append(event.text)
-        elif isinstance(event, ThinkingDelta):
-            block = self._block(ThinkingDelta, event.index)
-            block.pieces.append(event.text)
-            block.signature = event.signature or block.signature
-            block.provider_data = event.provider_data or block.provider_data
-        elif isinstance(event, ToolCallStart):
-            block = self._last = _Block(ToolCallStart, event.index)
-            block.id, block.name = event.id, event.name
-            block.provider_data = event.provider_data
-            self._blocks.append(block)
-            self._calls[event.index] = block
-        elif isinstance(event, ToolCallDelta):
-            self._call(event.index).pieces.append(event.arguments)
-        elif isinstance(event, ToolCallEnd):
-            self._call(event.index).pieces = [event.arguments]
-
-    def _block(self, kind: type[StreamEvent], index: int) -> _Block:
-        last = self._last
-        if last is None or last.kind is not kind or last.index != index:
-            last = self._last = _Block(kind, index)
-            self._blocks.append(last)
-        return last
-
-    def _call(self, index: int) -> _Block:
-        if index not in self._calls:
-            raise IntegrityError("E_STREAM_ORDER", event="tool_call_delta", phase=self.phase.value)
-        return self._calls[index]
-
-    def _assembled(self, reason: FinishReason) -> _Assembled:
-        whole = _Assembled()
-        for block in self._blocks:
-            text = "".join(block.pieces)
-            if block.kind is ToolCallStart:
-                whole.add_call(block, text if text.strip() else "{}", reason)
-            elif block.kind is ThinkingDelta:
-                whole.parts.append(ThinkingPart(text, block.signature, block.provider_data))
-            elif text:
-                whole.parts.append(PART_OF[block.kind](text))
-        return whole
-
     def _finish(self, end: MessageEnd) -> Events:
-        kinds = {block.kind for block in self._blocks}
+        kinds = self._blocks.kinds
         reason = _reason(end.finish_reason, kinds)
-        whole = self._assembled(reason)
+        whole = self._blocks.assembled(reason)
         if ToolCallStart not in kinds and (self.must_call or reason == "tool_calls"):
             whole.invalid.append(InvalidToolCall("not_called"))
         self._usage = end.usage or self._usage
@@ -423,7 +327,7 @@ def _merged(first: MessageStart, second: MessageStart) -> MessageStart:
     )
 
 
-def _reason(said: FinishReason, kinds: set[type[StreamEvent]]) -> FinishReason:
+def _reason(said: FinishReason, kinds: Set[type[StreamEvent]]) -> FinishReason:
     """Return the finish reason the content proves: some servers say "stop" for all of them."""
     if said != "stop":
         return said
