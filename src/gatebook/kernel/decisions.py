@@ -16,7 +16,7 @@ LIMIT_S: Final = 5.0  # of one decision; it holds up every run of its worker
 Watch = Callable[[], float]
 
 
-def ask(decide: Callable[..., Any], *asked: Any, watch: Watch | None, **more: Any) -> Decision:
+def ask(decide: Callable[..., Any], *asked: Any, watch: Watch | None) -> Decision:
     """Return what a policy answers.
 
     Raises:
@@ -26,7 +26,7 @@ def ask(decide: Callable[..., Any], *asked: Any, watch: Watch | None, **more: An
     """
     began = 0.0 if watch is None else watch()
     try:
-        decision: Any = decide(*asked, **more)
+        decision: Any = decide(*asked)
     except Exception as exc:
         raise GatebookError("E_POLICY_ERROR", detail=type(exc).__name__) from exc
     if watch is not None and (took := watch() - began) > LIMIT_S:

@@ -21,7 +21,7 @@ from gatebook.kernel.records import DecisionRecord, ErrorRecord
 from gatebook.kernel.refusals import Refused, denial, refusal, with_policy
 from gatebook.kernel.secrets import check_references
 from gatebook.kernel.spending.prices import Price
-from gatebook.kernel.spending.reserving import deadline_ms, in_dollars, price_of, reserve
+from gatebook.kernel.spending.reserving import in_dollars, price_of, reserve
 from gatebook.kernel.spending.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
 
@@ -72,7 +72,7 @@ def decide_again(
         may = approved and decision.verdict in ASKING and not decision.defers
         if decision.verdict != "allow" and not may and not _modifies_nothing(decision, action):
             raise denial(action, decision, grounds)
-        reserve = _reserved(action, deadline_ms(action, spec, grounds), grounds)
+        reserve, _ = _reserved(action, spec, grounds)
         record = with_policy(recorded(decision, grounds.redactor), grounds)
         return Again(reserve, record if record.policy or not is_plain(decision) else None)
     except Refused as refused:
@@ -166,12 +166,11 @@ def request(
     approved = bool(approval or grant)
     if approved:
         record = msgspec.structs.replace(record, approval=approval, grant=grant)
-    if isinstance(action, CallLLM):
+    if judged.spec is None and isinstance(action, CallLLM):
         _check_fallbacks(address, action, grounds, approved=approved)
         if grounds.run is not None and action.tools:
             record = _with_hidden(record, action, context, grounds)
-    deadline = deadline_ms(action, judged.spec, grounds)
-    held = _reserved(action, deadline, grounds)
+    held, deadline = _reserved(action, judged.spec, grounds)
     return ActionRequested(
         address=address,
         action=action,
@@ -295,9 +294,9 @@ def _check_fallbacks(address: str, action: CallLLM, grounds: Grounds, *, approve
             raise Refused(action, refused.decision, refused.error) from refused
 
 
-def _reserved(action: Action, deadline: int | None, grounds: Grounds) -> Amount:
+def _reserved(action: Action, spec: ToolSpec | None, grounds: Grounds) -> tuple[Amount, int | None]:
     try:
-        return reserve(action, deadline, grounds)
+        return reserve(action, spec, grounds)
     except GatebookError as exc:
         raise refusal(action, exc) from exc
 

@@ -74,19 +74,20 @@ def context_at(
         limits=head.limits,
         used=head.used,
     )
-    if isinstance(action, CallLLM):
+    if type(action) is CallLLM:
         context = msgspec.structs.replace(context, est_tokens=estimate_tokens(action))
-    if grounds.run is None:
-        return context
-    return msgspec.structs.replace(context, **_facts(grounds.run(address), action, grounds))
+    return context if grounds.run is None else _with_facts(context, action, grounds)
 
 
-def _facts(run: RunFacts, action: Action, grounds: Grounds) -> dict[str, Any]:
-    """Return what a context carries for rules beside what every policy gets."""
+def _with_facts(context: PolicyContext, action: Action, grounds: Grounds) -> PolicyContext:
+    """Return a context with what it carries for rules beside what every policy gets."""
+    assert grounds.run is not None
+    run = grounds.run(context.address)
     if isinstance(action, CallTool):
-        return {"run": run, "tool": tool_facts(grounds.tools[action.tool].spec)}
+        facts = tool_facts(grounds.tools[action.tool].spec)
+        return msgspec.structs.replace(context, run=run, tool=facts)
     price = grounds.price(action) if isinstance(action, CallLLM) else None
-    if price is None or not isinstance(action, CallLLM):
-        return {"run": run}
-    cost = dollars(charged(action, price, None))
-    return {"run": msgspec.structs.replace(run, est_cost_usd=cost)}
+    if price is not None and isinstance(action, CallLLM):
+        cost = dollars(charged(action, price, None))
+        run = msgspec.structs.replace(run, est_cost_usd=cost)
+    return msgspec.structs.replace(context, run=run)

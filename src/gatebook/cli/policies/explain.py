@@ -19,7 +19,7 @@ from gatebook.kernel.review.again import PASSING, Answer, answer, limits_of
 from gatebook.kernel.review.decisions import Decided, Told, decisions
 from gatebook.kernel.rules.document import Document
 from gatebook.kernel.rules.explain import Explanation, Looked, explain
-from gatebook.kernel.rules.facts import History, Request, ToolFacts, left_of, tool_facts
+from gatebook.kernel.rules.facts import History, Left, Request, ToolFacts, tool_facts
 from gatebook.kernel.rules.match import Rulebook
 from gatebook.kernel.rules.views import View
 from gatebook.ports import DEFAULT_TENANT, RunRow, Tool
@@ -172,7 +172,7 @@ def _imagined(given: Given, name: str, args: Any, facts: Mapping[str, Any]) -> N
         if facts["agent"] in (None, program.name):
             tools |= program.tools
     request = msgspec.structs.replace(
-        _request(name, args, facts, tools), left=left_of(limits_of(policy), NOTHING)
+        _request(name, args, facts, tools), left=Left(limits_of(policy), NOTHING)
     )
     if request.action == "call_tool" and name not in tools:
         why = "no program here declares it" if app is not None else "give --app MODULE:ATTR"

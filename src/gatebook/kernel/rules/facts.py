@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gatebook.kernel.budget import METERS, Amount, Limits
+from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.rules.globs import glob, is_pattern
 from gatebook.kernel.spending.prices import dollars
 from gatebook.kernel.tools import ToolSpec
@@ -119,7 +119,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         action: what kind of action; its result has the same kind. "call_tool" at a start says
             nothing.
         args: a tool's final arguments as plain JSON, decimals as numbers.
-        left: what is left of each meter; `UNLIMITED` without a limit.
+        left: what is left of each meter by its name, as `Left` or a table gives it.
         history: the run's past, this request not counted.
         result, outcome: at a result, what came back and how.
         input: at a start, the run's input.
@@ -139,7 +139,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     est_tokens: int | None = None
     est_cost_usd: Decimal | None = None
     max_output_tokens: int | None = None
-    left: Mapping[str, Any] | None = None
+    left: "Left | Mapping[str, Any] | None" = None
     history: History | None = None
     attempt: int = 0
     deferred: int = 0
@@ -337,16 +337,27 @@ def _flat(values: Iterable[Any]) -> Each:
     return found
 
 
-def left_of(limits: Limits, used: Amount) -> dict[str, Any]:
-    """Return what is left of each meter as facts: the wall clock in seconds, money in dollars."""
-    found: dict[str, Any] = {}
-    for meter in METERS:
-        limit = getattr(limits, meter)
-        found[meter] = UNLIMITED if limit is None else max(0, limit - getattr(used, meter))
-    wall, micros = found.pop("wall_ms"), found.pop("usd_micros")
-    found["wall_s"] = wall if wall is UNLIMITED else Decimal(wall) / 1000
-    found["cost_usd"] = micros if micros is UNLIMITED else dollars(micros)
-    return found
+class Left(msgspec.Struct, frozen=True, gc=False):
+    """What is left of each meter, reckoned when a rule asks: the clock in seconds, dollars."""
+
+    limits: Limits
+    used: Amount
+
+    def get(self, name: str, default: Any) -> Any:
+        """Return what is left; `UNLIMITED` without a limit."""
+        if name not in _UNITS:
+            return default
+        meter, unit = _UNITS[name]
+        limit = getattr(self.limits, meter)
+        return UNLIMITED if limit is None else unit(max(0, limit - getattr(self.used, meter)))
+
+
+_UNITS: dict[str, tuple[str, Callable[[int], Any]]] = {
+    "tool_calls": ("tool_calls", int),
+    "llm_tokens": ("llm_tokens", int),
+    "wall_s": ("wall_ms", lambda ms: Decimal(ms) / 1000),
+    "cost_usd": ("usd_micros", dollars),
+}
 
 
 def tool_facts(spec: ToolSpec) -> ToolFacts:

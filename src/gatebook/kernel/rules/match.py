@@ -60,6 +60,9 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     patch: tuple[Operation, ...] = ()
 
 
+NOTHING_SAID = Ruling(verdict="allow", enforced="allow")
+
+
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """A request decided to the end.
 
@@ -77,11 +80,16 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compiled(msgspec.Struct, frozen=True):
-    """A rule ready to be asked: as a whole, and condition by condition to say what was unknown."""
+    """A rule ready to be asked: as a whole, and condition by condition to say what was unknown.
+
+    Attributes:
+        alone: what an `allow` makes of a request that nothing narrows.
+    """
 
     rule: Rule
     truth: Judge
     parts: tuple[tuple[str, Judge], ...]
+    alone: Ruling
 
     def unknown(self, request: Request) -> list[str]:
         """Return the facts of the rule that a request leaves unknown."""
@@ -197,13 +205,16 @@ class Rulebook:
         denies = [part for part in fired if part.rule.then == "deny"]
         if denies:
             return self._ruling("deny", denies, _told(denies, request), code="E_POLICY_DENIED")
-        allowed = next((part for part in about.opens if part.truth(request) is True), None)
-        if allowed is None and request.on == "call" and request.action in CLOSED:
+        allowed = NOTHING_SAID
+        for part in about.opens:
+            if part.truth(request) is True:
+                allowed = part.alone
+                break
+        if allowed is NOTHING_SAID and request.on == "call" and request.action in CLOSED:
             return self._unopened(fired)
-        allows = [] if allowed is None else [allowed]
-        return self._narrowed(fired, allows, request) if fired else self._ruling("allow", allows)
+        return self._narrowed(fired, allowed, request) if fired else allowed
 
-    def _narrowed(self, fired: list[Compiled], allows: list[Compiled], request: Request) -> Ruling:
+    def _narrowed(self, fired: list[Compiled], allowed: Ruling, request: Request) -> Ruling:
         rules = [part.rule for part in fired]
         changes = [change for rule in rules for change in rule.changes]
         changed, patch = apply_changes(changes, subject(request), self._redactor)
@@ -212,7 +223,7 @@ class Rulebook:
             if rule.then != "modify" or patch:
                 verdict = stricter(verdict, rule.then)
         if verdict == "allow":
-            return self._ruling("allow", allows)
+            return allowed
         winners = [part for part in fired if part.rule.then == verdict]
         ruling = self._ruling(verdict, winners, _told(winners, request))
         if verdict == "interrupt":
@@ -282,7 +293,8 @@ def _may(truth: Judge, request: Request) -> bool:
 def _compiled(rule: Rule) -> Compiled:
     opens = rule.then == "allow"
     parts = tuple((c.fact, compiled((c,), opens=opens)) for c in rule.where)
-    return Compiled(rule, judge(rule.select, rule.where, opens=opens), parts)
+    alone = Ruling(verdict="allow", enforced="allow", rules=(rule.id,))
+    return Compiled(rule, judge(rule.select, rule.where, opens=opens), parts, alone)
 
 
 def _told(parts: list[Compiled], request: Request) -> str:

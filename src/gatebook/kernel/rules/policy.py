@@ -23,7 +23,7 @@ from gatebook.kernel.policy import (
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.changes import plain_json
 from gatebook.kernel.rules.document import Document, Limited, Retries, merge
-from gatebook.kernel.rules.facts import MISSING, Outcome, Request, RunFacts, ToolFacts, left_of
+from gatebook.kernel.rules.facts import MISSING, Left, Outcome, Request, RunFacts, ToolFacts
 from gatebook.kernel.rules.match import Rulebook, Ruling
 from gatebook.kernel.rules.reading import load
 from gatebook.kernel.rules.views import View
@@ -50,6 +50,8 @@ class RulesPolicy(Policy):
         self.name = document.name + (" (shadow)" if self.shadow else "")
         self._digest = document.digest
         self._limits = _budget_of(document.budgets).limits
+        allows = [(), *((rule.id,) for rule in document.rules if rule.then == "allow")]
+        self._allowed = {ids: _allow(ids, shadow=self.shadow) for ids in allows}
 
     @property
     def digest(self) -> str:
@@ -97,7 +99,7 @@ class RulesPolicy(Policy):
     def _decide(self, request: Request) -> Decision:
         ruling = self.book.decide(request)
         if ruling.verdict == "allow":
-            return decision_of(ruling, shadow=self.shadow)
+            return self._allowed[ruling.rules]
         rules = ruling.rules
         if ruling.code == "E_POLICY_NO_RULE":  # what those saw that might have allowed it
             rules += tuple(part.rule.id for part in self.book.candidates(request)[:MAX_TOLD])
@@ -174,6 +176,11 @@ def _budget_of(limits: Limited) -> Budget:
     )
 
 
+def _allow(rules: tuple[str, ...], *, shadow: bool) -> Decision:
+    ruling = Ruling(verdict="allow", enforced="allow", rules=rules)
+    return decision_of(ruling, shadow=shadow)
+
+
 def decision_of(
     ruling: Ruling, *, shadow: bool = False, facts: dict[str, str] | None = None
 ) -> Decision:
@@ -197,7 +204,7 @@ def decision_of(
 
 def started(program: str, input: Any, context: PolicyContext) -> Request:
     """Return the request for a run's start; `input` is plain JSON."""
-    return Request(on="start", input=input, agent=program, **_of_run(context))
+    return Request(on="start", input=input, **_of_run(context))
 
 
 def requested(
@@ -208,18 +215,20 @@ def requested(
     outcome: Outcome | None = None,
 ) -> Request:
     """Return the request for an action, or with `outcome` for its result."""
-    facts = _of_run(context) | _of_action(action, context)
+    facts = _of_run(context)
+    facts.update(_of_action(action, context))
     on: Any = "call" if outcome is None else "result"
-    return Request(on=on, agent=context.program, result=output, outcome=outcome, **facts)
+    return Request(on=on, result=output, outcome=outcome, **facts)
 
 
 def _of_run(context: PolicyContext) -> dict[str, Any]:
     run = context.run or NOT_KNOWN
     return {
+        "agent": context.program,
         "user": run.user,
         "tenant": context.tenant,
         "labels": context.labels,
-        "left": left_of(context.limits, context.used),
+        "left": Left(context.limits, context.used),
         "history": run.history,
         "attempt": context.attempt,
         "deferred": run.deferred,

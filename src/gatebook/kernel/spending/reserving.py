@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gatebook.errors import GatebookError
-from gatebook.kernel.actions import WAITS, Action, CallLLM, describe
+from gatebook.kernel.actions import CALLS, Action, CallLLM, CallTool, describe
 from gatebook.kernel.budget import (
     NO_LIMITS,
     NOTHING,
@@ -38,32 +38,24 @@ class Purse(Protocol):
         """What a model call would cost, None when that is not known."""
 
 
-def deadline_ms(action: Action, spec: ToolSpec | None, purse: Purse) -> int | None:
-    """Return how long an attempt may take, cut to an even share of the wall clock that is left."""
-    if isinstance(action, WAITS):
-        return None
-    own = action.timeout_ms or (spec.timeout_ms if spec is not None else LLM_TIMEOUT_MS)
-    head = purse.state.head
-    if head.limits.wall_ms is None:
-        return own
-    left = max(0, head.limits.wall_ms - head.used.wall_ms) // max(1, purse.share)
-    return min(own, max(1, left))
+def reserve(action: Action, spec: ToolSpec | None, purse: Purse) -> tuple[Amount, int | None]:
+    """Return what an attempt may need, taken from the ledgers, and how long it may take in ms.
 
-
-def reserve(action: Action, deadline: int | None, purse: Purse) -> Amount:
-    """Return what an action may need, taken from the ledgers; its request takes it from the run.
+    Its request takes it from the run.
 
     Raises:
         GatebookError: E_BUDGET, E_PRICE_UNKNOWN, or E_LEDGER when what is left is known.
     """
-    if isinstance(action, WAITS):
-        return NOTHING
-    head = purse.state.head
-    wall = deadline if deadline and head.limits.wall_ms is not None else 0
-    if isinstance(action, CallLLM):
-        want = _tokens(action, wall, purse)
-    else:
+    if not isinstance(action, CALLS):
+        return NOTHING, None
+    head, wall = purse.state.head, 0
+    deadline = action.timeout_ms or (LLM_TIMEOUT_MS if spec is None else spec.timeout_ms)
+    if head.limits.wall_ms is not None:
+        wall = deadline = min(deadline, _share_ms(head.limits.wall_ms, purse))
+    if isinstance(action, CallTool):
         want = Amount(tool_calls=1, wall_ms=wall) if wall else ONE_CALL
+    else:
+        want = _tokens(action, wall, purse)
     if head.limits != NO_LIMITS:
         short = shortfall(head.limits, head.used, want)
         if short is not None:
@@ -72,7 +64,13 @@ def reserve(action: Action, deadline: int | None, purse: Purse) -> Amount:
         fields = purse.shared.take(want)
         if fields is not None:
             raise refused(describe(action), fields)
-    return want
+    return want, deadline
+
+
+def _share_ms(limit: int, purse: Purse) -> int:
+    """Return an even share of the wall clock that is left; never none of it."""
+    left = max(0, limit - purse.state.head.used.wall_ms)
+    return max(1, left // max(1, purse.share))
 
 
 def _tokens(action: CallLLM, wall_ms: int, purse: Purse) -> Amount:
