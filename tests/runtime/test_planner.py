@@ -20,7 +20,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policy import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
-from gatebook.ports import Lease, Recorded, RunKey
+from gatebook.ports import Lease, RunKey, Stretch
 from gatebook.runtime.driving.crowds import MAX_FANOUT
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.leases import LeaseKeeper
@@ -68,8 +68,7 @@ def planner_of(program: Any, *, events: tuple[AnyEvent, ...] = ()) -> Planner:
         RunState(), Redrive(stepper, final_args(program.tools)), services=services,
         program=program, lease=Lease(KEY, "w", 1), started=started,
     )  # fmt: skip
-    for seq, event in enumerate((started, *events), start=1):
-        planner.fold(Recorded(KEY, seq, seq, b"", b"", event))
+    planner.fold(Stretch(0, [started, *events], b""))
     return planner
 
 

@@ -39,7 +39,17 @@ from gatebook.journals.sqlite_writer import Writer
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.spending.ledgers import Balance
-from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
+from gatebook.ports import (
+    Appended,
+    Journal,
+    Lease,
+    Piece,
+    Recorded,
+    RunKey,
+    RunQuery,
+    RunRow,
+    Stretch,
+)
 
 T = TypeVar("T")
 
@@ -139,13 +149,20 @@ class SqliteJournal(Journal):
         self, run: RunKey, *, after: int = 0, limit: int | None = None
     ) -> list[Recorded]:
         """Return a run's events with seq > `after`, in order."""
-        if limit is None:
-            few = self._at_once(partial(reads.read_few, run=run, after=after))
-            if few is not None:
-                return few
-        events: list[Recorded] = await self._ask(
-            partial(reads.read, run=run, after=after, limit=limit)
-        )
+        question = partial(reads.read, run=run, after=after, limit=limit)
+        few = None if limit is not None else self._at_once(partial(question, most=reads.FEW))
+        if few is not None:
+            return few
+        events: list[Recorded] = await self._ask(question)
+        return events
+
+    async def stretch(self, run: RunKey, *, after: int = 0) -> Stretch:
+        """Return a run's events with seq > `after` for a fold."""
+        question = partial(reads.stretch, run=run, after=after)
+        few = self._at_once(partial(question, most=reads.FEW))
+        if few is not None:
+            return few
+        events: Stretch = await self._ask(question)
         return events
 
     async def raw(self, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:

@@ -4,7 +4,8 @@ Statements are constants, values are bound. Nothing here writes. All rows are fe
 is decoded: a statement that an error leaves open would pin its connection to an old snapshot.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apsw
@@ -13,10 +14,10 @@ import msgspec
 from gatebook.errors import JournalCorrupt, RunNotFound
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import Hold
-from gatebook.kernel.events import attach, decode
+from gatebook.kernel.events import AnyEvent, attach, decode
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.kernel.state import Head
-from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow
+from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow, Stretch
 
 _COLUMNS = (
     "id, tenant, run_id, program, kind, definition, input_hash, head, owner, lease_until,"
@@ -36,14 +37,15 @@ WHERE tenant = ?1
       WHERE label.key = wanted.key AND label.value = wanted.value))
 ORDER BY id DESC LIMIT ?7
 """
-_ANCHOR = "SELECT id, seq FROM runs WHERE tenant = ? AND run_id = ?"
+_ANCHOR = "SELECT id, seq, head_hash FROM runs WHERE tenant = ? AND run_id = ?"
 _EVENTS = """
-SELECT position, seq, append_id, hash, body FROM events
+SELECT seq, body, position, append_id, hash FROM events
 WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?
 """
-_BODIES = """
+_STRETCH = "SELECT seq, body FROM events WHERE run = ? AND seq > ? ORDER BY seq"
+_APART = """
 SELECT r.seq, b.body FROM blob_refs AS r LEFT JOIN blobs AS b USING (tenant, digest)
-WHERE r.run = ? AND r.seq > ?
+WHERE r.run = ? AND r.seq > ? AND r.seq <= ?
 """
 _RAW = """
 SELECT seq, lag(hash, 1, zeroblob(32)) OVER (ORDER BY seq), hash, body
@@ -134,81 +136,103 @@ def _text(value: object) -> str:
     return _encode(value).decode()
 
 
-def read(connection: apsw.Connection, run: RunKey, after: int, limit: int | None) -> list[Recorded]:
-    """Return a run's events with seq > `after`; a full read must reach the row's anchor.
+@contextmanager
+def _snapshot(connection: apsw.Connection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+def _anchor(connection: apsw.Connection, run: RunKey) -> tuple[int, int, bytes]:
+    """Return (id, seq, hash) of a run: where its last event must be."""
+    anchor: tuple[int, int, bytes] | None = connection.execute(_ANCHOR, run).get
+    if anchor is None:
+        raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
+    return anchor
+
+
+def read(
+    connection: apsw.Connection, run: RunKey, after: int, limit: int | None, most: int | None = None
+) -> list[Recorded] | None:
+    """Return a run's events with seq > `after`, None when there are more than `most`.
+
+    A full read must reach the row's anchor.
 
     Raises:
         RunNotFound: this tenant has no such run.
         JournalCorrupt: a gap, a seq twice, a cut tail, or an event that does not read.
     """
-    return _read(connection, run, after, limit, lambda _: True) or []
-
-
-def read_few(connection: apsw.Connection, run: RunKey, after: int) -> list[Recorded] | None:
-    """Return a run's events with seq > `after` like `read`; None when they are not few."""
-    return _read(connection, run, after, None, lambda last: last - after <= FEW)
-
-
-def _read(
-    connection: apsw.Connection,
-    run: RunKey,
-    after: int,
-    limit: int | None,
-    wanted: Callable[[int], bool],
-) -> list[Recorded] | None:
-    connection.execute("BEGIN")
-    try:
-        anchor = connection.execute(_ANCHOR, run).get
-        if anchor is None:
-            raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
-        id, want = anchor
-        if not wanted(want):
+    with _snapshot(connection):
+        id, want, _ = _anchor(connection, run)
+        if most is not None and want - after > most:
             return None
         found = events(connection, id, run, after=after, limit=limit)
-    finally:
-        connection.execute("COMMIT")
-    last = found[-1].seq if found else after
-    if limit is None and (last < want or (found and last > want)):
-        raise JournalCorrupt("E_JOURNAL_TRUNCATED", run=run.id, got=last, want=str(want))
+    if limit is None:
+        _check_end(run, after, after + len(found), want)
     return found
+
+
+def stretch(
+    connection: apsw.Connection, run: RunKey, after: int, most: int | None = None
+) -> Stretch | None:
+    """Return what `read` returns as a fold takes it: two columns of five, no objects but events."""
+    with _snapshot(connection):
+        id, want, hash = _anchor(connection, run)
+        if most is not None and want - after > most:
+            return None
+        rows = _all(connection, _STRETCH, (id, after))
+        found = _decoded(connection, id, run, after, rows)
+    _check_end(run, after, after + len(found), want)
+    return Stretch(after, found, hash)
+
+
+def _check_end(run: RunKey, after: int, last: int, want: int) -> None:
+    if last < want or last > max(want, after):
+        raise JournalCorrupt("E_JOURNAL_TRUNCATED", run=run.id, got=last, want=str(want))
 
 
 def events(
     connection: apsw.Connection, id: int, run: RunKey, *, after: int, limit: int | None = None
 ) -> list[Recorded]:
     """Return events of one run by its integer id, with contiguous seqs from `after` + 1."""
-    apart = dict(_all(connection, _BODIES, (id, after)))
+    rows = _all(connection, _EVENTS, (id, after, -1 if limit is None else limit))
+    return [
+        Recorded(run, seq, position, append_id, hash, event)
+        for (seq, _, position, append_id, hash), event in zip(
+            rows, _decoded(connection, id, run, after, rows), strict=True
+        )
+    ]
+
+
+def _decoded(
+    connection: apsw.Connection, id: int, run: RunKey, after: int, rows: Sequence[Any]
+) -> list[AnyEvent]:
+    """Return the events of rows that begin with seq and body."""
+    apart = dict(_all(connection, _APART, (id, after, after + len(rows))))
     found = []
-    expected = after
-    limit = -1 if limit is None else limit
-    rows = _all(connection, _EVENTS, (id, after, limit))
-    for position, seq, append_id, hash, stored in rows:
-        expected += 1
+    for expected, row in enumerate(rows, after + 1):
+        seq, body = row[0], row[1]
         if seq != expected:
             code = "E_JOURNAL_GAP" if seq > expected else "E_JOURNAL_DUPLICATE"
             raise JournalCorrupt(code, run=run.id, seq=min(seq, expected))
-        body = stored
-        if apart and seq in apart:
-            body = attach(stored, apart[seq], run=run.id, seq=seq)
-        event = decode(body, run=run.id, seq=seq)
-        found.append(Recorded(run, seq, position, append_id, hash, event))
+        if seq in apart:
+            body = attach(body, apart[seq], run=run.id, seq=seq)
+        found.append(decode(body, run=run.id, seq=seq))
     return found
 
 
 def raw(connection: apsw.Connection, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:
     """Return (seq, prev_hash, hash, stored body) of a run's events, unchecked."""
-    anchor = connection.execute(_ANCHOR, run).get
-    if anchor is None:
-        raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
-    return _all(connection, _RAW, anchor[:1])
+    id, _, _ = _anchor(connection, run)
+    return _all(connection, _RAW, (id,))
 
 
 def pieces(connection: apsw.Connection, run: RunKey, after: int) -> list[Piece]:
     """Return the run's pieces of answers in progress, with a mark > `after`."""
-    anchor = connection.execute(_ANCHOR, run).get
-    if anchor is None:
-        raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
-    return [Piece(*columns) for columns in _all(connection, _PIECES, (anchor[0], after))]
+    id, _, _ = _anchor(connection, run)
+    return [Piece(*columns) for columns in _all(connection, _PIECES, (id, after))]
 
 
 def tail(connection: apsw.Connection, tenant: str, after: int, limit: int) -> list[Recorded]:

@@ -12,6 +12,7 @@ from gatebook.ports.journal import (
     RunKey,
     RunQuery,
     RunRow,
+    Stretch,
 )
 from gatebook.ports.programs import Complete, Fail, Outcome, Program, Step, Stepper, Want
 
@@ -37,6 +38,7 @@ __all__ = [
     "RunRow",
     "Step",
     "Stepper",
+    "Stretch",
     "Tool",
     "Want",
 ]

@@ -39,6 +39,24 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     event: AnyEvent
 
 
+class Stretch(NamedTuple):
+    """Consecutive events of one run, as who folds them takes them.
+
+    Attributes:
+        after: the seq before the first.
+        hash: of the last in the chain; says nothing when there are none.
+    """
+
+    after: int
+    events: list[AnyEvent]
+    hash: bytes
+
+    @property
+    def seq(self) -> int:
+        """The last event's seq."""
+        return self.after + len(self.events)
+
+
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     """One run at a glance, without reading its events. Times are microseconds UTC.
 
@@ -170,6 +188,11 @@ class Journal(ABC):
         Raises:
             RunNotFound, JournalCorrupt: there is no such run, or it cannot be read.
         """
+
+    async def stretch(self, run: RunKey, *, after: int = 0) -> Stretch:
+        """Return what `read` returns for a fold; a store may leave out what that does not need."""
+        found = await self.read(run, after=after)
+        return Stretch(after, [each.event for each in found], found[-1].hash if found else b"")
 
     @abstractmethod
     async def raw(self, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:

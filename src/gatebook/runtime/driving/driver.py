@@ -39,7 +39,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.hooks.declared import Hooks
 from gatebook.kernel.state import RunState
 from gatebook.kernel.waits import waits_of
-from gatebook.ports import Lease, Parked, Recorded
+from gatebook.ports import Lease, Parked, Stretch
 from gatebook.runtime.driving.off_loop import off_the_loop
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.hooks.calling import Hooking
@@ -179,17 +179,15 @@ class Driver:
     async def _load(self) -> Planner | None:
         """Fold the journal and bring the program to where it stands; None when it may not go on."""
         run = self._lease.run
-        recorded = await self._patiently(lambda: self._journal.read(run))
-        started = recorded[0].event
+        past = await self._patiently(lambda: self._journal.stretch(run))
+        started = past.events[0]
         assert isinstance(started, RunStarted)  # the fold allows no other first event
         program = self._services.programs[started.program]
-        definition = _definition(recorded) or started.definition
+        definition = _definition(past.events) or started.definition
         if definition != program.digest and self._services.on_definition_change != "adopt":
-            await self._refuse_definition(
-                program.name, definition, program.digest, recorded[-1].seq
-            )
+            await self._refuse_definition(program.name, definition, program.digest, past.seq)
             return None
-        if started.guards and not await self._is_guarded(started, recorded[-1].seq):
+        if started.guards and not await self._is_guarded(started, past.seq):
             return None
         self._let_go()
         with off_the_loop(self._event_loop):
@@ -202,10 +200,10 @@ class Driver:
             lease=self._lease,
             started=started,
         )
-        self._follow(planner, recorded)
+        self._follow(planner, past)
         if self._hooking or redrive.hooks.refuses:  # what a hook refused stays so without it
             self._hooking = self._hooking or self._asking(Hooks(()))
-            planner.ending.turns = HookTurns(self._hooking, redrive, program, recorded)
+            planner.ending.turns = HookTurns(self._hooking, redrive, program, past.events)
         if self._short:
             planner.balances = await self._patiently(lambda: self._journal.ledgers(run.tenant))
             self._short = False
@@ -248,15 +246,15 @@ class Driver:
 
     async def _catch_up(self, planner: Planner) -> None:
         run, seq = self._lease.run, planner.state.head.seq
-        self._follow(planner, await self._patiently(lambda: self._journal.read(run, after=seq)))
+        self._follow(planner, await self._patiently(lambda: self._journal.stretch(run, after=seq)))
 
-    def _follow(self, planner: Planner, recorded: Sequence[Recorded]) -> None:
+    def _follow(self, planner: Planner, stretch: Stretch) -> None:
         """Fold stored events; one of a later epoch says that the run is another worker's now."""
         run, epoch = self._lease.run.id, self._lease.epoch
-        current = max((each.event.epoch for each in recorded), default=0)
+        current = max([event.epoch for event in stretch.events], default=0)
         if current > epoch:
             raise Fenced("E_FENCED", run=run, current=current, epoch=epoch)
-        planner.fold(*recorded)
+        planner.fold(stretch)
         self._services.hub.keep_only(self._lease.run, planner.state.head.open.keys())
 
     # ---- one round ----
@@ -422,9 +420,9 @@ class Driver:
                 _log.warning("late outcome not kept: %s", exc, extra={"run": self._lease.run.id})
 
 
-def _definition(recorded: Sequence[Recorded]) -> str | None:
+def _definition(events: Sequence[AnyEvent]) -> str | None:
     """Return the definition that was adopted last, None when none was."""
-    for each in reversed(recorded):
-        if isinstance(each.event, DefinitionChanged):
-            return each.event.after
+    for event in reversed(events):
+        if isinstance(event, DefinitionChanged):
+            return event.after
     return None

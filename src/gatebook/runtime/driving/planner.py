@@ -39,7 +39,7 @@ from gatebook.kernel.spending.ledgers import Balance, Shared
 from gatebook.kernel.spending.soft import moved
 from gatebook.kernel.state import RunState, Status
 from gatebook.kernel.tools import ToolSpec
-from gatebook.ports import Lease, Program, Recorded
+from gatebook.ports import Lease, Program, Stretch
 from gatebook.runtime.driving.crowds import Crowd
 from gatebook.runtime.driving.ending import Ending, unknown
 from gatebook.runtime.driving.off_loop import off_the_loop
@@ -183,15 +183,16 @@ class Planner:
                 if self.state.head.status is Status.RUNNING:
                     self.ending.finish(running, more=self.more)
 
-    def fold(self, *recorded: Recorded) -> None:
+    def fold(self, stretch: Stretch) -> None:
         """Follow events that are in the journal already."""
         with off_the_loop(self._loop):
-            for each in recorded:
-                self.state.apply(each.event)
-                self.state.head.hash = each.hash
+            for seq, event in enumerate(stretch.events, stretch.after + 1):
+                self.state.apply(event)
                 if self._past is not None:
-                    self._past.apply(each.event)
-                self.redrive.feed(each.event, each.seq)
+                    self._past.apply(event)
+                self.redrive.feed(event, seq)
+        if stretch.events:
+            self.state.head.hash = stretch.hash
 
     def _add(self, event: AnyEvent) -> None:
         fact = self._draft.add(event)

@@ -21,7 +21,7 @@ from gatebook.kernel.hooks.answers import BELOW
 from gatebook.kernel.hooks.subjects import ModelWanted, RunBegins, RunEnds, Subject, ToolWanted
 from gatebook.kernel.refusals import redacted
 from gatebook.kernel.state import Status
-from gatebook.ports import Complete, Fail, Program, Recorded, Want
+from gatebook.ports import Complete, Fail, Program, Want
 from gatebook.runtime.hooks.calling import Hooking, Key
 from gatebook.runtime.performing.executor import Ended, Permit
 from gatebook.runtime.redrive import Redrive
@@ -35,7 +35,7 @@ class HookTurns:
     """The hooks of one run, as its planner knows them.
 
     Args:
-        recorded: the journal as far as it is known; a run that has asked for an action began
+        past: the events of the run as far as they are known; one that has asked for an action began
             before these hooks were there, and is not asked about its start.
     """
 
@@ -44,9 +44,9 @@ class HookTurns:
         hooking: Hooking,
         redrive: Redrive,
         program: Program[Any, Any],
-        recorded: Sequence[Recorded],
+        past: Sequence[AnyEvent],
     ) -> None:
-        started = recorded[0].event
+        started = past[0]
         assert isinstance(started, RunStarted)  # the fold allows no other first event
         self._hooking = hooking
         self._taken: list[Key] = []
@@ -54,7 +54,7 @@ class HookTurns:
         self._started = started
         self._tools = program.tools
         self._redactor = hooking.redactor
-        self._begun = any(isinstance(e.event, ActionRequested | ActionDenied) for e in recorded)
+        self._begun = any(isinstance(event, ActionRequested | ActionDenied) for event in past)
         hooking.drop_asks()
         hooking.acts.redrive, hooking.acts.tools = redrive, program.tools
 

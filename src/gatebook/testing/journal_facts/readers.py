@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gatebook.errors import RunNotFound, StoreError
+from gatebook.kernel.append import DETACH
 from gatebook.kernel.events import ErrorRecord as Problem
 from gatebook.kernel.events import RunFailed
 from gatebook.ports import Journal, Lease, Recorded, RunKey, RunQuery
@@ -38,6 +39,20 @@ class ReaderFacts:
 
         assert [r.seq for r in part] == [4, 5, 6, 7]
         assert await journal.read(run, after=10) == []
+
+    @fact
+    async def test_a_stretch_is_what_read_returns(self, journal: Journal) -> None:
+        """A worker folds stretches; it must see what everybody else reads."""
+        run = await begin(journal)
+        await journal.append(run, outside(*(note(str(i)) for i in range(8)), note("x" * DETACH)))
+
+        found = await journal.read(run)
+        for after in (0, 3, 10):
+            stretch = await journal.stretch(run, after=after)
+
+            assert stretch.events == [r.event for r in found[after:]]
+            assert (stretch.after, stretch.seq) == (after, 10)
+            assert stretch.hash == found[-1].hash or after == 10
 
     @fact
     async def test_a_follower_takes_the_store_in_pages(self, journal: Journal) -> None:
