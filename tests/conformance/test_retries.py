@@ -9,7 +9,7 @@ from gatebook.kernel.backoff import exponential
 from gatebook.kernel.events import ActionRequested, AttemptFailed
 from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
-from gatebook.runtime.driving.outcomes import outcome_event
+from gatebook.runtime.driving.outcomes import failed
 from gatebook.runtime.performing.executor import Ended
 from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.testing.fault_server import Cut, EndOfBody, Play, Reset, stream_head
@@ -147,7 +147,7 @@ REQUEST = ActionRequested(address="0", action=CallLLM("it", "m", Prompt("")))
 def drawn(run_id: str, attempt: int, *, base_ms: int = 100, cap_ms: int = 1_000) -> int:
     """Return the wait that the runtime would journal for this attempt of this run."""
     policy = RetryWithBackoffPolicy(AllowDeclared(), 99, base_ms, cap_ms, jitter_ratio=0.5)
-    event = outcome_event(
+    event = failed(
         run_id,
         REQUEST,
         Open(attempt=attempt),

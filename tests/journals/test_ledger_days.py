@@ -114,14 +114,12 @@ def test_a_draft_of_yesterday_is_not_taken(run: Callable[[Scenario], None]) -> N
     async def scenario(journal: Journal, clock: VirtualClock) -> None:
         lease = await working(journal)
         row = await journal.row(lease.run)
-        batch = Batch(events=(), append_id=b"a", epoch=lease.epoch, after=1, time=clock.now())
-        draft = Draft(row.head, batch, run="r1")
-        events = (DAILY, requested("1", reserve=ONE))
-        for event in events:
+        draft = Draft(row.head, run="r1", append_id=b"a", epoch=lease.epoch, time=clock.now())
+        for event in (DAILY, requested("1", reserve=ONE)):
             draft.add(event)
 
         clock.advance(20)
-        await journal.append(lease.run, draft.finish(events))
+        await journal.append(lease.run, draft.finish())
 
         assert set(await journal.ledgers("default")) == {SECOND}
 
@@ -135,15 +133,13 @@ def test_a_draft_books_what_its_rows_move(run: Callable[[Scenario], None]) -> No
         for name, want in (("a", None), ("b", "E_LEDGER")):
             lease = await working(journal, name)
             row = await journal.row(lease.run)
-            batch = Batch(events=(), append_id=b"a", epoch=lease.epoch, after=1, time=clock.now())
-            draft = Draft(row.head, batch, run=name)
-            events = (DAILY, requested("1", reserve=ONE))
-            for event in events:
+            draft = Draft(row.head, run=name, append_id=b"a", epoch=lease.epoch, time=clock.now())
+            for event in (DAILY, requested("1", reserve=ONE)):
                 draft.add(event)
             code = None
 
             try:
-                await journal.append(lease.run, draft.finish(events))
+                await journal.append(lease.run, draft.finish())
             except BudgetShort as short:
                 code = short.code
 

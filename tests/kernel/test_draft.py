@@ -34,16 +34,15 @@ STEPS: list[AnyEvent] = [
 
 def drafted(head: Head, *events: AnyEvent, time: int = 100, epoch: int = 1) -> Batch:
     """A batch planned on a copy of this head, as a worker would."""
-    ground = Batch(events=(), append_id=b"id", epoch=epoch, after=head.seq, time=time)
-    draft = Draft(head.copy(), ground, run="r")
+    draft = Draft(head.copy(), run="r", append_id=b"id", epoch=epoch, time=time)
     for event in events:
         draft.add(event)
-    return draft.finish(events)
+    return draft.finish()
 
 
 def fits(batch: Batch, head: Head, *, now: int = 100) -> bool:
     assert batch.draft is not None
-    return batch.draft.fits(head, batch, now=now)
+    return batch.draft.fits(head, now=now)
 
 
 @given(st.integers(1, len(STEPS)), st.integers(100, 300))
@@ -110,12 +109,11 @@ def test_what_an_append_would_refuse_spoils_the_draft() -> None:
 def test_a_finished_draft_is_not_changed_by_the_next_plan() -> None:
     """The worker's head goes on while the store still holds the one it was given."""
     live = begun()
-    ground = Batch(events=(), append_id=b"id", epoch=1, after=live.seq, time=100)
-    draft = Draft(live, ground, run="r")
+    draft = Draft(live, run="r", append_id=b"id", epoch=1, time=100)
     draft.add(asked("0"))
-    batch = draft.finish([asked("0")])
+    batch = draft.finish()
 
-    Draft(live, ground, run="r").add(asked("1"))
+    Draft(live, run="r", append_id=b"id", epoch=1, time=100).add(asked("1"))
 
     assert batch.draft is not None
     assert list(batch.draft.head.open) == ["0"]

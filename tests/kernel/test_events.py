@@ -53,13 +53,14 @@ from gatebook.kernel.events import (
     SignalReceived,
     chain,
     decode,
-    encode,
     kind_of,
     stamp,
     stamped,
+    written,
 )
 from gatebook.kernel.messages import Usage
 
+STAMP = stamp(time=7, epoch=3)
 ERROR = ErrorRecord("E_X", "text", "transient", "server", 5, 503, "half")
 CALL = CallTool("t", Raw(b'{"n":1}'), "c1", 5, 2)
 EVENTS: list[AnyEvent] = [
@@ -126,7 +127,7 @@ def test_every_kind_has_a_sample_here() -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=kind_of)
 def test_an_event_reads_back_as_it_was_written(event: AnyEvent) -> None:
     """With the stamp of the append."""
-    body = stamp(encode(event), time=7, epoch=3)
+    body = written(event, STAMP)
 
     assert decode(body, run="r", seq=1) == stamped(event, time=7, epoch=3)
 
@@ -134,7 +135,7 @@ def test_an_event_reads_back_as_it_was_written(event: AnyEvent) -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=kind_of)
 def test_stored_bytes_are_plain_json_that_names_its_kind_and_version(event: AnyEvent) -> None:
     """Any JSON tool can read a journal; no class path is in it."""
-    facts = json.loads(stamp(encode(event), time=7, epoch=3))
+    facts = json.loads(written(event, STAMP))
 
     assert (facts["kind"], facts["v"], facts["time"], facts["epoch"]) == (kind_of(event), 1, 7, 3)
     assert "gatebook" not in json.dumps(facts)
@@ -143,11 +144,11 @@ def test_stored_bytes_are_plain_json_that_names_its_kind_and_version(event: AnyE
 @pytest.mark.parametrize("event", EVENTS, ids=kind_of)
 def test_the_same_event_is_always_the_same_bytes(event: AnyEvent) -> None:
     """The bytes stored are the bytes hashed."""
-    again = decode(stamp(encode(event), time=7, epoch=3), run="r", seq=1)
+    again = decode(written(event, STAMP), run="r", seq=1)
 
-    assert stamp(encode(msgspec.structs.replace(again, time=0, epoch=0)), time=7, epoch=3) == stamp(
-        encode(event), time=7, epoch=3
-    )
+    bare: AnyEvent = msgspec.structs.replace(again, time=0, epoch=0)
+
+    assert written(bare, STAMP) == written(event, STAMP)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +193,7 @@ def test_a_users_data_is_never_a_type() -> None:
     """Tags inside payloads are plain data."""
     payload: Any = b'{"kind":"run_completed","__type__":"os.system"}'
 
-    event = decode(stamp(encode(SignalReceived(name="go", payload=Raw(payload))), time=1, epoch=0),
-                   run="r", seq=1)  # fmt: skip
+    event = decode(written(SignalReceived(name="go", payload=Raw(payload)), STAMP), run="r", seq=1)
 
     assert isinstance(event, SignalReceived)
     assert bytes(event.payload) == payload

@@ -24,8 +24,8 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunStarted,
     decode,
-    encode,
     stamp,
+    written,
 )
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.spending.prices import MICRO, Price, cost, dollars_text, micro_usd
@@ -216,7 +216,7 @@ def refusal(*events: AnyEvent) -> str:
 
 def test_an_outcome_keeps_its_price_in_whole_numbers() -> None:
     """The bytes must say the same on any machine, with any table."""
-    body = stamp(encode(answered()), time=1, epoch=1)
+    body = written(answered(), stamp(time=1, epoch=1))
 
     assert decode(body, run="r", seq=1) == answered(time=1, epoch=1)
     assert b'"usd_micros":45' in body

@@ -71,14 +71,14 @@ BUILDS = (
     Build(
         "a draft is taken wherever the run stands",
         "kernel/append.py",
-        "if head.hash != self._began or not batch.epoch or head.epoch != batch.epoch:",
-        "if not batch.epoch or head.epoch != batch.epoch:",
+        "if head.hash != self._began or not self._epoch or head.epoch != self._epoch:",
+        "if not self._epoch or head.epoch != self._epoch:",
         (f"{KERNEL}/test_draft.py",),
     ),
     Build(
         "a draft is taken under an old claim",
         "kernel/append.py",
-        "if head.hash != self._began or not batch.epoch or head.epoch != batch.epoch:",
+        "if head.hash != self._began or not self._epoch or head.epoch != self._epoch:",
         "if head.hash != self._began:",
         (f"{KERNEL}/test_draft.py",),
     ),
@@ -92,8 +92,8 @@ BUILDS = (
     Build(
         "a draft moves time",
         "kernel/append.py",
-        "if batch.time is None or not _may_stamp(batch.time, head, max(now, head.time)):",
-        "if batch.time is None:",
+        "return _may_stamp(self._time, head, max(now, head.time))",
+        "return True",
         (f"{KERNEL}/test_draft.py",),
     ),
     Build(
@@ -113,7 +113,7 @@ BUILDS = (
     Build(
         "a request after a cancel",
         "kernel/append.py",
-        "if head.cancel_seq is not None or head.status is not Status.RUNNING:",
+        "if head.cancel_seq is not None or head.status is not RUNNING:",
         "if False:",
         (f"{KERNEL}/test_append.py",),
         quick=True,

@@ -24,7 +24,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.opened import Open
 from gatebook.kernel.policy import AllowDeclared, Fail, Policy, Retry, RetryWithBackoffPolicy
-from gatebook.runtime.driving.outcomes import outcome_event, retry_verdict
+from gatebook.runtime.driving.outcomes import failed, retry_verdict
 from gatebook.runtime.performing.executor import Ended
 from gatebook.runtime.runs.states import Finished, Waiting
 
@@ -130,7 +130,7 @@ def request(effect: Effect) -> ActionRequested:
 
 def outcome(effect: Effect, ended: Ended, *, doubted: bool, policy: Policy | None = None) -> Any:
     decide = (policy or AllowDeclared(), Echo("t", effect, retries=0).spec)
-    return outcome_event("r", request(effect), Open(), ended, decide=decide, doubted=doubted)
+    return failed("r", request(effect), Open(), ended, decide=decide, doubted=doubted)
 
 
 def test_a_permanent_error_after_a_doubtful_attempt_is_unknown() -> None:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from tests.catalogue.kit import calls
 from tests.runtime.kit import Desk, Model, eventually, flow, handle_of, run, said
@@ -16,7 +17,6 @@ from gatebook.kernel.events import (
     ActionSucceeded,
     AttemptFailed,
     Note,
-    encode,
 )
 from gatebook.kernel.messages import MessageStart, TextDelta, ToolResultPart
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
@@ -93,7 +93,7 @@ class Played:
                 await before(handle)
             self.state = await self.desk.settled(handle)
             recorded = await self.desk.journal.read(RunKey("default", "r"))
-            self.stored = b"\n".join(encode(each.event) for each in recorded)
+            self.stored = b"\n".join(msgspec.json.encode(each.event) for each in recorded)
             started: Any = recorded[0].event
             self.replayed = replay(program.begin(started), final_args(program.tools), recorded)
         await self.desk.journal.open()
@@ -520,8 +520,8 @@ def test_a_result_of_which_no_rule_speaks_is_recorded_as_ever() -> None:
     event = run(scenario())
 
     assert (event.labels, event.decision) == ((), None)
-    assert b"labels" not in encode(event)
-    assert b"decision" not in encode(event)
+    assert b"labels" not in msgspec.json.encode(event)
+    assert b"decision" not in msgspec.json.encode(event)
 
 
 def test_what_a_fenced_worker_learned_is_withheld_from_its_note_too() -> None:

@@ -19,7 +19,7 @@ from gatebook.kernel.events import (
     DefinitionChanged,
     RunStarted,
 )
-from gatebook.kernel.state import Head, Status
+from gatebook.kernel.state import NEW, TERMINAL, Head
 from gatebook.ports import Lease, Piece, RunKey, RunRow
 
 ENDS_OF_ATTEMPTS = (ActionSucceeded, ActionFailed, ActionUnknown, AttemptFailed)
@@ -81,11 +81,6 @@ class RunEntry:
             updated=self.updated,
         )
 
-    @property
-    def fresh(self) -> bool:
-        """Whether the run has no event yet."""
-        return self.head.status is Status.NEW
-
     def append(self, batch: Batch, *, now: int, book: Book | None = None) -> list[Row]:
         """Admit a batch and return the rows to store; see `kernel.append.admit` for refusals.
 
@@ -94,8 +89,8 @@ class RunEntry:
         An append without an epoch makes the run due, whatever it was parked for; the end of a
         run frees it.
         """
-        first, draft = self.fresh, batch.draft
-        if draft is not None and draft.fits(self.head, batch, now=now):
+        first, draft = self.head.status is NEW, batch.draft
+        if draft is not None and draft.fits(self.head, now=now):
             head, rows = draft.head, draft.rows
         else:
             head = self.head.copy()
@@ -106,7 +101,7 @@ class RunEntry:
         self.updated = head.time
         if first:
             self.created = head.time
-        if head.terminal:
+        if head.status in TERMINAL:
             self.owner, self.lease_until = "", 0
             self.wake_at, self.waiting_on, self.parked_reason = None, "", ""
         elif batch.epoch is None:

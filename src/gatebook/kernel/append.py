@@ -30,6 +30,7 @@ from gatebook.kernel.events import (
     Event,
     LabelEndorsed,
     Outcomes,
+    Requests,
     Resumed,
     RunCancelled,
     RunCompleted,
@@ -37,14 +38,14 @@ from gatebook.kernel.events import (
     SignalReceived,
     chain,
     detach,
-    encode,
     kind_of,
     stamp,
     stamped,
+    written,
 )
 from gatebook.kernel.spending.booking import carried, moves
 from gatebook.kernel.spending.ledgers import DAY_US, Balance, Move
-from gatebook.kernel.state import TERMINAL, Head, Status
+from gatebook.kernel.state import NEW, RUNNING, TERMINAL, Head, Status
 
 DETACH = 64 * 1024  # bytes; event bodies above this go to the blob table
 MAX_EVENTS = 50_000  # events of one run; docs/design.md, "Limits"
@@ -121,14 +122,15 @@ def admit(head: Head, batch: Batch, *, now: int, run: str) -> list[Row]:
     if batch.time is not None and _may_stamp(batch.time, head, now):
         now = batch.time
     epoch = batch.epoch or 0
+    end = stamp(time=now, epoch=epoch)
     rows = []
     for event in batch.events:
+        _check_origin(head, event, batch, run)
         fact = stamped(event, time=now, epoch=epoch)
-        _guard(head, fact, batch, run)
+        _guard(head, fact, run)
         booked = () if head.ledgers is None else moves(head, fact)
         head.apply(fact)
-        data = stamp(encode(event), time=now, epoch=epoch)
-        rows.append(_linked(head, fact, data, batch.append_id, booked))
+        rows.append(_linked(head, fact, written(event, end), batch.append_id, booked))
     return rows
 
 
@@ -172,17 +174,28 @@ class Draft:
     that hash and epoch would come to the same rows; at any other it admits the batch anew.
 
     Args:
-        head: of the worker; every `add` changes it.
-        batch: what the rows are written under, without its events: `time` is their stamp.
+        head: of the worker, where the append begins; every `add` changes it.
+        append_id, epoch: what the rows are written under.
+        time: their stamp.
+
+    Attributes:
+        events: what was added, as it was given.
+        rows: the same as rows, while nothing is among them that an append would refuse.
+        head: once finished, of the run after them.
     """
 
-    __slots__ = ("_batch", "_began", "_live", "_run", "_sound", "head", "rows")
+    __slots__ = (
+        "_append_id", "_began", "_end", "_epoch", "_live", "_run", "_seq", "_sound", "_time",
+        "events", "head", "rows",
+    )  # fmt: skip
 
-    def __init__(self, head: Head, batch: Batch, *, run: str) -> None:
-        self._live, self._batch, self._run = head, batch, run
-        self._began = head.hash
+    def __init__(self, head: Head, *, run: str, append_id: bytes, epoch: int, time: int) -> None:
+        self.head = self._live = head
+        self._run, self._append_id, self._epoch, self._time = run, append_id, epoch, time
+        self._end = stamp(time=time, epoch=epoch)
+        self._began, self._seq = head.hash, head.seq
         self._sound = True
-        self.head = head
+        self.events: list[AnyEvent] = []
         self.rows: list[Row] = []
 
     def add(self, event: AnyEvent) -> AnyEvent:
@@ -190,72 +203,83 @@ class Draft:
 
         What an append would refuse spoils the draft, so that the store says why.
         """
-        head, batch = self._live, self._batch
-        time, epoch = batch.time or 0, batch.epoch or 0
-        fact = stamped(event, time=time, epoch=epoch)
+        head = self._live
+        fact = stamped(event, time=self._time, epoch=self._epoch)
         if self._sound:
             try:
-                _guard(head, fact, batch, self._run)
+                _guard(head, fact, self._run)
             except GatebookError:
                 self._sound = False
         booked = () if head.ledgers is None else moves(head, fact)
         head.apply(fact)
+        self.events.append(event)
         if self._sound:
-            data = stamp(encode(event), time=time, epoch=epoch)
-            self.rows.append(_linked(head, fact, data, batch.append_id, booked))
+            data = written(event, self._end)
+            self.rows.append(_linked(head, fact, data, self._append_id, booked))
         return fact
 
-    def finish(self, events: Sequence[AnyEvent]) -> Batch:
-        """Return the batch of what was added: `events`, as they were given."""
+    def finish(self) -> Batch:
+        """Return the batch of what was added."""
         draft = None
         if self._sound:
             draft, self.head = self, self._live.copy()
-        return msgspec.structs.replace(self._batch, events=tuple(events), draft=draft)
+            self.head.epoch = self._epoch
+        return Batch(
+            events=tuple(self.events),
+            append_id=self._append_id,
+            epoch=self._epoch,
+            after=self._seq,
+            time=self._time,
+            draft=draft,
+        )
 
-    def fits(self, head: Head, batch: Batch, *, now: int) -> bool:
-        """Whether the rows follow `head`, under this batch, by the store's clock."""
-        if head.hash != self._began or not batch.epoch or head.epoch != batch.epoch:
+    def fits(self, head: Head, *, now: int) -> bool:
+        """Whether the rows follow `head` by the store's clock."""
+        if head.hash != self._began or not self._epoch or head.epoch != self._epoch:
             return False
-        if batch.time is None or not _may_stamp(batch.time, head, max(now, head.time)):
-            return False
-        self.head.epoch = head.epoch
-        return True
+        return _may_stamp(self._time, head, max(now, head.time))
 
 
-def _guard(head: Head, event: AnyEvent, batch: Batch, run: str) -> None:
-    if batch.epoch is None and not isinstance(event, EXTERNAL) and head.status is not Status.NEW:
+def _check_origin(head: Head, event: AnyEvent, batch: Batch, run: str) -> None:
+    """Refuse what only a worker may append, and a request that was decided on nobody knows what."""
+    if batch.epoch is None and not isinstance(event, EXTERNAL) and head.status is not NEW:
         raise StoreError("E_EVENT_EXTERNAL", kind=kind_of(event))
+    if batch.after is None and isinstance(event, Requests):
+        raise StoreError("E_INVARIANT", run=run, detail="a request without an expected seq")
+
+
+def _guard(head: Head, event: AnyEvent, run: str) -> None:
     if head.status in TERMINAL and not isinstance(event, AUDIT):
         raise RunIsOver("E_RUN_TERMINAL", run=run, status=head.status.value)
     check = _GUARDS.get(type(event))
     if check is not None:
-        check(head, event, batch, run)
+        check(head, event, run)
 
 
-def _guard_outcome(head: Head, event: Outcomes, _: Batch, run: str) -> None:
+def _guard_outcome(head: Head, event: Outcomes, run: str) -> None:
     entry = head.open.get(event.address)
     if entry is None or entry.phase == "unknown":
         raise InvalidInput("E_ACTION_NOT_OPEN", address=event.address, run=run)
 
 
-def _guard_resolution(head: Head, event: ActionResolved, _: Batch, run: str) -> None:
+def _guard_resolution(head: Head, event: ActionResolved, run: str) -> None:
     entry = head.open.get(event.address)
     if entry is None or entry.phase != "unknown":
         status = entry.phase if entry else "not open"
         raise InvalidInput("E_ACTION_NOT_UNKNOWN", address=event.address, run=run, status=status)
 
 
-def _guard_signal(head: Head, _: SignalReceived, __: Batch, run: str) -> None:
+def _guard_signal(head: Head, _: SignalReceived, run: str) -> None:
     if head.kept_signals >= MAX_KEPT_SIGNALS:
         raise InvalidInput("E_SIGNAL_LIMIT", run=run, limit=MAX_KEPT_SIGNALS)
 
 
-def _guard_cancel(head: Head, _: CancelRequested, __: Batch, run: str) -> None:
+def _guard_cancel(head: Head, _: CancelRequested, run: str) -> None:
     if head.status is Status.CANCELLING:
         raise InvalidInput("E_ALREADY_CANCELLING", run=run)
 
 
-def _guard_raise(head: Head, event: BudgetRaised, _: Batch, run: str) -> None:
+def _guard_raise(head: Head, event: BudgetRaised, run: str) -> None:
     """Refuse what raises nothing: of two who raise to the same limit the second is told."""
     after = head.limits.raised(event.limits).grown(event.more)
     asked = (event.limits.named() | event.more.named()).keys()
@@ -266,7 +290,7 @@ def _guard_raise(head: Head, event: BudgetRaised, _: Batch, run: str) -> None:
             raise InvalidInput("E_BUDGET_RAISE", run=run, meter=meter, value=new, limit=limit)
 
 
-def _guard_endorsement(head: Head, event: LabelEndorsed, _: Batch, run: str) -> None:
+def _guard_endorsement(head: Head, event: LabelEndorsed, run: str) -> None:
     detail = ""
     if not event.by:
         detail = "it is not said by whom"
@@ -276,35 +300,32 @@ def _guard_endorsement(head: Head, event: LabelEndorsed, _: Batch, run: str) -> 
         raise InvalidInput("E_ENDORSE", value=event.label, run=run, detail=detail)
 
 
-def _guard_resume(head: Head, _: Resumed, __: Batch, run: str) -> None:
+def _guard_resume(head: Head, _: Resumed, run: str) -> None:
     if head.status is not Status.INTERRUPTED:
         raise InvalidInput("E_NOT_INTERRUPTED", run=run, status=head.status.value)
 
 
-def _guard_end(head: Head, _: Ends, __: Batch, run: str) -> None:
+def _guard_end(head: Head, _: Ends, run: str) -> None:
     waiting = [a for a, entry in head.open.items() if entry.phase != "unknown"]
     if waiting:
         detail = f"it would end with unanswered actions {', '.join(waiting)}"
         raise StoreError("E_INVARIANT", run=run, detail=detail)
 
 
-def _guard_request(
-    head: Head, event: ActionRequested | AttemptStarted, batch: Batch, run: str
-) -> None:
-    if batch.after is None:
-        raise StoreError("E_INVARIANT", run=run, detail="a request without an expected seq")
-    if head.cancel_seq is not None or head.status is not Status.RUNNING:
+def _guard_request(head: Head, event: Requests, run: str) -> None:
+    if head.cancel_seq is not None or head.status is not RUNNING:
         raise InvalidInput("E_NOT_STARTING", run=run, status=head.status.value)
-    if head.seq + 1 > MAX_EVENTS:
+    if head.seq >= MAX_EVENTS:
         raise BudgetShort("E_RUN_TOO_LONG", run=run, limit=MAX_EVENTS)
-    if isinstance(event, AttemptStarted):
+    if type(event) is ActionRequested:
+        if event.decision.verdict != "allow" or head.approvals is not NOBODY_ASKED:
+            check_request(head, event, run)
+    else:
         entry = head.open.get(event.address)
         if entry is None or (entry.phase == "unknown"):
             raise StoreError("E_INVARIANT", run=run, detail=f"{event.address} cannot start again")
         if head.approvals is not NOBODY_ASKED:
             check_again(head, event, run)
-    elif event.decision.verdict != "allow" or head.approvals is not NOBODY_ASKED:
-        check_request(head, event, run)
     short = None
     if head.limits != NO_LIMITS:
         short = shortfall(head.limits, head.used, event.reserve)
@@ -312,7 +333,7 @@ def _guard_request(
         raise BudgetShort("E_BUDGET", tool=event.address, **short.told())
 
 
-_GUARDS: dict[type[Event], Callable[[Head, Any, Batch, str], None]] = {
+_GUARDS: dict[type[Event], Callable[[Head, Any, str], None]] = {
     ActionRequested: _guard_request,
     AttemptStarted: _guard_request,
     ActionSucceeded: _guard_outcome,

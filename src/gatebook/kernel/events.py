@@ -312,14 +312,14 @@ def kind_of(event: Event) -> str:
     return tag
 
 
-def encode(event: AnyEvent) -> bytes:
-    """Return the JSON bytes of an event without its stamp."""
-    return _encoder.encode(event)
+def stamp(*, time: int, epoch: int) -> bytes:
+    """Return what ends the stored bytes of all events of one append: version, time and epoch."""
+    return b',"v":%d,"time":%d,"epoch":%d}' % (VERSION, time, epoch)
 
 
-def stamp(body: bytes, *, time: int, epoch: int) -> bytes:
-    """Return the bytes that are stored and hashed: the event with version, time and epoch."""
-    return b'%b,"v":%d,"time":%d,"epoch":%d}' % (body[:-1], VERSION, time, epoch)
+def written(event: AnyEvent, end: bytes) -> bytes:
+    """Return the bytes of an event that are stored and hashed; `end` is its append's stamp."""
+    return _encoder.encode(event)[:-1] + end
 
 
 def stamped(event: _E, *, time: int, epoch: int) -> _E:

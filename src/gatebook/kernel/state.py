@@ -74,6 +74,8 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+NEW, RUNNING = Status.NEW, Status.RUNNING  # names: Python 3.11 looks up a member by Python code
+INTERRUPTED, CANCELLING = Status.INTERRUPTED, Status.CANCELLING
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 TRANSITIONS: dict[tuple[Status, type[Event]], Status] = {
@@ -125,7 +127,7 @@ class Head(msgspec.Struct, omit_defaults=True):
 
     def copy(self) -> "Head":
         """Return a head that can change without changing this one."""
-        return msgspec.structs.replace(self, open=dict(self.open))
+        return msgspec.structs.replace(self, open=self.open.copy())
 
     @property
     def terminal(self) -> bool:
@@ -163,22 +165,23 @@ class Head(msgspec.Struct, omit_defaults=True):
             self.reserved += entry.reserve
 
     def _settle(self, entry: Open, spent: Amount | None) -> None:
-        if entry.reserve is not NOTHING:
-            self.reserved -= entry.reserve
-        charge = entry.reserve if spent is None else spent
+        reserve = entry.reserve
+        if reserve is not NOTHING:
+            self.reserved -= reserve
+        charge = reserve if spent is None else spent
         if charge is not NOTHING:
             self.spent += charge
 
     def _entry(self, address: str) -> Open:
         entry = self.open.get(address)
         if entry is None:
-            raise IntegrityError("E_ACTION_NOT_OPEN", address=address, run="")
+            raise _not_open(address)
         return entry
 
     def _started(self, event: RunStarted) -> None:
         self.limits = event.limits
         if event.decision is not None and event.decision.verdict == "interrupt":
-            self.status = Status.INTERRUPTED
+            self.status = INTERRUPTED
 
     def _requested(self, event: ActionRequested) -> None:
         if event.address in self.open:
@@ -217,8 +220,10 @@ class Head(msgspec.Struct, omit_defaults=True):
         self._reserve(event.address, entry)
 
     def _ended(self, event: ActionSucceeded | ActionFailed) -> None:
-        self._settle(self._entry(event.address), event.spent)
-        del self.open[event.address]
+        entry = self.open.pop(event.address, None)
+        if entry is None:
+            raise _not_open(event.address)
+        self._settle(entry, event.spent)
         if self.approvals is not NOBODY_ASKED:
             fold_closed(self, event.address)
         if type(event) is ActionSucceeded and event.consumed is not None:
@@ -264,6 +269,10 @@ class Head(msgspec.Struct, omit_defaults=True):
         self.reserved = NOTHING
         self.approvals = NOBODY_ASKED
         self.open = {a: Open("unknown", e.attempt) for a, e in self.open.items()}
+
+
+def _not_open(address: str) -> IntegrityError:
+    return IntegrityError("E_ACTION_NOT_OPEN", address=address, run="")
 
 
 _FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {
@@ -409,7 +418,7 @@ class RunState:
     @property
     def next_due(self) -> int | None:
         """When time alone moves the run next (microseconds UTC), None when it never does."""
-        if self.head.status is not Status.RUNNING:
+        if self.head.status is not RUNNING:
             return None
         soonest: int | None = next_held(self.head.approvals)
         for entry in self.head.open.values():

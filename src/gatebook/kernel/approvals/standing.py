@@ -269,7 +269,7 @@ def _answerable(entry: Asked, event: ApprovalAnswered) -> list[int]:
 # ---- what an append refuses; events are stamped ----
 
 
-def guard_asked(head: Any, event: ApprovalAsked, _: Any, run: str) -> None:
+def guard_asked(head: Any, event: ApprovalAsked, run: str) -> None:
     """Refuse a question about other bytes than it shows, or one that answers itself."""
     entry = _of(head).asked.get(event.address)
     wrong = ""
@@ -291,7 +291,7 @@ def _edited_by(entry: Asked | None, event: ApprovalAsked) -> bool:
     return all(may_answer(term.approvers, entry.by, entry.groups) for term in event.terms)
 
 
-def guard_answer(head: Any, event: ApprovalAnswered, _: Any, run: str) -> None:
+def guard_answer(head: Any, event: ApprovalAnswered, run: str) -> None:
     """Refuse an answer that comes too late, a second time or from the wrong person."""
     name = name_of(run, event.asked)
     entry = _of(head).asked.get(event.address)
@@ -322,7 +322,7 @@ def guard_answer(head: Any, event: ApprovalAnswered, _: Any, run: str) -> None:
         raise InvalidInput("E_APPROVAL_ANSWERED", by=entry.by, run=run, approval=name)
 
 
-def guard_expired(head: Any, event: ApprovalExpired, _: Any, run: str) -> None:
+def guard_expired(head: Any, event: ApprovalExpired, run: str) -> None:
     """Refuse to expire what is not there or still good."""
     entry = _of(head).asked.get(event.address)
     waits = entry is not None and entry.phase in ("open", "approved", "edited")
@@ -331,7 +331,7 @@ def guard_expired(head: Any, event: ApprovalExpired, _: Any, run: str) -> None:
         raise StoreError("E_INVARIANT", run=run, detail=detail)
 
 
-def guard_granted(head: Any, event: Granted, _: Any, run: str) -> None:
+def guard_granted(head: Any, event: Granted, run: str) -> None:
     """Refuse a grant by nobody, or one that is over before it begins."""
     if not event.by.strip():
         raise InvalidInput("E_APPROVAL_BY")
@@ -341,7 +341,7 @@ def guard_granted(head: Any, event: Granted, _: Any, run: str) -> None:
         raise InvalidInput("E_GRANT_REFUSED", run=run, status=str(head.status), limit=MAX_GRANTS)
 
 
-def guard_revoked(head: Any, event: GrantRevoked, _: Any, run: str) -> None:
+def guard_revoked(head: Any, event: GrantRevoked, run: str) -> None:
     """Refuse to take back what is not granted: of two who do, the second is told."""
     if event.grant not in _of(head).grants:
         raise InvalidInput("E_GRANT_UNKNOWN", run=run, grant=event.grant)

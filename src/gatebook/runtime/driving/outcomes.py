@@ -64,7 +64,20 @@ def record_of(error: ActionError, *, doubtful: bool = False) -> ErrorRecord:
     )
 
 
-def outcome_event(
+def succeeded(address: str, attempt: int, ended: Ended) -> ActionSucceeded:
+    """Return the event that records how an attempt went well."""
+    return ActionSucceeded(
+        address=address,
+        attempt=attempt,
+        output=ended.output or NULL,
+        usage=ended.usage,
+        spent=ended.spent,
+        price=ended.price,
+        artifact=ended.artifact,
+    )
+
+
+def failed(
     run_id: str,
     request: ActionRequested,
     entry: Open,
@@ -73,23 +86,14 @@ def outcome_event(
     decide: tuple[Policy, ToolSpec | None],
     doubted: bool,
 ) -> AnyEvent:
-    """Return the event that records how an attempt ended.
+    """Return the event that records how an attempt failed.
 
     `decide` is the policy in force and the tool's spec (None for a model call); `doubted` says
     that some earlier attempt may have taken effect.
     """
     address, attempt = request.address, entry.attempt
-    if ended.error is None:
-        return ActionSucceeded(
-            address=address,
-            attempt=attempt,
-            output=ended.output or NULL,
-            usage=ended.usage,
-            spent=ended.spent,
-            price=ended.price,
-            artifact=ended.artifact,
-        )
     effect, error = request.effect, ended.error
+    assert error is not None  # else it has succeeded
     if ended.answers and error.code == "E_HOOK_WITHHELD":  # it went well
         record = record_of(error)
         return ActionFailed(

@@ -1,18 +1,19 @@
 """Result rules at the runtime: what an attempt brought back becomes what may be seen of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from gatebook.errors import ActionError, Permanent
-from gatebook.kernel.actions import Action
+from gatebook.kernel.actions import Action, CallTool
 from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import ActionFailed, ActionSucceeded, AnyEvent
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import Policy, result_judge
 from gatebook.kernel.results import Judged, judge_result
-from gatebook.kernel.tools import Effect, ToolSpec
+from gatebook.kernel.tools import Effect
+from gatebook.ports import Tool
 from gatebook.runtime.performing.executor import Ended
 
 
@@ -22,23 +23,29 @@ class Results:
     Args:
         policy: in force.
         grounds: gives what a decision needs, as the run stands.
+        tools: of the program, with the labels that their results bring in.
     """
 
-    __slots__ = ("_grounds", "_sees")
+    __slots__ = ("_grounds", "_idle", "_returns", "_sees")
 
-    def __init__(self, policy: Policy, grounds: Callable[[], Grounds]) -> None:
+    def __init__(
+        self, policy: Policy, grounds: Callable[[], Grounds], tools: Mapping[str, Tool]
+    ) -> None:
         self._sees = result_judge(policy)
         self._grounds = grounds
+        self._returns = {name: found for name, t in tools.items() if (found := t.spec.returns)}
+        self._idle = self._sees is None and not self._returns
 
-    def look(
-        self, address: str, action: Action, effect: Effect, spec: ToolSpec | None, ended: Ended
-    ) -> Judged | None:
+    def look(self, address: str, action: Action, effect: Effect, ended: Ended) -> Judged | None:
         """Decide about the end of an attempt and change it to what may be seen.
 
         Returns None when there is nothing to record beside the outcome.
         """
+        if self._idle:
+            return None
+        returns = self._returns.get(action.tool, ()) if isinstance(action, CallTool) else ()
         if self._sees is None or not self._sees(action):
-            return Judged(ended.output, spec.returns) if spec is not None and spec.returns else None
+            return Judged(ended.output, returns) if returns else None
         judged = judge_result(address, action, effect, ended.output, self._grounds())
         if ended.error is not None:
             _blank(ended.error, judged)
@@ -48,8 +55,8 @@ class Results:
             ended.output = judged.output
             long = len(output := bytes(judged.output)) > ended.shown
             ended.artifact = artifact_of(output, limit=ended.shown) if long else None
-        if spec is not None and spec.returns:
-            labels = tuple(sorted({*judged.labels, *spec.returns}))
+        if returns:
+            labels = tuple(sorted({*judged.labels, *returns}))
             judged = msgspec.structs.replace(judged, labels=labels)
         return judged
 
@@ -63,7 +70,7 @@ class Results:
     ) -> tuple[ActionSucceeded, Judged | None]:
         """Return the end of a wait with its signal as it may be seen."""
         ended = Ended(output=event.output)
-        judged = self.look(event.address, action, "read", None, ended)
+        judged = self.look(event.address, action, "read", ended)
         if judged is not None:
             event = msgspec.structs.replace(event, output=ended.output or NULL)
         return event, judged
