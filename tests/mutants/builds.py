@@ -174,8 +174,8 @@ BUILDS = (
     Build(
         "arguments with a secret run redacted",
         "kernel/gate.py",
-        "        if clean != final:\n            raise",
-        "        if final != final:\n            raise",
+        "    if clean != final:\n        raise",
+        "    if final != final:\n        raise",
         (f"{KERNEL}/test_gate.py",),
     ),
     Build(
@@ -336,8 +336,8 @@ BUILDS = (
     Build(
         "siblings reserve apart",
         "kernel/spending/reserving.py",
-        "    purse.used += want\n",
-        "",
+        "shortfall(head.limits, head.used, want)",
+        "shortfall(head.limits, head.spent, want)",
         (f"{KERNEL}/test_gate.py",),
     ),
     Build(

@@ -204,7 +204,7 @@ def decision_of(
 
 def started(program: str, input: Any, context: PolicyContext) -> Request:
     """Return the request for a run's start; `input` is plain JSON."""
-    return Request(on="start", input=input, **_of_run(context))
+    return msgspec.structs.replace(_of_run(context), on="start", input=input, agent=program)
 
 
 def requested(
@@ -215,47 +215,48 @@ def requested(
     outcome: Outcome | None = None,
 ) -> Request:
     """Return the request for an action, or with `outcome` for its result."""
-    facts = _of_run(context)
-    facts.update(_of_action(action, context))
-    on: Any = "call" if outcome is None else "result"
-    return Request(on=on, result=output, outcome=outcome, **facts)
+    request = _of_action(action, context, _of_run(context))
+    if outcome is None:
+        return request
+    return msgspec.structs.replace(request, on="result", result=output, outcome=outcome)
 
 
-def _of_run(context: PolicyContext) -> dict[str, Any]:
+def _of_run(context: PolicyContext) -> Request:
     run = context.run or NOT_KNOWN
-    return {
-        "agent": context.program,
-        "user": run.user,
-        "tenant": context.tenant,
-        "labels": context.labels,
-        "left": Left(context.limits, context.used),
-        "history": run.history,
-        "attempt": context.attempt,
-        "deferred": run.deferred,
-    }
+    return Request(
+        agent=context.program,
+        user=run.user,
+        tenant=context.tenant,
+        labels=context.labels,
+        left=Left(context.limits, context.used),
+        history=run.history,
+        attempt=context.attempt,
+        deferred=run.deferred,
+    )
 
 
-def _of_action(action: Action, context: PolicyContext) -> dict[str, Any]:
+def _of_action(action: Action, context: PolicyContext, run: Request) -> Request:
     match action:
         case CallTool():
             about = context.tool or ToolFacts(effect=context.effect)
             args = plain(action.args)
             if about.schema is not None:
                 args = _view(bytes(about.schema)).of(args)
-            return {"action": "call_tool", "tool": action.tool, "args": args, "about": about}
+            return msgspec.structs.replace(run, tool=action.tool, args=args, about=about)
         case CallLLM():
-            return {
-                "action": "call_llm",
-                "provider": action.provider,
-                "model": action.model,
-                "est_tokens": context.est_tokens,
-                "est_cost_usd": (context.run or NOT_KNOWN).est_cost_usd,
-                "max_output_tokens": action.max_output_tokens,
-            }
+            return msgspec.structs.replace(
+                run,
+                action="call_llm",
+                provider=action.provider,
+                model=action.model,
+                est_tokens=context.est_tokens,
+                est_cost_usd=(context.run or NOT_KNOWN).est_cost_usd,
+                max_output_tokens=action.max_output_tokens,
+            )
         case Sleep():
-            return {"action": "sleep", "sleep_s": Decimal(action.ms) / 1000}
+            return msgspec.structs.replace(run, action="sleep", sleep_s=Decimal(action.ms) / 1000)
         case WaitSignal():
-            return {"action": "wait_signal", "signal": action.name}
+            return msgspec.structs.replace(run, action="wait_signal", signal=action.name)
 
 
 def _named(action: Action) -> Request:

@@ -91,7 +91,6 @@ class Planner:
         self._past: Past | None = None
         if wants_facts(services.policy):
             self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
-        self._results = Results(services.policy, self._as_it_stands, program.tools)
         self._ledgers = dict(services.ledgers) or None
         self._crowd = Crowd(program)
         self._grounds = Grounds(
@@ -115,6 +114,7 @@ class Planner:
             pins=Pins(started.pins, pinned_by(services.policy)),
             watch=services.clock.monotonic if may_dawdle(services.policy) else None,
         )
+        self._results = Results(services.policy, self._grounds, program.tools)
 
     def plan(
         self,
@@ -349,10 +349,11 @@ class Planner:
 
     def _admit(self) -> None:
         redrive, head, turns = self.redrive, self.state.head, self.ending.turns
-        while redrive.end is None and head.seq < MAX_EVENTS and head.status is RUNNING:
-            if not (wants := ready(redrive.pending, self.state)):
+        while redrive.pending and redrive.end is None and head.status is RUNNING:
+            wants = ready(redrive.pending, self.state)
+            if not wants or head.seq >= MAX_EVENTS:
                 break
-            self._crowd.watch(wants, self.state.head.limits.fan_out)
+            self._crowd.watch(wants, head.limits.fan_out)
             if turns and not (wants := turns.ready(wants, self._crowd.beyond)):
                 break
             costly = [want for want in wants if isinstance(want.action, CALLS)]

@@ -1,6 +1,6 @@
 """Result rules at the runtime: what an attempt brought back becomes what may be seen of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -22,15 +22,13 @@ class Results:
 
     Args:
         policy: in force.
-        grounds: gives what a decision needs, as the run stands.
+        grounds: what decisions about the run share.
         tools: of the program, with the labels that their results bring in.
     """
 
     __slots__ = ("_grounds", "_idle", "_returns", "_sees")
 
-    def __init__(
-        self, policy: Policy, grounds: Callable[[], Grounds], tools: Mapping[str, Tool]
-    ) -> None:
+    def __init__(self, policy: Policy, grounds: Grounds, tools: Mapping[str, Tool]) -> None:
         self._sees = result_judge(policy)
         self._grounds = grounds
         self._returns = {name: found for name, t in tools.items() if (found := t.spec.returns)}
@@ -46,7 +44,7 @@ class Results:
         returns = self._returns.get(action.tool, ()) if isinstance(action, CallTool) else ()
         if self._sees is None or not self._sees(action):
             return Judged(ended.output, returns) if returns else None
-        judged = judge_result(address, action, effect, ended.output, self._grounds())
+        judged = judge_result(address, action, effect, ended.output, self._grounds)
         if ended.error is not None:
             _blank(ended.error, judged)
         elif judged.withheld:
