@@ -25,22 +25,22 @@ _INSERT_EVENT = """
 INSERT INTO events (position, run, seq, epoch, append_id, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_RUN = """
-INSERT INTO runs (tenant, run_id, program, kind, input_hash, created, labels,
-  definition, status, seq, head_hash, epoch, head, updated, cancel_seq,
-  owner, lease_until, wake_at, waiting_on, parked_reason, id)
+INSERT INTO runs (id, definition, status, seq, head_hash, epoch, head, updated, cancel_seq,
+  owner, lease_until, wake_at, waiting_on, parked_reason,
+  tenant, run_id, program, kind, input_hash, created, labels)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # Two updates: a step of a held run touches neither index.
 _UPDATE_STEP = """
-UPDATE runs SET definition = ?, status = ?, seq = ?, head_hash = ?, epoch = ?, head = ?,
-  updated = ?, cancel_seq = ?
-WHERE id = ?
+UPDATE runs SET definition = ?2, status = ?3, seq = ?4, head_hash = ?5, epoch = ?6, head = ?7,
+  updated = ?8, cancel_seq = ?9
+WHERE id = ?1
 """
 _UPDATE_ALL = """
-UPDATE runs SET definition = ?, status = ?, seq = ?, head_hash = ?, epoch = ?, head = ?,
-  updated = ?, cancel_seq = ?,
-  owner = ?, lease_until = ?, wake_at = ?, waiting_on = ?, parked_reason = ?
-WHERE id = ?
+UPDATE runs SET definition = ?2, status = ?3, seq = ?4, head_hash = ?5, epoch = ?6, head = ?7,
+  updated = ?8, cancel_seq = ?9,
+  owner = ?10, lease_until = ?11, wake_at = ?12, waiting_on = ?13, parked_reason = ?14
+WHERE id = ?1
 """
 _RENEW = """
 UPDATE runs SET lease_until = ?1 FROM json_each(?3) AS lease
@@ -150,7 +150,7 @@ class Desk:
 
     def entry(self, run: RunKey) -> RunEntry:
         """Return a run as the earlier members have left it. Raises RunNotFound."""
-        entry = self.find(run)
+        entry = self._entries.get(run) or self.find(run)
         if entry is None:
             raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
         return entry
@@ -168,10 +168,8 @@ class Desk:
         rows = entry.append(batch, now=self.now, book=self._book)
         if entry.id in self._spoken:
             self._drop_pieces(entry, batch)
-        if batch.epoch is None or entry.head.terminal:
-            self._changed[entry.id] = entry
-        else:
-            self._stepped[entry.id] = entry
+        held = batch.epoch is not None and entry.owner  # the end of a run has freed it
+        (self._stepped if held else self._changed)[entry.id] = entry
         return self.store(entry, rows, batch)
 
     def keep(self, entry: RunEntry, pieces: list[Piece]) -> None:
@@ -197,12 +195,14 @@ class Desk:
         """Take in rows of one append; return them as readers will see them."""
         position, run, key, append_id = self.last, entry.id, entry.run, batch.append_id
         epoch = batch.epoch or 0
-        self.came = self.came or epoch == 0
+        if epoch == 0:
+            self.came = True
         recorded = []
         for row in rows:
             position += 1
-            self._rows.append((position, run, row.seq, epoch, append_id, row.hash, row.body))
-            recorded.append(Recorded(key, row.seq, position, append_id, row.hash, row.event))
+            seq, hash = row.seq, row.hash
+            self._rows.append((position, run, seq, epoch, append_id, hash, row.body))
+            recorded.append(Recorded(key, seq, position, append_id, hash, row.event))
             if row.blob is not None:
                 self._blobs.append((entry, row))
         self.last = position
@@ -238,9 +238,7 @@ class Desk:
         """Write what the members have left, then ask what was put off."""
         cursor = self.cursor
         if self._new:
-            cursor.executemany(
-                _INSERT_RUN, [(*_named(e), *_step(e), *_held(e), e.id) for e in self._new]
-            )
+            cursor.executemany(_INSERT_RUN, [_step(e) + _held(e) + _named(e) for e in self._new])
         if self._rows:
             cursor.executemany(_INSERT_EVENT, self._rows)
         for entry, row in self._blobs:
@@ -252,12 +250,8 @@ class Desk:
         if self._dropped:
             cursor.executemany(_DROP_PIECES, self._dropped)
         if self._changed:
-            cursor.executemany(
-                _UPDATE_ALL, [(*_step(e), *_held(e), e.id) for e in self._changed.values()]
-            )
-        stepped = [
-            (*_step(entry), id) for id, entry in self._stepped.items() if id not in self._changed
-        ]
+            cursor.executemany(_UPDATE_ALL, [_step(e) + _held(e) for e in self._changed.values()])
+        stepped = [_step(e) for id, e in self._stepped.items() if id not in self._changed]
         if stepped:
             cursor.executemany(_UPDATE_STEP, stepped)
         if self._book.changed:
@@ -293,7 +287,7 @@ def _named(entry: RunEntry) -> tuple[Any, ...]:
 def _step(entry: RunEntry) -> tuple[Any, ...]:
     head: Head = entry.head
     return (
-        entry.definition, head.status.value, head.seq, head.hash, head.epoch, _head(head),
+        entry.id, entry.definition, head.status, head.seq, head.hash, head.epoch, _head(head),
         entry.updated, head.cancel_seq,
     )  # fmt: skip
 
