@@ -111,8 +111,8 @@ LEDGER_BUILDS = (
     Build(
         "changed ledgers are not declared",
         "runtime/driving/planner.py",
-        "            if self._services.ledgers != (self.state.head.ledgers or NO_LEDGERS):\n",
-        "            if self._services.ledgers and not self.state.head.ledgers:\n",
+        "            if self._ledgers != (head.ledgers or None):\n",
+        "            if self._ledgers and not head.ledgers:\n",
         (f"{RUNTIME}/test_ledgers.py",),
     ),
     Build(
