@@ -139,7 +139,7 @@ SECRET_BUILDS = (
     Build(
         "a workflow may call a tool itself",
         "kernel/stepping.py",
-        "    if program := _stepped.get():\n",
+        "    if program := STEPPED.get():\n",
         '    if program := "":\n',
         (f"{ATTACKS}/test_bypass.py",),
         quick=True,

@@ -33,7 +33,7 @@ def canonical(value: Any, *, what: str = "value") -> bytes:
         InvalidInput: E_JSON_* when the value is not JSON, E_TEXT_INVALID for a lone surrogate,
             E_PAYLOAD_TOO_LARGE above 8 MiB.
     """
-    if not _is_flat(value):
+    if not (_is_flat(value) if type(value) is dict else _is_simple(value)):
         _check(value, "$", 0, [])
     try:
         data = _encode(value)
@@ -81,14 +81,16 @@ def _check(value: Any, path: str, depth: int, above: list[Any]) -> None:
     above.pop()
 
 
-def _is_flat(value: Any) -> bool:
-    """Whether a value is certainly JSON: simple, or an object of simple values, as most are."""
-    if type(value) is not dict:
-        return _is_simple(value)
+def _is_flat(value: dict[Any, Any]) -> bool:
+    """Whether an object is certainly JSON: all its values are simple, as in most."""
     for key, item in value.items():
         kind = type(item)
-        simple = kind is str or item is None or kind is bool
-        if type(key) is not str or not (simple or (kind is int and INT_MIN <= item <= INT_MAX)):
+        if type(key) is not str:
+            return False
+        if kind is int:
+            if not INT_MIN <= item <= INT_MAX:
+                return False
+        elif kind is not str and kind is not bool and item is not None:
             return False
     return True
 

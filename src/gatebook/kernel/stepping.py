@@ -1,26 +1,12 @@
 """While a workflow is stepped: its code may want actions, and must not perform them itself."""
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 
 from gatebook.errors import ConfigError
 
-_stepped: ContextVar[str] = ContextVar("gatebook_stepped", default="")
-
-
-class stepping:  # noqa: N801 - read as `with stepping(name):`
-    """Marks that the code of a workflow runs, in this context."""
-
-    __slots__ = ("_name", "_token")
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._token: Token[str]
-
-    def __enter__(self) -> None:
-        self._token = _stepped.set(self._name)
-
-    def __exit__(self, *_: object) -> None:
-        _stepped.reset(self._token)
+STEPPED: ContextVar[str] = ContextVar(
+    "gatebook_stepped", default=""
+)  # the workflow whose code runs
 
 
 def refuse_calls(tool: str) -> None:
@@ -29,5 +15,5 @@ def refuse_calls(tool: str) -> None:
     Raises:
         ConfigError: E_WORKFLOW_TOOL.
     """
-    if program := _stepped.get():
+    if program := STEPPED.get():
         raise ConfigError("E_WORKFLOW_TOOL", program=program, tool=tool)

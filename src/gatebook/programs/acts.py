@@ -10,7 +10,6 @@ from gatebook.kernel.actions import CallLLM, CallTool, Sleep, WaitSignal
 from gatebook.kernel.messages import Message, ToolDefinition
 from gatebook.ports import Outcome, Want
 from gatebook.programs.answers import MAX_REPAIRS, repair, unfit, unusable
-from gatebook.programs.contracts import Contract
 from gatebook.programs.conversation import Threads, answer_of
 from gatebook.programs.failures import failure_of
 from gatebook.programs.outputs import Output
@@ -19,26 +18,40 @@ from gatebook.programs.scheduler import Act, Scheduler
 T = TypeVar("T")
 
 
-class ToolAct(Act[T]):
-    """A tool call; its value is read by the tool's declared type."""
+class PlainAct(Act[T]):
+    """A tool call, a sleep or a wait for a signal; its value is read from the output alone."""
 
     __slots__ = ("_action", "_decode")
 
     def __init__(
-        self, scheduler: Scheduler, action: CallTool, decode: Callable[[bytes], T]
+        self,
+        scheduler: Scheduler,
+        action: CallTool | Sleep | WaitSignal,
+        decode: Callable[[bytes], T],
     ) -> None:
         self._action = action
         self._decode = decode
-        super().__init__(scheduler)
+        self.scheduler = scheduler
+        scheduler.unawaited[self] = None
 
     @property
     def label(self) -> str:
-        return f"ctx.call_tool({self._action.tool}, ...)"
+        match self._action:
+            case CallTool():
+                return f"ctx.call_tool({self._action.tool}, ...)"
+            case Sleep():
+                return "ctx.sleep(...)"
+            case WaitSignal():
+                return f"ctx.wait_signal({self._action.name})"
 
     def want(self, address: str) -> Want:
         return Want(address, self._action)
 
-    def read(self, outcome: Outcome) -> T:
+    def __await__(self) -> Generator[Any, Any, T]:
+        self.scheduler.starting(self)
+        outcome: Outcome = yield self
+        if outcome.status != "succeeded":
+            raise failure_of(outcome)
         return self._decode(bytes(outcome.output))
 
 
@@ -64,7 +77,8 @@ class LLMAct(Act[Any]):
         self._output = output
         self._address = ""
         self._repairs = 0
-        super().__init__(scheduler)
+        self.scheduler = scheduler
+        scheduler.unawaited[self] = None
 
     @property
     def label(self) -> str:
@@ -111,44 +125,3 @@ class LLMAct(Act[Any]):
         if self._output is None:
             return answer
         return self._output.decode(self._output.read(answer.text))
-
-
-class SleepAct(Act[None]):
-    """A sleep."""
-
-    __slots__ = ("_action",)
-
-    def __init__(self, scheduler: Scheduler, action: Sleep) -> None:
-        self._action = action
-        super().__init__(scheduler)
-
-    @property
-    def label(self) -> str:
-        return "ctx.sleep(...)"
-
-    def want(self, address: str) -> Want:
-        return Want(address, self._action)
-
-    def read(self, outcome: Outcome) -> None:
-        return None
-
-
-class SignalAct(Act[Any]):
-    """A wait for a signal; its value is the payload."""
-
-    __slots__ = ("_action", "_contract")
-
-    def __init__(self, scheduler: Scheduler, action: WaitSignal, contract: Contract[Any]) -> None:
-        self._action = action
-        self._contract = contract
-        super().__init__(scheduler)
-
-    @property
-    def label(self) -> str:
-        return f"ctx.wait_signal({self._action.name})"
-
-    def want(self, address: str) -> Want:
-        return Want(address, self._action)
-
-    def read(self, outcome: Outcome) -> Any:
-        return self._contract.decode(bytes(outcome.output))

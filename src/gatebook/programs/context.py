@@ -24,7 +24,7 @@ from gatebook.kernel.events import RunStarted
 from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Tool
-from gatebook.programs.acts import LLMAct, SignalAct, SleepAct, ToolAct
+from gatebook.programs.acts import LLMAct, PlainAct
 from gatebook.programs.contracts import Contract, arguments
 from gatebook.programs.conversation import (
     Threads,
@@ -130,19 +130,22 @@ class WorkflowContext:
         spec = getattr(tool, "spec", None)
         if not isinstance(spec, ToolSpec):
             raise self._wrong_tool(tool, "it is not a tool", "decorate it with @tool")
-        timeout: int | None = None
-        retries: int | None = None
-        declared = self._tools.get(spec.name)
+        name = spec.name
+        declared = self._tools.get(name)
+        timeout = retries = None
         if declared is not None and declared is not tool:
-            ours = declared.spec
-            if ours.digest != spec.digest:
-                what = "it has the name of a declared tool and is another one"
-                raise self._wrong_tool(spec.name, what, "pass the declared tool, or rename one")
-            timeout = None if spec.timeout_ms == ours.timeout_ms else spec.timeout_ms
-            retries = None if spec.retries == ours.retries else spec.retries
-        args_raw = Raw(arguments(args, what="arguments"))
-        action = CallTool(spec.name, args_raw, None, timeout, retries)
-        return ToolAct(self._scheduler, action, tool.decode)
+            timeout, retries = self._changed(declared.spec, spec)
+        action = CallTool(name, Raw(arguments(args, what="arguments")), None, timeout, retries)
+        return PlainAct(self._scheduler, action, tool.decode)
+
+    def _changed(self, declared: ToolSpec, given: ToolSpec) -> tuple[int | None, int | None]:
+        """Return the limits (timeout_ms, retries) in which a copy of a tool is not the declared."""
+        if declared.digest != given.digest:
+            what = "it has the name of a declared tool and is another one"
+            raise self._wrong_tool(given.name, what, "pass the declared tool, or rename one")
+        timeout = None if given.timeout_ms == declared.timeout_ms else given.timeout_ms
+        retries = None if given.retries == declared.retries else given.retries
+        return timeout, retries
 
     def _wrong_tool(self, tool: Any, what: str, fix: str) -> ConfigError:
         name = tool if isinstance(tool, str) else type(tool).__name__
@@ -252,7 +255,7 @@ class WorkflowContext:
         Raises:
             InvalidInput: E_SLEEP_TYPE, E_SLEEP_NEGATIVE, E_SLEEP_TOO_LONG.
         """
-        return SleepAct(self._scheduler, Sleep(sleep_ms(duration)))
+        return PlainAct(self._scheduler, Sleep(sleep_ms(duration)), _nothing)
 
     @overload
     def wait_signal(
@@ -282,7 +285,7 @@ class WorkflowContext:
             name=name,
             program=self._scheduler.program,
         )
-        return SignalAct(self._scheduler, WaitSignal(name, limit), contract)
+        return PlainAct(self._scheduler, WaitSignal(name, limit), contract.decode)
 
 
 class WorkflowLog:
@@ -296,6 +299,10 @@ class WorkflowLog:
         """Add a line of at most 4,000 characters to the run's journal."""
         if not self._scheduler.closed:
             self._notes.append(writable(str(text)))
+
+
+def _nothing(_: bytes) -> None:
+    """Return what a sleep returns."""
 
 
 def _close(parts: Sequence[Any]) -> None:

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 from gatebook.errors import ConfigError, Diverged, GatebookError
 from gatebook.ports import Outcome, Want
-from gatebook.programs.failures import failure_of
 
 T = TypeVar("T")
 
@@ -23,13 +22,14 @@ NOT_OURS = (KeyboardInterrupt, MemoryError)  # the process's trouble, never the 
 
 
 class Awaited(ABC, Generic[T]):
-    """Something a workflow may await, once. Nothing happens until it is awaited."""
+    """Something a workflow may await, once. Nothing happens until it is awaited.
+
+    Whoever makes one sets its `scheduler` and puts it into `scheduler.unawaited`.
+    """
 
     __slots__ = ("scheduler",)
 
-    def __init__(self, scheduler: "Scheduler") -> None:
-        self.scheduler = scheduler
-        scheduler.unawaited[self] = None
+    scheduler: "Scheduler"
 
     @abstractmethod
     def __await__(self) -> Generator[Any, Any, T]: ...
@@ -41,7 +41,7 @@ class Awaited(ABC, Generic[T]):
 
 
 class Act(Awaited[T]):
-    """One awaited action: what it asks for, and how its outcome is read."""
+    """One awaited action; it yields itself to the scheduler and is sent the outcome."""
 
     __slots__ = ()
 
@@ -51,17 +51,6 @@ class Act(Awaited[T]):
     def want(self, address: str) -> Want:
         """Return the action, at the address it was awaited at."""
 
-    @abstractmethod
-    def read(self, outcome: Outcome) -> T:
-        """Return the value of a successful outcome."""
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        self.scheduler.starting(self)
-        outcome = yield self
-        if outcome.status != "succeeded":
-            raise failure_of(outcome)
-        return self.read(outcome)
-
 
 class Gather(Awaited[list[Any]]):
     """Several branches awaited together; goes on when all of them have ended."""
@@ -69,7 +58,8 @@ class Gather(Awaited[list[Any]]):
     __slots__ = ("errors", "left", "parent", "parts", "results")
 
     def __init__(self, scheduler: "Scheduler", parts: Sequence[Steps]) -> None:
-        super().__init__(scheduler)
+        self.scheduler = scheduler
+        scheduler.unawaited[self] = None
         self.parts = parts
         self.results: list[Any] = [None] * len(parts)
         self.errors: list[BaseException | None] = [None] * len(parts)
@@ -126,13 +116,14 @@ class Scheduler:
         self.error: BaseException | None = None
         self.current = Branch(_nothing(), "", None, 0)
         self._waiting: dict[str, Branch] = {}
-        self._ready: deque[tuple[Branch, Outcome | None]] = deque()
+        self._ready: deque[Branch] = deque()
         self._alive: dict[Branch, None] = {}
 
     def start(self, steps: Steps) -> None:
         """Run a coroutine to where it waits."""
-        self._spawn(Branch(steps, "", None, 0))
-        self._run()
+        branch = Branch(steps, "", None, 0)
+        self._alive[branch] = None
+        self._run(branch, None)
 
     def resume(self, outcome: Outcome) -> None:
         """Hand one outcome to the branch that waits for it, and run to where all wait.
@@ -146,16 +137,14 @@ class Scheduler:
                 "E_NONDETERMINISM", seq=outcome.seq, got="nothing there", want=outcome.address
             )
         self.time = outcome.time
-        self._ready.append((branch, outcome))
-        self._run()
+        self._run(branch, outcome)
 
     def starting(self, awaited: Awaited[Any]) -> None:
         """Note that something is being awaited: once only, and not after the end."""
         if self.closed:
             raise GeneratorExit  # a `finally` block may not act; let it end
-        if awaited not in self.unawaited:
+        if self.unawaited.pop(awaited, awaited) is awaited:
             raise self.foreign(f"{awaited.label} a second time")
-        del self.unawaited[awaited]
 
     def foreign(self, value: str) -> ConfigError:
         """Return the error for awaiting what is not an action."""
@@ -171,13 +160,9 @@ class Scheduler:
                 branch.steps.close()
         self._alive.clear()
 
-    def _spawn(self, branch: Branch) -> None:
-        self._alive[branch] = None
-        self._ready.append((branch, None))
-
-    def _run(self) -> None:
-        while self._ready:
-            branch, outcome = self._ready.popleft()
+    def _run(self, branch: Branch, outcome: Outcome | None) -> None:
+        """Run a branch, and then those that it made ready, each to where it waits."""
+        while True:
             self.current = branch
             try:
                 self._park(branch, branch.steps.send(outcome))
@@ -187,6 +172,9 @@ class Scheduler:
                 raise
             except BaseException as exc:  # noqa: BLE001  whatever the workflow raised is its failure
                 self._ended(branch, None, exc)
+            if not self._ready:
+                return
+            branch, outcome = self._ready.popleft(), None
 
     def _park(self, branch: Branch, asked: Any) -> None:
         """Wait for what a branch asks; what is not an action is thrown back into it."""
@@ -213,9 +201,11 @@ class Scheduler:
         branch.count += 1
         gather.parent = branch
         if not gather.parts:
-            self._ready.append((branch, None))
+            self._ready.append(branch)
         for index, steps in enumerate(gather.parts):
-            self._spawn(Branch(steps, f"{address}.b{index}.s", gather, index))
+            part = Branch(steps, f"{address}.b{index}.s", gather, index)
+            self._alive[part] = None
+            self._ready.append(part)
 
     def _ended(self, branch: Branch, result: Any, error: BaseException | None) -> None:
         del self._alive[branch]
@@ -227,7 +217,7 @@ class Scheduler:
         join.errors[branch.index] = error
         join.left -= 1
         if not join.left and join.parent is not None:
-            self._ready.append((join.parent, None))
+            self._ready.append(join.parent)
 
 
 def steps_of(part: Any) -> Steps | None:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, 
 from gatebook.errors import ActionDenied, GatebookError, InvalidInput, described
 from gatebook.kernel.codec import NULL, Raw, canonical, digest
 from gatebook.kernel.events import ErrorRecord, RunStarted
-from gatebook.kernel.stepping import stepping
+from gatebook.kernel.stepping import STEPPED
 from gatebook.ports import Complete, Fail, Outcome, Step, Stepper, Tool
 from gatebook.programs.context import WorkflowContext
 from gatebook.programs.contracts import Contract
@@ -160,7 +160,8 @@ class WorkflowStepper(Stepper):
             Diverged: E_NONDETERMINISM for an outcome of something that was not asked for.
         """
         scheduler = self._scheduler
-        with stepping(self._program.name):
+        before = STEPPED.set(self._program.name)
+        try:
             if not self._begun:
                 self._begun = True
                 scheduler.start(self._program.call(self._ctx, self._input))
@@ -168,18 +169,22 @@ class WorkflowStepper(Stepper):
                 if scheduler.over:
                     break
                 scheduler.resume(outcome)
-        wants = tuple(scheduler.wants)
-        scheduler.wants.clear()
+        finally:
+            STEPPED.reset(before)
+        wants, scheduler.wants = scheduler.wants, []
         notes: tuple[str, ...] = ()
         if self._notes:
             notes = tuple(self._notes)
             self._notes.clear()
-        return Step(wants, self._end() if scheduler.over else None, notes)
+        return Step(tuple(wants), self._end() if scheduler.over else None, notes)
 
     def close(self) -> None:
         """End the parked function: its `finally` blocks run, and cannot act."""
-        with stepping(self._program.name):
+        before = STEPPED.set(self._program.name)
+        try:
             self._scheduler.close()
+        finally:
+            STEPPED.reset(before)
 
     def _end(self) -> Complete | Fail:
         scheduler = self._scheduler

@@ -104,14 +104,14 @@ class Redrive:
         event = self.hooks.acted[want.address]
         if isinstance(event, ActionDenied):
             return _same_kind(event.action, want.action)
-        return self._agrees(event.action, want.action, modified=_is_modified(event))
+        return self._agrees(event, want.action)
 
     def _requested(self, event: ActionRequested, seq: int) -> None:
         if BELOW in event.address:
             self._of_hook(event)
             return
         want = self._take(event.address, event.action, seq)
-        if not self._agrees(event.action, want.action, modified=_is_modified(event)):
+        if event.action is not want.action and not self._agrees(event, want.action):
             raise _diverged(seq, event.address, event.action, want.action)
         self.asked[event.address] = want
 
@@ -163,9 +163,11 @@ class Redrive:
             raise Diverged("E_NONDETERMINISM", seq=seq, got=got, want=_spelt(address, action))
         return want
 
-    def _agrees(self, recorded: Action, wanted: Action, *, modified: bool) -> bool:
+    def _agrees(self, event: ActionRequested, wanted: Action) -> bool:
+        recorded = event.action
         if same_action(recorded, wanted):
             return True
+        modified = event.decision.verdict == "modify" or event.decision.patch != NULL
         if isinstance(recorded, CallLLM) and isinstance(wanted, CallLLM) and modified:
             return same_action(recorded, rerouted(wanted, recorded))
         if not isinstance(recorded, CallTool) or not isinstance(wanted, CallTool):
@@ -183,7 +185,8 @@ class Redrive:
         step = self._stepper.step(outcomes)
         for want in step.wants:
             self.pending[want.address] = want
-        self.notes.extend(step.notes)
+        if step.notes:
+            self.notes.extend(step.notes)
         self.end = step.end
 
     def _finish(self, event: RunCompleted | RunFailed | RunCancelled, seq: int) -> None:
@@ -269,10 +272,6 @@ def replay(stepper: Stepper, normalise: Normalise, recorded: Iterable[Recorded])
     finally:
         redrive.close()
     return ReplayReport(events, actions, tuple(redrive.pending), redrive.end is not None)
-
-
-def _is_modified(event: ActionRequested) -> bool:
-    return event.decision.verdict == "modify" or event.decision.patch != NULL
 
 
 def _same_kind(recorded: Action, wanted: Action) -> bool:

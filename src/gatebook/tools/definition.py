@@ -19,8 +19,8 @@ from gatebook.kernel.codec import canonical
 from gatebook.kernel.secrets import Secret
 from gatebook.tools.context import ToolContext
 from gatebook.tools.options import refused
-from gatebook.tools.portable import portable
-from gatebook.tools.schema import Arguments, Result, adapter, check_json, check_order, mapping
+from gatebook.tools.portable import is_simple, portable
+from gatebook.tools.schema import SURE, Arguments, Result, adapter, check_json, check_order, mapping
 from gatebook.tools.secret_types import TOLD, mentions_secret, secret_field, takes_secret
 
 NO_NAME = {
@@ -54,20 +54,21 @@ def define(function: Callable[..., Any], *, tool: str) -> Definition:
     takes_context = bool(parameters) and _is_context(hints.get(parameters[0].name))
     doc = _docstring(function)
     notes = {note.arg_name: note.description or "" for note in doc.params}
-    fields, secrets = {}, []
+    fields, secrets, simple = {}, [], True
     for parameter in parameters[takes_context:]:
         name = parameter.name
         _check_shape(parameter, hints.get(name), tool)
         if takes_secret(hints[name], f"parameter {name}", tool):
             secrets.append(name)
         fields[name] = _field(parameter, hints[name], notes.get(name, ""), tool)
+        simple = simple and _is_simple(parameter, hints[name])
     if mentions_secret(hints.get("return")):
         fix = "use it here and return what came of it: results are stored and shown"
         raise refused(tool, "it returns a secret", fix)
     return Definition(
         description="\n\n".join(filter(None, (doc.short_description, doc.long_description))),
         takes_context=takes_context,
-        arguments=Arguments(fields, tool, secrets),
+        arguments=Arguments(fields, tool, secrets, simple=simple),
         result=Result(hints.get("return", Any), tool),
         secrets=tuple(secrets),
     )
@@ -147,6 +148,13 @@ def _field(parameter: inspect.Parameter, hint: Any, note: str, tool: str) -> Any
     check_json(alone, tool, what)
     check_order(alone, tool, what)
     return field
+
+
+def _is_simple(parameter: inspect.Parameter, hint: Any) -> bool:
+    """Whether what a parameter is given, its default included, is JSON as it stands."""
+    default = parameter.default
+    sure = default is inspect.Parameter.empty or default is None or type(default) in SURE
+    return sure and is_simple(hint)
 
 
 def _check_default(alone: TypeAdapter[Any], parameter: inspect.Parameter, tool: str) -> None:

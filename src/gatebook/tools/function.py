@@ -142,16 +142,16 @@ class FunctionTool(WritesCanonical, ABC, Generic[P, R]):
             InvalidInput: E_RESULT_TYPE, or E_RESULT_TOO_LARGE above 8 MiB: the function has run.
         """
 
-    def _bound(
+    def _given(
         self, args: bytes, invocation: Invocation, cancelled: Callable[[], bool]
-    ) -> Callable[[], Any]:
+    ) -> tuple[tuple[ToolContext] | tuple[()], dict[str, Any]]:
+        """Return what the function is called with, by place and by name."""
         found = self._declared.definition
         values = found.arguments.take(args)
         for name in found.secrets:
             if values.get(name) is not None:
                 values[name] = invocation.secrets.get(values[name].name, values[name])
-        first = (ToolContext.of(invocation, cancelled),) if found.takes_context else ()
-        return functools.partial(self._declared.function, *first, **values)
+        return (ToolContext.of(invocation, cancelled),) if found.takes_context else (), values
 
     def _encoded(self, result: object) -> bytes:
         written = self._declared.definition.result
@@ -181,8 +181,8 @@ class AsyncTool(FunctionTool[P, R]):
 
     async def call(self, args: bytes, invocation: Invocation) -> bytes:
         """See FunctionTool."""
-        work = self._bound(args, invocation, invocation.cancelled)
-        return self._encoded(await work())
+        context, values = self._given(args, invocation, invocation.cancelled)
+        return self._encoded(await self._declared.function(*context, **values))
 
 
 class SyncTool(FunctionTool[P, R]):
@@ -196,9 +196,11 @@ class SyncTool(FunctionTool[P, R]):
     async def call(self, args: bytes, invocation: Invocation) -> bytes:
         """See FunctionTool."""
         stop = threading.Event()
-        work = self._bound(args, invocation, lambda: stop.is_set() or invocation.cancelled())
+        context, values = self._given(
+            args, invocation, lambda: stop.is_set() or invocation.cancelled()
+        )
         return await run_in_thread(
-            lambda: self._encoded(work()),
+            lambda: self._encoded(self._declared.function(*context, **values)),
             name=f"gatebook-tool-{self.name}",
             running=self._declared.running,
             stop=stop,

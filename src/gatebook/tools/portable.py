@@ -17,7 +17,8 @@ CONTAINERS = frozenset(
     {list, tuple, dict, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Mapping}
 )
 SETS = frozenset({set, frozenset, collections.abc.Set})
-PLAIN = frozenset({Any, object, str, int, float, bool, None, type(None), list, dict})
+SIMPLE = frozenset({str, int, float, bool, None, type(None)})
+PLAIN = SIMPLE | {Any, object, list, dict}
 
 
 def _in_utc(value: datetime) -> str:
@@ -50,6 +51,13 @@ def portable(annotation: Any) -> Any:
     if origin in SETS:
         return Annotated[annotation, IN_ORDER]
     return annotation
+
+
+def is_simple(annotation: Any) -> bool:
+    """Whether strict JSON of this type is read as a value that is written as the same JSON."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return all(map(is_simple, get_args(annotation)))
+    return _hashable(annotation) and annotation in SIMPLE
 
 
 def is_plain(annotation: Any) -> bool:

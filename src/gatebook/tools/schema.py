@@ -24,12 +24,24 @@ SURE = (str, int, bool)  # a value of just this type is read back as it was writ
 
 
 class Arguments:
-    """The arguments of one tool: `schema` for the model, and strict reading of what it sends."""
+    """The arguments of one tool: `schema` for the model, and strict reading of what it sends.
 
-    def __init__(self, fields: Mapping[str, Any], tool: str, secrets: Collection[str] = ()) -> None:
+    `simple` says that they are JSON as they are read: pydantic need not write them.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        tool: str,
+        secrets: Collection[str] = (),
+        *,
+        simple: bool = False,
+    ) -> None:
         self._tool = tool
         self._secrets = frozenset(secrets)
+        self._simple = simple
         self._adapter = adapter(mapping(fields), tool, "its parameters")
+        self._read_json = self._adapter.validator.validate_json
         self.schema = canonical(json_schema(self._adapter), what=f"schema of {tool}")
         self._read: dict[bytes, dict[str, Any]] = {}  # read for a call that is still to come
 
@@ -46,7 +58,7 @@ class Arguments:
         bounded(args, what="arguments")
         try:
             values = self.decode(args)
-            final = self._encode(values)
+            final = canonical(values, what="arguments") if self._simple else self._encode(values)
         except InvalidInput:
             parse(args, what="arguments")  # what is no strict JSON is refused as that
             raise
@@ -74,7 +86,7 @@ class Arguments:
     def decode(self, args: bytes) -> dict[str, Any]:
         """Return the keyword arguments that JSON bytes stand for, or refuse them."""
         try:
-            values: dict[str, Any] = self._adapter.validator.validate_json(args, strict=True)
+            values: dict[str, Any] = self._read_json(args, strict=True)
         except ValidationError as exc:
             raise self._unfit(exc) from (None if self._secrets else exc)  # it holds the values
         except Exception as exc:  # a validator of the user may raise anything
@@ -93,7 +105,9 @@ class Arguments:
 
     def _encode(self, values: dict[str, Any]) -> bytes:
         try:
-            plain = self._adapter.dump_python(values, mode="json", by_alias=True, warnings=False)
+            plain = self._adapter.serializer.to_python(
+                values, mode="json", by_alias=True, warnings=False
+            )
         except PydanticSerializationError as exc:
             want = f"values that can be written as JSON ({exc})"
             raise InvalidInput(
@@ -136,6 +150,7 @@ class Result:
         self._plain = is_plain(annotation)
         self._sure = annotation if annotation in SURE else None
         self._adapter = adapter(portable(annotation), tool, "its return type")
+        self._read_json = self._adapter.validator.validate_json
         check_json(self._adapter, tool, "its return type", mode="serialization")
 
     def encode(self, value: object, *, limit: int) -> bytes:
@@ -147,7 +162,7 @@ class Result:
         if isinstance(value, str) and len(value) > limit:
             raise self._too_large(len(value), limit)
         try:
-            data = canonical(self._to_json(value), what="result")
+            data = canonical(value if self._plain else self._to_json(value), what="result")
         except PydanticSerializationError as exc:
             raise self._mistyped(str(exc)) from exc
         except InvalidInput as exc:
@@ -163,14 +178,12 @@ class Result:
     def decode(self, output: bytes) -> Any:
         """Return the value that JSON bytes stand for; field names and aliases both count."""
         try:
-            return self._adapter.validator.validate_json(output, by_alias=True, by_name=True)
+            return self._read_json(output, by_alias=True, by_name=True)
         except ValidationError as exc:
             first = exc.errors(include_url=False, include_context=False)[0]
             raise self._mistyped(f"at {_path(first)}: {first['msg']}") from exc
 
     def _to_json(self, value: object) -> Any:
-        if self._plain:
-            return value
         return self._adapter.dump_python(value, mode="json", by_alias=False, warnings=False)
 
     def _mistyped(self, detail: str) -> InvalidInput:
