@@ -156,7 +156,7 @@ HOOK_BUILDS = (
     Build(
         "a hook that acts otherwise is given what is recorded",
         "runtime/redrive.py",
-        "        return self._agrees(event.action, want.action, modified=_is_modified(event))\n",
+        "        return self._agrees(event, want.action)\n",
         "        return True\n",
         (f"{RUNTIME}/test_hook_acts.py",),
     ),

@@ -110,7 +110,9 @@ class Redrive:
         if BELOW in event.address:
             self._of_hook(event)
             return
-        want = self._take(event.address, event.action, seq)
+        want = self.pending.pop(event.address, None)
+        if want is None:
+            raise self._unasked(event, seq)
         if event.action is not want.action and not self._agrees(event, want.action):
             raise _diverged(seq, event.address, event.action, want.action)
         self.asked[event.address] = want
@@ -120,7 +122,9 @@ class Redrive:
             self._of_hook(event)
             self._show(event, seq)
             return
-        want = self._take(event.address, event.action, seq)
+        want = self.pending.pop(event.address, None)
+        if want is None:
+            raise self._unasked(event, seq)
         if not _same_kind(event.action, want.action):
             raise _diverged(seq, event.address, event.action, want.action)
         self._show(event, seq)
@@ -137,7 +141,7 @@ class Redrive:
     def _held(self, event: ApprovalAsked | ActionDeferred, seq: int) -> None:
         """Follow what waits before it may start; other arguments are the gate's to refuse."""
         if event.address not in self.pending:
-            self._take(event.address, event.action, seq)
+            raise self._unasked(event, seq)
 
     def _noted(self, event: Note, seq: int) -> None:
         if self.notes and self.notes[0] == event.text:
@@ -156,12 +160,12 @@ class Redrive:
         elif self.end is None and not self._over:
             self._step((outcome,))
 
-    def _take(self, address: str, action: Action, seq: int) -> Want:
-        want = self.pending.pop(address, None)
-        if want is None:
-            got = ", ".join(_spelt(a, w.action) for a, w in self.pending.items()) or "nothing"
-            raise Diverged("E_NONDETERMINISM", seq=seq, got=got, want=_spelt(address, action))
-        return want
+    def _unasked(
+        self, event: ActionRequested | ActionDenied | ApprovalAsked | ActionDeferred, seq: int
+    ) -> Diverged:
+        got = ", ".join(_spelt(a, w.action) for a, w in self.pending.items()) or "nothing"
+        want = _spelt(event.address, event.action)
+        return Diverged("E_NONDETERMINISM", seq=seq, got=got, want=want)
 
     def _agrees(self, event: ActionRequested, wanted: Action) -> bool:
         recorded = event.action

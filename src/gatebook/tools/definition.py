@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError
 from gatebook.errors import InvalidInput
 from gatebook.kernel.codec import canonical
 from gatebook.kernel.secrets import Secret
+from gatebook.ports import Invocation
 from gatebook.tools.context import ToolContext
 from gatebook.tools.options import refused
 from gatebook.tools.portable import is_simple, portable
@@ -41,6 +42,16 @@ class Definition:
     arguments: Arguments
     result: Result
     secrets: tuple[str, ...] = ()
+
+    def given(
+        self, args: bytes, invocation: Invocation, cancelled: Callable[[], bool]
+    ) -> tuple[tuple[ToolContext] | tuple[()], dict[str, Any]]:
+        """Return what the function is called with for stored arguments: by place and by name."""
+        values = self.arguments.take(args)
+        for name in self.secrets:
+            if values.get(name) is not None:
+                values[name] = invocation.secrets.get(values[name].name, values[name])
+        return (ToolContext.of(invocation, cancelled),) if self.takes_context else (), values
 
 
 def define(function: Callable[..., Any], *, tool: str) -> Definition:

@@ -30,7 +30,6 @@ from gatebook.kernel.codec import MAX_PAYLOAD, check_name
 from gatebook.kernel.stepping import refuse_calls
 from gatebook.kernel.tools import Effect, ToolSpec, WritesCanonical, tool_digest
 from gatebook.ports import Invocation
-from gatebook.tools.context import ToolContext
 from gatebook.tools.options import CallOptions, Limits, ToolOptions, flow, refused, split
 from gatebook.tools.threads import run_in_thread
 
@@ -142,21 +141,6 @@ class FunctionTool(WritesCanonical, ABC, Generic[P, R]):
             InvalidInput: E_RESULT_TYPE, or E_RESULT_TOO_LARGE above 8 MiB: the function has run.
         """
 
-    def _given(
-        self, args: bytes, invocation: Invocation, cancelled: Callable[[], bool]
-    ) -> tuple[tuple[ToolContext] | tuple[()], dict[str, Any]]:
-        """Return what the function is called with, by place and by name."""
-        found = self._declared.definition
-        values = found.arguments.take(args)
-        for name in found.secrets:
-            if values.get(name) is not None:
-                values[name] = invocation.secrets.get(values[name].name, values[name])
-        return (ToolContext.of(invocation, cancelled),) if found.takes_context else (), values
-
-    def _encoded(self, result: object) -> bytes:
-        written = self._declared.definition.result
-        return written.encode(result, limit=MAX_PAYLOAD)
-
     def decode(self, output: bytes) -> R:
         """Return a recorded result as the declared type; plain JSON when none is declared.
 
@@ -181,8 +165,11 @@ class AsyncTool(FunctionTool[P, R]):
 
     async def call(self, args: bytes, invocation: Invocation) -> bytes:
         """See FunctionTool."""
-        context, values = self._given(args, invocation, invocation.cancelled)
-        return self._encoded(await self._declared.function(*context, **values))
+        declared = self._declared
+        found = declared.definition
+        context, values = found.given(args, invocation, invocation.cancelled)
+        result = await declared.function(*context, **values)
+        return found.result.encode(result, limit=MAX_PAYLOAD)
 
 
 class SyncTool(FunctionTool[P, R]):
@@ -196,13 +183,20 @@ class SyncTool(FunctionTool[P, R]):
     async def call(self, args: bytes, invocation: Invocation) -> bytes:
         """See FunctionTool."""
         stop = threading.Event()
-        context, values = self._given(
+        declared = self._declared
+        found = declared.definition
+        context, values = found.given(
             args, invocation, lambda: stop.is_set() or invocation.cancelled()
         )
+
+        def work() -> bytes:
+            result = declared.function(*context, **values)
+            return found.result.encode(result, limit=MAX_PAYLOAD)
+
         return await run_in_thread(
-            lambda: self._encoded(self._declared.function(*context, **values)),
+            work,
             name=f"gatebook-tool-{self.name}",
-            running=self._declared.running,
+            running=declared.running,
             stop=stop,
         )
 

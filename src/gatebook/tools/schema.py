@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 from typing_extensions import TypedDict
 
 from gatebook.errors import SHOWN, InvalidInput
-from gatebook.kernel.codec import bounded, canonical, parse
+from gatebook.kernel.codec import MAX_PAYLOAD, bounded, canonical, parse
 from gatebook.tools.options import refused
 from gatebook.tools.portable import is_plain, portable
 
@@ -55,7 +55,8 @@ class Arguments:
             InvalidInput: E_JSON_*, E_ARGS_SCHEMA, E_ARGS_EXTRA or E_SECRET_LITERAL.
             ConfigError: E_TOOL_DECLARATION when the types do not read back what they write.
         """
-        bounded(args, what="arguments")
+        if len(args) > MAX_PAYLOAD:
+            bounded(args, what="arguments")
         try:
             values = self.decode(args)
             final = canonical(values, what="arguments") if self._simple else self._encode(values)
