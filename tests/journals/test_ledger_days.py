@@ -114,7 +114,7 @@ def test_a_draft_of_yesterday_is_not_taken(run: Callable[[Scenario], None]) -> N
     async def scenario(journal: Journal, clock: VirtualClock) -> None:
         lease = await working(journal)
         row = await journal.row(lease.run)
-        draft = Draft(row.head, run="r1", append_id=b"a", epoch=lease.epoch, time=clock.now())
+        draft = Draft(row.head, "r1", b"a", lease.epoch, clock.now())
         for event in (DAILY, requested("1", reserve=ONE)):
             draft.add(event)
 
@@ -133,7 +133,7 @@ def test_a_draft_books_what_its_rows_move(run: Callable[[Scenario], None]) -> No
         for name, want in (("a", None), ("b", "E_LEDGER")):
             lease = await working(journal, name)
             row = await journal.row(lease.run)
-            draft = Draft(row.head, run=name, append_id=b"a", epoch=lease.epoch, time=clock.now())
+            draft = Draft(row.head, name, b"a", lease.epoch, clock.now())
             for event in (DAILY, requested("1", reserve=ONE)):
                 draft.add(event)
             code = None

@@ -34,7 +34,7 @@ STEPS: list[AnyEvent] = [
 
 def drafted(head: Head, *events: AnyEvent, time: int = 100, epoch: int = 1) -> Batch:
     """A batch planned on a copy of this head, as a worker would."""
-    draft = Draft(head.copy(), run="r", append_id=b"id", epoch=epoch, time=time)
+    draft = Draft(head.copy(), "r", b"id", epoch, time)
     for event in events:
         draft.add(event)
     return draft.finish()
@@ -109,11 +109,11 @@ def test_what_an_append_would_refuse_spoils_the_draft() -> None:
 def test_a_finished_draft_is_not_changed_by_the_next_plan() -> None:
     """The worker's head goes on while the store still holds the one it was given."""
     live = begun()
-    draft = Draft(live, run="r", append_id=b"id", epoch=1, time=100)
+    draft = Draft(live, "r", b"id", 1, 100)
     draft.add(asked("0"))
     batch = draft.finish()
 
-    Draft(live, run="r", append_id=b"id", epoch=1, time=100).add(asked("1"))
+    Draft(live, "r", b"id", 1, 100).add(asked("1"))
 
     assert batch.draft is not None
     assert list(batch.draft.head.open) == ["0"]

@@ -175,8 +175,7 @@ class Draft:
 
     Args:
         head: of the worker, where the append begins; every `add` changes it.
-        append_id, epoch: what the rows are written under.
-        time: their stamp.
+        append_id, epoch, time: what the rows are written under and stamped with.
 
     Attributes:
         events: what was added, as it was given.
@@ -189,7 +188,7 @@ class Draft:
         "events", "head", "rows",
     )  # fmt: skip
 
-    def __init__(self, head: Head, *, run: str, append_id: bytes, epoch: int, time: int) -> None:
+    def __init__(self, head: Head, run: str, append_id: bytes, epoch: int, time: int) -> None:
         self.head = self._live = head
         self._run, self._append_id, self._epoch, self._time = run, append_id, epoch, time
         self._end = stamp(time=time, epoch=epoch)

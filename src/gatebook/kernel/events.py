@@ -300,6 +300,7 @@ EXTERNAL = (
 AUDIT = (Note, ActionResolved)  # what may still be added after the end
 
 VERSION = 1  # every kind is at its first version
+_STAMP = b',"v":%d,"time":%%d,"epoch":%%d}' % VERSION
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -314,7 +315,7 @@ def kind_of(event: Event) -> str:
 
 def stamp(*, time: int, epoch: int) -> bytes:
     """Return what ends the stored bytes of all events of one append: version, time and epoch."""
-    return b',"v":%d,"time":%d,"epoch":%d}' % (VERSION, time, epoch)
+    return _STAMP % (time, epoch)
 
 
 def written(event: AnyEvent, end: bytes) -> bytes:

@@ -139,9 +139,7 @@ class Planner:
             append_id: of the append these events will be.
         """
         head, lease = self.state.head, self._lease
-        self._draft = Draft(
-            head, run=lease.run.id, append_id=append_id, epoch=lease.epoch, time=now
-        )
+        self._draft = Draft(head, lease.run.id, append_id, lease.epoch, now)
         self.events, self.more, self._now = self._draft.events, False, now
         _set_running_loop(None)  # as `off_the_loop`, which takes four times as long
         try:
