@@ -26,6 +26,7 @@ def test_a_new_event_wakes_those_who_follow_every_event() -> None:
         hub = Hub()
         with hub.subscribe(RUN) as reader:
             hub.grew(RUN)
+            await asyncio.sleep(0)  # they are told in the next turn of the loop
             return woken(reader)
 
     assert asyncio.run(scenario())
@@ -38,6 +39,7 @@ def test_a_new_event_does_not_wake_who_waits_for_the_end() -> None:
         hub = Hub()
         with hub.subscribe(RUN, follows=False) as reader:
             hub.grew(RUN)
+            await asyncio.sleep(0)  # they are told in the next turn of the loop
             return woken(reader)
 
     assert not asyncio.run(scenario())

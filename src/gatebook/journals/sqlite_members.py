@@ -42,6 +42,7 @@ class Change(Member, ABC):
 
     __slots__ = ()
     lasts = True  # whether a crash of the machine may not take it; else the next commit syncs it
+    brief = False  # whether it always waits for nothing
 
     @abstractmethod
     def act(self, desk: Desk) -> None:
@@ -52,6 +53,7 @@ class Create(Change):
     """Append a run's first event; answers its row, or None when the id is taken."""
 
     __slots__ = ("batch", "input_hash", "run", "started")
+    brief = True
 
     def __init__(self, run: RunKey, started: RunStarted, input_hash: str, append_id: bytes) -> None:
         super().__init__()
@@ -73,6 +75,7 @@ class Append(Change):
     """Append a batch; answers Appended."""
 
     __slots__ = ("batch", "run")
+    brief = True
 
     def __init__(self, run: RunKey, batch: Batch) -> None:
         super().__init__()
@@ -156,6 +159,7 @@ class Park(Change):
 
     __slots__ = ("after", "lease", "reason", "waiting_on", "wake_at")
     lasts = False  # the run looks held by a dead worker then, and is taken up at once
+    brief = True
 
     def __init__(
         self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str

@@ -16,13 +16,10 @@ from gatebook.errors import StoreError
 from gatebook.journals.sqlite_files import Store
 from gatebook.journals.sqlite_locks import OwnerLocks
 from gatebook.journals.sqlite_members import (
-    Append,
     Change,
     Claim,
     Close,
-    Create,
     Member,
-    Park,
     Touched,
     Wait,
     answer,
@@ -98,14 +95,12 @@ class Writer(threading.Thread):
             and len(members) <= GROUP
             and self._queue.empty()
             and not self._at_work
-            and all(self._brief(member) for member in members)
+            and all(member.brief or self._locked(member) for member in members)
         )
 
-    def _brief(self, member: Change) -> bool:
-        """Whether a member waits for nothing: the first claim of an owner takes a lock."""
-        if isinstance(member, Claim):
-            return member.owner in self._locks.owners
-        return isinstance(member, Append | Create | Park)
+    def _locked(self, member: Change) -> bool:
+        """Whether a member is a claim that waits for nothing: an owner's first takes a lock."""
+        return isinstance(member, Claim) and member.owner in self._locks.owners
 
     # ---- the thread ----
 

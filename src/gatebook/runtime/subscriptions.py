@@ -195,10 +195,13 @@ class Hub:
             subscriber.wake()
 
     def grew(self, run: RunKey) -> None:
-        """Tell readers that follow every event that there are new ones; the run goes on."""
+        """Tell readers that follow every event that there are new ones; the run goes on.
+
+        They are told after what is started now.
+        """
         for subscriber in self._subscribers.get(run, ()):
             if subscriber.follows:
-                subscriber.wake()
+                asyncio.get_running_loop().call_soon(subscriber.wake)
 
 
 async def either(*waits: Any) -> None:

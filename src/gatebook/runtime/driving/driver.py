@@ -59,30 +59,29 @@ _OUTCOMES = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed | Hoo
 
 
 class _News:
-    """An event for the one who waits for it; half as dear as asyncio's."""
+    """An event for the one who waits for it; half as dear as asyncio's.
 
-    __slots__ = ("_came", "_loop", "_waiter")
+    Attributes:
+        came: they came since whoever waits for them set this to False.
+    """
+
+    __slots__ = ("_loop", "_waiter", "came")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._came = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter = loop.create_future()
+        self.came = False
 
     def come(self) -> None:
         """Wake the waiter, now or when it begins to wait."""
-        self._came = True
-        if self._waiter is not None and not self._waiter.done():
+        self.came = True
+        if not self._waiter.done():
             self._waiter.set_result(None)
 
-    def forget(self) -> None:
-        """Wait for later news only."""
-        self._came = False
-
-    async def wait(self) -> None:
-        """Wait until news come, unless they came since the last `forget`."""
-        if not self._came:
-            self._waiter = self._loop.create_future()
-            await self._waiter
+    def wait(self) -> asyncio.Future[None]:
+        """Return what is done once news come; call it when none `came`."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
 
 class Driver:
@@ -148,31 +147,26 @@ class Driver:
 
     async def _rounds(self) -> Parked:
         planner = await self._load()
-        if planner is None:
-            return Parked("waiting")
-        while True:
+        while planner is not None:
             if self._attempts.fenced:
                 run, epoch = self._lease.run.id, self._lease.epoch
                 raise Fenced("E_FENCED", run=run, current="?", epoch=epoch)
             if self._touched:
                 self._touched = False
                 await self._catch_up(planner)
-            self._news.forget()
-            if not await self._advance(planner):
-                fresh = await self._load()
-                if fresh is None:
-                    return Parked("waiting")
-                planner = fresh
+            self._news.came = False
+            if self._plan(planner) and not await self._commit(planner.batch()):
+                planner = await self._load()
                 continue
+            self._go_on(planner)
             if planner.state.end is not None:
                 return Parked("over")
-            if planner.more or self._attempts.ended or self._touched:
-                continue
-            if self._hooking and self._hooking.answers:
+            if planner.more or self._news.came or (self._hooking and self._hooking.answers):
                 continue
             parked = await self._wait(planner)
             if parked is not None:
                 return parked
+        return Parked("waiting")
 
     # ---- where the run stands ----
 
@@ -259,19 +253,19 @@ class Driver:
 
     # ---- one round ----
 
-    async def _advance(self, planner: Planner) -> bool:
-        """Plan, append, start; False when the plan was refused and must be made again."""
-        now = max(self._journal.now(), planner.state.head.time)
-        events = planner.plan(
-            now,
+    def _plan(self, planner: Planner) -> list[AnyEvent]:
+        now, last = self._journal.now(), planner.state.head.time
+        return planner.plan(
+            now if now > last else last,
             self._attempts.ended,
             self._attempts.running,
             self._attempts.launched,
             quiet=self._stopping,
             append_id=self._new_append_id(),
         )
-        if events and not await self._commit(planner.batch()):
-            return False
+
+    def _go_on(self, planner: Planner) -> None:
+        """Go on from a plan that is in the journal: forget what it says, start what it allows."""
         if self._attempts.ended:
             leave = self._attempts.forget_recorded(planner.state)
             if leave is not None:
@@ -281,35 +275,36 @@ class Driver:
         self._start(planner)
         if planner.ending.begun:
             self._attempts.cancel()
-        return True
 
     def _new_append_id(self) -> bytes:
         """Count from a random number: as good as one for each, at a tenth of its price."""
         self._append = (self._append + 1) % 2**64
         return self._append.to_bytes(8, "big")
 
-    async def _commit(self, batch: Batch) -> bool:
+    async def _commit(self, batch: Batch, tried: int = 0) -> bool:
         """Append a batch; False when the state it was planned on is not the run's."""
-        run, events = self._lease.run, batch.events
+        run = self._lease.run
         try:
-            appended = await self._patiently(lambda: self._journal.append(run, batch))
+            appended = await self._journal.append(run, batch)
         except (Conflict, CommitUnknown):
             return False
         except (BudgetShort, InvalidInput) as exc:
             _log.info("append refused: %s", exc, extra={"run": run.id})
             self._short = exc.code == "E_LEDGER"
-            await self._commit_outcomes(events)
+            await self._commit_outcomes(batch.events)
             return False
+        except StoreError as exc:
+            await self._outwait(exc, tried)
+            return await self._commit(batch, tried + 1)
         hub = self._services.hub
         if appended.head.terminal:
             hub.changed(run)
         else:
-            self._event_loop.call_soon(hub.grew, run)  # readers come after what is started now
-        for event in events:
-            if type(event) is not ActionRequested and isinstance(
-                event, _FINAL
-            ):  # each miss is slow
-                hub.settled(run, event.address)
+            hub.grew(run)
+        if hub.current(run):
+            for event in batch.events:
+                if isinstance(event, _FINAL):
+                    hub.settled(run, event.address)
         return batch.time is None or appended.head.time == batch.time
 
     async def _commit_outcomes(self, events: Sequence[AnyEvent]) -> None:
@@ -326,38 +321,39 @@ class Driver:
 
     def _start(self, planner: Planner) -> None:
         """Start every attempt that is committed under this lease and was not started yet."""
+        attempts, epoch, requests = self._attempts, self._lease.epoch, planner.state.requests
         for address, entry in planner.state.head.open.items():
-            if entry.phase == "started" and entry.epoch == self._lease.epoch:
-                self._launch(planner, address)
-
-    def _launch(self, planner: Planner, address: str) -> None:
-        entry = planner.state.head.open.get(address)
-        request = planner.state.requests.get(address)
-        if entry is None or request is None or (address, entry.attempt) in self._attempts.launched:
-            return
-        if isinstance(request.action, CALLS):
-            want = planner.redrive.asked[address]
-            self._attempts.launch(request, entry, want, planner)
+            if entry.phase != "started" or entry.epoch != epoch:
+                continue
+            if (address, entry.attempt) in attempts.launched:
+                continue
+            request = requests.get(address)
+            if request is not None and isinstance(request.action, CALLS):
+                attempts.launch(request, entry, planner.redrive.asked[address], planner)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, and again while it does not answer and the lease is good."""
-        for pause_s in STORE_PAUSES_S:
+        tried = 0
+        while True:
             try:
                 return await call()
-            except (Conflict, Fenced, CommitUnknown):
-                raise
             except StoreError as exc:
-                if exc.code not in UNREACHABLE or not self._services.fresh(self._lease):
-                    raise
-                _log.warning("%s", exc, extra={"run": self._lease.run.id})
-                await self._services.clock.sleep(pause_s)
-        return await call()
+                await self._outwait(exc, tried)
+            tried += 1
+
+    async def _outwait(self, error: StoreError, tried: int) -> None:
+        """Pause before the store is asked again; raises the error when that would be in vain."""
+        hopeless = error.code not in UNREACHABLE or tried == len(STORE_PAUSES_S)
+        if hopeless or not self._services.fresh(self._lease):
+            raise error
+        _log.warning("%s", error, extra={"run": self._lease.run.id})
+        await self._services.clock.sleep(STORE_PAUSES_S[tried])
 
     async def _wait(self, planner: Planner) -> Parked | None:
         """Wait for news; park and return when nothing but time or people can move the run."""
         due = planner.state.next_due if not self._stopping else None
         left_s = None if due is None else max(0.0, (due - self._journal.now()) / 1e6)
-        busy = bool(self._attempts.running or (self._hooking and self._hooking.busy))
+        busy = self._attempts.running or (self._hooking and self._hooking.busy)
         if self._stopping and not busy:
             return await self._park(planner, wake_at=self._journal.now())
         if not busy and (left_s is None or left_s > LINGER_S):

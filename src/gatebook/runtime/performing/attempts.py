@@ -7,6 +7,7 @@ cannot kill it.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Attempts:
 
     Attributes:
         ended: ends that are not recorded yet: address -> (attempt, how).
+        running: addresses with an attempt in flight, as a view.
         launched: every (address, attempt) that was ever started here.
         fenced: the lease was found lost before an effect; nothing more may start.
     """
@@ -58,27 +60,24 @@ class Attempts:
     def __init__(self, lease: Lease, services: Services, *, on_end: Callable[[], None]) -> None:
         self._lease = lease
         self._services = services
+        self._fresh = services.leases.fresh
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._flights: dict[str, _Flight] = {}
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf  # the loop's time
         self._landed = asyncio.Event()
         self._finishing = False
         self.ended: dict[str, tuple[int, Ended]] = {}
+        self.running: Set[str] = self._flights.keys()
         self.launched: set[tuple[str, int]] = set()
         self.fenced = False
-
-    @property
-    def running(self) -> Set[str]:
-        """Addresses with an attempt in flight, as a view."""
-        return self._flights.keys()
 
     def launch(self, request: ActionRequested, entry: Open, want: Want, planner: "Planner") -> None:
         """Start an attempt whose request is committed; `entry` says which, on which route."""
         address = request.address
         self.launched.add((address, entry.attempt))
-        fresh = self._services.leases.fresh
-        permit = Permit(request, entry.attempt, self._lease, fresh, route=entry.route)
+        permit = Permit(request, entry.attempt, self._lease, self._fresh, route=entry.route)
         flight = self._flights[address] = _Flight(permit)
         perform = self._perform
         if type(request.action) is CallLLM:
@@ -123,10 +122,9 @@ class Attempts:
         permit, services = flight.permit, self._services
         action = permit.request.action
         try:
-            if not services.leases.fresh(self._lease) and not await self._renewed():
+            if not self._fresh(self._lease) and not await self._renewed():
                 self.fenced = True
-                if self._drop(flight):
-                    self._on_end()
+                self._end(flight, None)
                 return None
             tool = planner.program.tools.get(action.tool) if type(action) is CallTool else None
             ended = await services.executor.perform(permit, want, tool, planner.started)
@@ -152,20 +150,17 @@ class Attempts:
             _log.warning("lease not renewed: %s", exc, extra={"run": self._lease.run.id})
             return False
 
-    def _end(self, flight: _Flight, ended: Ended) -> None:
-        if not self._drop(flight):
-            return  # given up before
-        self.ended[flight.permit.request.address] = (flight.permit.attempt, ended)
-        self._on_end()
-
-    def _drop(self, flight: _Flight) -> bool:
+    def _end(self, flight: _Flight, ended: Ended | None) -> None:
+        """Note how an attempt ended, None when it was not made, unless it was given up before."""
         address = flight.permit.request.address
         if self._flights.get(address) is not flight:
-            return False
+            return
         del self._flights[address]
+        if ended is not None:
+            self.ended[address] = (flight.permit.attempt, ended)
         if self._finishing:
             self._landed.set()
-        return True
+        self._on_end()
 
     def _set_alarm(self, at: float) -> None:
         """Look at the deadlines at that time, if not before.
@@ -173,13 +168,14 @@ class Attempts:
         One timer for all attempts, left standing when they end in time: a timer for each would
         cost a step more than its tool call does.
         """
-        if self._alarm is None or at < self._alarm.when():
+        if at < self._alarm_at:
             if self._alarm is not None:
                 self._alarm.cancel()
+            self._alarm_at = at
             self._alarm = self._loop.call_at(at, self._check_deadlines)
 
     def _check_deadlines(self) -> None:
-        self._alarm = None
+        self._alarm, self._alarm_at = None, math.inf
         now = self._loop.time()
         for flight in list(self._flights.values()):
             if flight.until is None:

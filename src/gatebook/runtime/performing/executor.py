@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -173,8 +172,12 @@ class Executor:
         began = self._clock.monotonic()
         action = request.action
         try:
-            if isinstance(action, CallTool) and tool is not None:
-                ended = await self._with_secrets(permit, action, tool, started)
+            if type(action) is CallTool and tool is not None:
+                if tool.spec.secrets:
+                    ended = await self._with_secrets(permit, action, tool, started)
+                else:
+                    permit.use(action)
+                    ended = await self._call_tool(permit, tool, started, NOTHING_LENT)
             elif isinstance(action, CallLLM):
                 permit.use(action)
                 ended = await self._call_llm(permit, action, want, started.nonce)
@@ -187,9 +190,9 @@ class Executor:
     def _clean(self, ended: Ended, permit: Permit, *, elapsed_s: float) -> Ended:
         """Redact what came in and complete what was spent."""
         request = permit.request
-        wall = max(0, round(elapsed_s * 1000))
+        wall = round(elapsed_s * 1000) if elapsed_s > 0 else 0
         if ended.spent is None:
-            if isinstance(request.action, CallLLM):
+            if type(request.action) is CallLLM:
                 reserve, usage = request.reserve, ended.usage
                 called = request.action.on(permit.route)
                 ended.spent, ended.price = self._cost(called, reserve, usage, wall)
@@ -223,9 +226,6 @@ class Executor:
         self, permit: Permit, action: CallTool, tool: Tool, started: RunStarted
     ) -> Ended:
         """Call a tool with the secrets its arguments refer to, read before its permit is used."""
-        if not tool.spec.secrets:
-            permit.use(action)
-            return await self._call_tool(permit, tool, started, NOTHING_LENT)
         try:
             lent = await self.secrets.lend(bytes(permit.request.action.args), tool.spec)  # type: ignore[union-attr]
         except ActionError as exc:
@@ -243,19 +243,18 @@ class Executor:
     async def _call_tool(
         self, permit: Permit, tool: Tool, started: RunStarted, lent: Lent
     ) -> Ended:
-        request, run = permit.request, permit.lease.run
+        request, run, loop = permit.request, permit.lease.run, asyncio.get_running_loop()
+        address, monotonic = request.address, self._clock.monotonic
         timeout_s = (request.timeout_ms or tool.spec.timeout_ms) / 1000
         invocation = Invocation(
             deps=self.deps,
-            context=partial(plain, started.context),
-            idempotency_key=partial(
-                idempotency_key, run.tenant, run.id, started.nonce, request.address
-            ),
+            context=lambda: plain(started.context),
+            idempotency_key=lambda: idempotency_key(run.tenant, run.id, started.nonce, address),
             attempt=permit.attempt,
-            deadline=self._clock.monotonic() + timeout_s,
+            deadline=monotonic() + timeout_s,
             cancelled=permit.asked_to_stop,
-            progress=partial(self._progress, run, request.address, asyncio.get_running_loop()),
-            monotonic=self._clock.monotonic,
+            progress=lambda *said: self._progress(run, address, loop, *said),
+            monotonic=monotonic,
             secrets=lent,
         )
         token = _calling.set((self, run.id))
