@@ -57,8 +57,6 @@ class Amount(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         )
 
     def __sub__(self, other: "Amount") -> "Amount":
-        if self is other:
-            return NOTHING
         return Amount(
             self.tool_calls - other.tool_calls,
             self.llm_tokens - other.llm_tokens,

@@ -161,13 +161,14 @@ class Head(msgspec.Struct, omit_defaults=True):
 
     def _reserve(self, address: str, entry: Open) -> None:
         self.open[address] = entry
-        if entry.reserve is not NOTHING:
-            self.reserved += entry.reserve
+        reserve, held = entry.reserve, self.reserved
+        if reserve is not NOTHING:
+            self.reserved = reserve if held is NOTHING else held + reserve
 
     def _settle(self, entry: Open, spent: Amount | None) -> None:
-        reserve = entry.reserve
-        if reserve is not NOTHING:
-            self.reserved -= reserve
+        reserve, held = entry.reserve, self.reserved
+        if reserve is not NOTHING:  # mostly it is all that the run holds
+            self.reserved = NOTHING if reserve is held else held - reserve
         charge = reserve if spent is None else spent
         if charge is not NOTHING:
             self.spent += charge
@@ -349,9 +350,10 @@ class RunState:
         self.started, self.definition, self.policy = event, event.definition, event.policy
 
     def _requested(self, event: ActionRequested) -> None:
-        self.requests[event.address] = event
-        if type(event.action) is WaitSignal:
-            self.waits.setdefault(event.action.name, deque()).append(event.address)
+        address, action = event.address, event.action
+        self.requests[address] = event
+        if type(action) is WaitSignal:
+            self.waits.setdefault(action.name, deque()).append(address)
         self._decided(event)
 
     def _decided(self, event: ActionRequested | ActionDenied) -> None:
