@@ -163,7 +163,7 @@ class Driver:
                 return Parked("over")
             if planner.more or self._news.came or (self._hooking and self._hooking.answers):
                 continue
-            parked = await self._wait(planner)
+            parked = await self._next(planner)
             if parked is not None:
                 return parked
         return Parked("waiting")
@@ -349,20 +349,16 @@ class Driver:
         _log.warning("%s", error, extra={"run": self._lease.run.id})
         await self._services.clock.sleep(STORE_PAUSES_S[tried])
 
-    async def _wait(self, planner: Planner) -> Parked | None:
-        """Wait for news; park and return when nothing but time or people can move the run."""
+    def _next(self, planner: Planner) -> Awaitable[Parked | None]:
+        """Return what waits for news, or parks when nothing but time or people can move the run."""
         due = planner.state.next_due if not self._stopping else None
         left_s = None if due is None else max(0.0, (due - self._journal.now()) / 1e6)
         busy = self._attempts.running or (self._hooking and self._hooking.busy)
         if self._stopping and not busy:
-            return await self._park(planner, wake_at=self._journal.now())
+            return self._park(planner, wake_at=self._journal.now())
         if not busy and (left_s is None or left_s > LINGER_S):
-            return await self._park(planner, wake_at=due)
-        if left_s is None:
-            await self._news.wait()
-        else:
-            await self._sleep(left_s)
-        return None
+            return self._park(planner, wake_at=due)
+        return self._news.wait() if left_s is None else self._sleep(left_s)
 
     async def _sleep(self, seconds: float) -> None:
         timer = asyncio.ensure_future(self._services.clock.sleep(seconds))

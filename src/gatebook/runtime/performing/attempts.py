@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from gatebook.errors import GatebookError, Permanent, ProviderError
 from gatebook.kernel.actions import CallLLM, CallTool, describe
 from gatebook.kernel.budget import Amount, most_output
@@ -30,7 +32,7 @@ GRACE_S = 5.0  # for an attempt that was told to stop
 _log = logging.getLogger(__name__)
 
 
-class _Flight:
+class _Flight(msgspec.Struct, eq=False):
     """One attempt in flight.
 
     Attributes:
@@ -38,13 +40,10 @@ class _Flight:
         told: it was told to stop.
     """
 
-    __slots__ = ("permit", "task", "told", "until")
-
-    def __init__(self, permit: Permit) -> None:
-        self.permit = permit
-        self.task: asyncio.Task[Any] | None = None
-        self.until: float | None = None
-        self.told = False
+    permit: Permit
+    task: asyncio.Task[Any] | None = None
+    until: float | None = None
+    told: bool = False
 
 
 class Attempts:

@@ -48,32 +48,23 @@ _calling: ContextVar[tuple["Executor", str] | None] = ContextVar("gatebook_calli
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Permit:
-    """The gate's one-use token: made from a committed request, good for exactly one attempt."""
+class Permit(msgspec.Struct, eq=False):
+    """The gate's one-use token: made from a committed request, good for exactly one attempt.
 
-    __slots__ = (
-        "_fresh", "_used", "attempt", "cancelled", "lease", "most_output", "request", "route",
-        "timed_out",
-    )  # fmt: skip
+    Attributes:
+        route: that a model call's attempt asks, "" for its first.
+        most_output: tokens that the answer of a model may have.
+    """
 
-    def __init__(
-        self,
-        request: ActionRequested,
-        attempt: int,
-        lease: Lease,
-        fresh: Callable[[Lease], bool],
-        *,
-        route: str = "",
-    ) -> None:
-        self.request = request
-        self.attempt = attempt
-        self.route = route  # that a model call's attempt asks, "" for its first
-        self.lease = lease
-        self.most_output: int | None = None  # tokens that the answer of a model may have
-        self.cancelled = False
-        self.timed_out = False
-        self._fresh = fresh
-        self._used = False
+    request: ActionRequested
+    attempt: int
+    lease: Lease
+    _fresh: Callable[[Lease], bool]
+    route: str = ""
+    most_output: int | None = None
+    cancelled: bool = False
+    timed_out: bool = False
+    _used: bool = False
 
     def use(self, action: CallTool | CallLLM) -> None:
         """Consume the permit for these bytes.
