@@ -14,6 +14,7 @@ from gatebook.kernel.gate import MAX_ROUNDS, admit_want, decide_again
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import AllowDeclared, Decision, Policy, PolicyContext
 from gatebook.kernel.redact import Redactor
+from gatebook.kernel.results import judge_result
 from gatebook.kernel.rules.facts import RunFacts
 from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.spending.reserving import estimate_tokens
@@ -151,6 +152,17 @@ def test_a_policy_that_raises_denies() -> None:
     assert event.error.code == "E_POLICY_ERROR"
     assert "ZeroDivisionError" in event.error.message
     assert "secret detail" not in event.error.message
+
+
+def test_a_policy_whose_method_is_none_denies() -> None:
+    """What cannot even be asked must not pass, nor break the run."""
+    policy: Any = Says(Decision.allow())
+    policy.authorize = policy.result = "no function"
+
+    judged = judge_result("0", call(n=1), "read", Raw(b"1"), grounds(policy))
+
+    assert refused(call(n=1), policy).error.code == "E_POLICY_ERROR"
+    assert judged.withheld
 
 
 def test_an_answer_that_took_too_long_does_not_count() -> None:

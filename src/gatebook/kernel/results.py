@@ -3,7 +3,7 @@
 Pure, like the gate. A result that is withheld is not stored either; that the action ended well is.
 """
 
-from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -92,8 +92,11 @@ def _judged(
 
 def _ask(action: Action, context: PolicyContext, output: Raw | None, grounds: Grounds) -> Decision:
     given = None if output is None else plain(output)
-    result = partial(grounds.policy.result, outcome="failed" if output is None else "succeeded")
-    decision = ask(result, action, context, given, watch=grounds.watch)
+    outcome: Any = "failed" if output is None else "succeeded"
+    decision = ask(
+        lambda: grounds.policy.result(action, context, given, outcome=outcome),
+        watch=grounds.watch,
+    )
     if decision.verdict == "modify" and decision.args is None and output is not None:
         raise GatebookError("E_POLICY_DECISION", value="modify without args")
     return decision

@@ -137,7 +137,7 @@ class Head(msgspec.Struct, omit_defaults=True):
     @property
     def used(self) -> Amount:
         """What counts against the limits: reserved and spent."""
-        return self.reserved + self.spent
+        return self.spent if self.reserved is NOTHING else self.reserved + self.spent
 
     def apply(self, event: AnyEvent) -> None:
         """Fold one more event.
