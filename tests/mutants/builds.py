@@ -25,9 +25,10 @@ BUILDS = (
     Build(
         "effect before its request is stored",
         "runtime/driving/driver.py",
-        "        if events and not await self._commit(planner.batch()):\n",
-        "        self._start(planner)\n"
-        "        if events and not await self._commit(planner.batch()):\n",
+        "            if self._plan(planner) and not await self._commit(planner.batch()):\n",
+        "            planned = self._plan(planner)\n"
+        "            self._start(planner)\n"
+        "            if planned and not await self._commit(planner.batch()):\n",
         (f"{RUNTIME}/test_driver.py",),
         quick=True,
     ),
@@ -56,7 +57,7 @@ BUILDS = (
     Build(
         "an outcome is lost with the request beside it",
         "runtime/driving/driver.py",
-        "            await self._commit_outcomes(events)\n            return False",
+        "            await self._commit_outcomes(batch.events)\n            return False",
         "            return False",
         (f"{RUNTIME}/test_driver.py",),
     ),
@@ -122,7 +123,7 @@ BUILDS = (
     Build(
         "a refused plan is kept",
         "runtime/driving/driver.py",
-        "                planner = fresh\n",
+        "                planner = await self._load()\n",
         "",
         (f"{RUNTIME}/test_signals.py", f"{RUNTIME}/test_driver.py"),
     ),
@@ -262,7 +263,7 @@ BUILDS = (
     Build(
         "a lost lease is not asked about",
         "runtime/performing/attempts.py",
-        "if not services.leases.fresh(self._lease) and not await self._renewed():",
+        "if not self._fresh(self._lease) and not await self._renewed():",
         "if False:",
         (f"{RUNTIME}/test_leases.py",),
     ),
@@ -305,8 +306,8 @@ BUILDS = (
     Build(
         "the key changes with the worker",
         "runtime/performing/executor.py",
-        "idempotency_key, run.tenant, run.id, started.nonce, request.address",
-        "idempotency_key, run.tenant, run.id, started.nonce, str(permit.lease.epoch)",
+        "idempotency_key(run.tenant, run.id, started.nonce, address)",
+        "idempotency_key(run.tenant, run.id, started.nonce, str(permit.lease.epoch))",
         (f"{RUNTIME}/test_recovery.py",),
     ),
     # Parking.
