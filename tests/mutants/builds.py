@@ -314,8 +314,8 @@ BUILDS = (
     Build(
         "a parked run forgets its time",
         "runtime/driving/driver.py",
-        "return await self._park(planner, wake_at=due)",
-        "return await self._park(planner, wake_at=None)",
+        "return self._park(planner, wake_at=due)",
+        "return self._park(planner, wake_at=None)",
         (f"{RUNTIME}/test_driver.py",),
     ),
     Build(
