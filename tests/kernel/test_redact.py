@@ -148,6 +148,19 @@ def test_added_secrets_join_the_known_ones() -> None:
     )
 
 
+@pytest.mark.parametrize("name", sorted(KEY_NAMES))
+def test_the_shortest_text_under_a_secret_name_is_cut_out(name: str) -> None:
+    """Data too short for any secret is not looked at, and this is not that short."""
+    assert plain(Redactor().json(canonical({name: "x"}))) == {name: f"[redacted:{name}]"}
+
+
+@pytest.mark.parametrize("secret", ["s3cr3t-x", "12345678"])
+def test_the_shortest_registered_value_is_cut_out_of_data_that_is_nothing_else(secret: str) -> None:
+    """As a text, and as digits, which have no quotes around them."""
+    for data in {canonical(secret), secret.encode() if secret.isdigit() else canonical([secret])}:
+        assert secret.encode() not in Redactor([secret]).json(data)
+
+
 def pieces(text: str, size: int) -> set[str]:
     """Every run of `size` characters of a text."""
     return {text[at : at + size] for at in range(len(text) - size + 1)}
