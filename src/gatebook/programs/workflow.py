@@ -171,12 +171,13 @@ class WorkflowStepper(Stepper):
                 scheduler.resume(outcome)
         finally:
             STEPPED.reset(before)
-        wants, scheduler.wants = scheduler.wants, []
-        notes: tuple[str, ...] = ()
-        if self._notes:
-            notes = tuple(self._notes)
-            self._notes.clear()
-        return Step(tuple(wants), self._end() if scheduler.over else None, notes)
+        wants = tuple(scheduler.wants)
+        scheduler.wants.clear()
+        if not self._notes and not scheduler.over:
+            return Step(wants)
+        notes = tuple(self._notes)
+        self._notes.clear()
+        return Step(wants, self._end() if scheduler.over else None, notes)
 
     def close(self) -> None:
         """End the parked function: its `finally` blocks run, and cannot act."""
