@@ -35,14 +35,8 @@ from gatebook.kernel.events import (
     SignalReceived,
     kind_of,
 )
-from gatebook.kernel.state import (
-    STAYS,
-    TERMINAL,
-    TRANSITIONS,
-    Head,
-    RunState,
-    Status,
-)
+from gatebook.kernel.state import Head, RunState
+from gatebook.kernel.status import STAYS, TERMINAL, TRANSITIONS, Status
 from gatebook.kernel.waits import waits_of
 
 ERROR = ErrorRecord("E_ACTION", "no")
