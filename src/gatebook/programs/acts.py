@@ -31,7 +31,7 @@ class PlainAct(Act[T]):
     ) -> None:
         self._action = action
         self._decode = decode
-        self.scheduler = scheduler
+        self.scheduler = scheduler  # as Awaited does it, without a call in every step
         scheduler.unawaited[self] = None
 
     @property
@@ -77,8 +77,7 @@ class LLMAct(Act[Any]):
         self._output = output
         self._address = ""
         self._repairs = 0
-        self.scheduler = scheduler
-        scheduler.unawaited[self] = None
+        super().__init__(scheduler)
 
     @property
     def label(self) -> str:

@@ -22,14 +22,13 @@ NOT_OURS = (KeyboardInterrupt, MemoryError)  # the process's trouble, never the 
 
 
 class Awaited(ABC, Generic[T]):
-    """Something a workflow may await, once. Nothing happens until it is awaited.
-
-    Whoever makes one sets its `scheduler` and puts it into `scheduler.unawaited`.
-    """
+    """Something a workflow may await, once. Nothing happens until it is awaited."""
 
     __slots__ = ("scheduler",)
 
-    scheduler: "Scheduler"
+    def __init__(self, scheduler: "Scheduler") -> None:
+        self.scheduler = scheduler
+        scheduler.unawaited[self] = None
 
     @abstractmethod
     def __await__(self) -> Generator[Any, Any, T]: ...
@@ -58,8 +57,7 @@ class Gather(Awaited[list[Any]]):
     __slots__ = ("errors", "left", "parent", "parts", "results")
 
     def __init__(self, scheduler: "Scheduler", parts: Sequence[Steps]) -> None:
-        self.scheduler = scheduler
-        scheduler.unawaited[self] = None
+        super().__init__(scheduler)
         self.parts = parts
         self.results: list[Any] = [None] * len(parts)
         self.errors: list[BaseException | None] = [None] * len(parts)
