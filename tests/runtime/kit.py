@@ -48,14 +48,22 @@ def run(scenario: Coroutine[Any, Any, T]) -> T:
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer whenever nothing else is to be done."""
+    """An event loop whose time jumps to the next timer whenever nothing else is to be done.
+
+    Until it shuts down: then threads are waited for, and Python 3.12 sets a timer for that.
+    """
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self.jumps = True
         super().__init__(JumpingSelector(self))
 
     def time(self) -> float:
         return super().time() + self.ahead
+
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        self.jumps = False
+        await super().shutdown_default_executor(*args)
 
 
 class JumpingSelector(selectors.DefaultSelector):
@@ -66,6 +74,8 @@ class JumpingSelector(selectors.DefaultSelector):
         self.loop = loop
 
     def select(self, timeout: float | None = None) -> Any:
+        if not self.loop.jumps:
+            return super().select(timeout)
         ready = super().select(0 if timeout else timeout)
         if timeout and not ready:
             self.loop.ahead += timeout
