@@ -4,9 +4,8 @@ from contextvars import ContextVar
 
 from gatebook.errors import ConfigError
 
-STEPPED: ContextVar[str] = ContextVar(
-    "gatebook_stepped", default=""
-)  # the workflow whose code runs
+# The workflow whose code runs in this context, "" for none.
+STEPPED: ContextVar[str] = ContextVar("gatebook_stepped", default="")
 
 
 def refuse_calls(tool: str) -> None:
