@@ -6,7 +6,7 @@ from typing import Any
 from tests.runtime.kit import Desk, eventually, flow, run
 
 from gatebook import tool
-from gatebook.errors import StoreError, Transient
+from gatebook.errors import InvalidInput, StoreError, Transient
 from gatebook.kernel.append import Batch, BudgetShort
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
@@ -58,6 +58,36 @@ def test_without_its_intent_stored_nothing_happens() -> None:
             kinds = await desk.kinds("r")
 
         assert (calls, kinds) == ([], ["run_started"])
+
+    run(scenario())
+
+
+def test_a_plan_that_is_refused_again_in_the_same_place_halts_the_run() -> None:
+    """Where planner and append disagree, another round would find the same, for ever."""
+
+    class Disagreeing(FailpointJournal):
+        async def append(self, run: RunKey, batch: Batch) -> Appended:
+            self.calls["append"] = self.calls.get("append", 0) + 1
+            if any(isinstance(event, ActionRequested) for event in batch.events):
+                raise InvalidInput("E_NOT_STARTING", run=run.id, status="running")
+            return await self.inner.append(run, batch)
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+        journal = Disagreeing(desk.journal, [])
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act)
+
+        async with desk.open(journal=journal) as runtime:
+            state = await desk.settled(await runtime.start(flow(body, act), None, run_id="r"))
+            told = (await desk.journal.row(RunKey("default", "r"))).waiting_on
+
+        assert isinstance(state, Waiting)
+        assert state.parked_reason == "halted"
+        assert "refused again" in told
+        assert (calls, journal.calls["append"]) == ([], 2)
 
     run(scenario())
 

@@ -100,6 +100,7 @@ class Driver:
         self._hooking = None if services.hooks is None else self._asking(services.hooks)
         self._append = int.from_bytes(os.urandom(8), "big")
         self._short = False  # a ledger could not carry what was planned
+        self._refused_at: int | None = None  # the seq after which a plan was refused last
 
     def _asking(self, hooks: Hooks) -> Hooking:
         return Hooking(hooks, self._lease, self._services, on_end=self._news.come)
@@ -289,9 +290,7 @@ class Driver:
         except (Conflict, CommitUnknown):
             return False
         except (BudgetShort, InvalidInput) as exc:
-            _log.info("append refused: %s", exc, extra={"run": run.id})
-            self._short = exc.code == "E_LEDGER"
-            await self._commit_outcomes(batch.events)
+            await self._give_way(exc, batch)
             return False
         except StoreError as exc:
             await self._outwait(exc, tried)
@@ -306,6 +305,22 @@ class Driver:
                 if isinstance(event, _FINAL):
                     hub.settled(run, event.address)
         return batch.time is None or appended.head.time == batch.time
+
+    async def _give_way(self, refusal: BudgetShort | InvalidInput, batch: Batch) -> None:
+        """Keep what has happened of a refused plan.
+
+        The next is made where the run stands then. Another refused in the very same place was
+        made by rules that are not the append's, and would be made for ever.
+        """
+        run = self._lease.run.id
+        _log.info("append refused: %s", refusal, extra={"run": run})
+        self._short = refusal.code == "E_LEDGER"  # other runs move a ledger
+        if not self._short:
+            if batch.after == self._refused_at:
+                detail = f"what is planned after event {batch.after} is refused again: {refusal}"
+                raise IntegrityError("E_INVARIANT", run=run, detail=detail) from refusal
+            self._refused_at = batch.after
+        await self._commit_outcomes(batch.events)
 
     async def _commit_outcomes(self, events: Sequence[AnyEvent]) -> None:
         """Append what happened alone: a guard on a request must never lose an outcome."""
