@@ -143,6 +143,31 @@ def test_a_secret_appears_nowhere_in_the_journal_whatever_went_wrong() -> None:
     run(scenario())
 
 
+def test_an_error_is_redacted_before_it_is_cut() -> None:
+    """Of a key that is cut first, what stays is too short to be known for a key."""
+
+    async def scenario() -> None:
+        desk, begin = Desk(), KEY[:12]
+
+        @tool(effect="read")
+        async def crash() -> None:
+            before = len("crash failed: RuntimeError: ") + len(begin)
+            raise RuntimeError(" " * (MAX_ERROR_TEXT - before) + KEY)
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(crash)
+
+        async with desk.open() as runtime:
+            state = await desk.settled(await runtime.start(flow(body, crash), None, run_id="r"))
+            data = await stored(desk)
+
+        assert isinstance(state, Failed)
+        assert begin.encode() not in data
+        assert b"[redacted:a" in data
+
+    run(scenario())
+
+
 def test_an_unknown_tools_arguments_are_cut_too() -> None:
     """A refusal is stored with what was asked for."""
 
