@@ -57,8 +57,8 @@ BUILDS = (
     Build(
         "an outcome is lost with the request beside it",
         "runtime/driving/driver.py",
-        "            await self._commit_outcomes(batch.events)\n            return False",
-        "            return False",
+        "            self._refused_at = batch.after\n        await self._commit_outcomes(batch.events)",
+        "            self._refused_at = batch.after",
         (f"{RUNTIME}/test_driver.py",),
     ),
     Build(
