@@ -39,15 +39,8 @@ if TYPE_CHECKING:
         OnRunStart,
     )
     from gatebook.kernel.messages import Message
-    from gatebook.kernel.policy import (
-        AllowDeclared,
-        AllowListPolicy,
-        Decision,
-        Fail,
-        PolicyContext,
-        Retry,
-        RetryWithBackoffPolicy,
-    )
+    from gatebook.kernel.policies import AllowDeclared, AllowListPolicy, RetryWithBackoffPolicy
+    from gatebook.kernel.policy import Decision, Fail, PolicyContext, Retry
     from gatebook.kernel.secrets import Secret
     from gatebook.programs.agent import Agent
     from gatebook.programs.context import WorkflowContext
@@ -171,7 +164,9 @@ _NAMES = {
         "Sleep",
         "WaitSignal",
     ),
+    "gatebook.kernel.approvals.terms": ("ApprovalTerms", "DeferTerms"),
     "gatebook.kernel.budget": ("Budget", "Soft"),
+    "gatebook.kernel.hooks.declared": ("Change", "Deny", "hook"),
     "gatebook.kernel.hooks.views": (
         "AfterModel",
         "AfterTool",
@@ -180,19 +175,10 @@ _NAMES = {
         "OnRunEnd",
         "OnRunStart",
     ),
-    "gatebook.kernel.hooks.declared": ("Change", "Deny", "hook"),
     "gatebook.kernel.messages": ("Message",),
-    "gatebook.kernel.policy": (
-        "AllowDeclared",
-        "AllowListPolicy",
-        "Decision",
-        "Fail",
-        "PolicyContext",
-        "Retry",
-        "RetryWithBackoffPolicy",
-    ),
+    "gatebook.kernel.policies": ("AllowDeclared", "AllowListPolicy", "RetryWithBackoffPolicy"),
+    "gatebook.kernel.policy": ("Decision", "Fail", "PolicyContext", "Retry"),
     "gatebook.kernel.secrets": ("Secret",),
-    "gatebook.kernel.approvals.terms": ("ApprovalTerms", "DeferTerms"),
     "gatebook.programs.agent": ("Agent",),
     "gatebook.programs.context": ("WorkflowContext",),
     "gatebook.programs.workflow": (
@@ -201,10 +187,10 @@ _NAMES = {
     ),
     "gatebook.providers.openai_compatible": ("OpenAICompatible",),
     "gatebook.providers.scripted": ("Scripted",),
-    "gatebook.runtime.runs.approvals": ("Approval",),
     "gatebook.runtime.client": ("Client",),
-    "gatebook.runtime.runs.handles": ("RunHandle",),
     "gatebook.runtime.policy_files": ("Policy",),
+    "gatebook.runtime.runs.approvals": ("Approval",),
+    "gatebook.runtime.runs.handles": ("RunHandle",),
     "gatebook.runtime.runs.states": (
         "Cancelled",
         "Denied",

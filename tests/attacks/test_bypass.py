@@ -20,7 +20,8 @@ from gatebook.kernel.events import (
     AttemptStarted,
     RunStarted,
 )
-from gatebook.kernel.policy import Decision, Policy, RetryWithBackoffPolicy
+from gatebook.kernel.policies import RetryWithBackoffPolicy
+from gatebook.kernel.policy import Decision, Policy
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Invocation, RunKey
 from gatebook.runtime.runs.states import Failed, Finished

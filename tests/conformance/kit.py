@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from gatebook.errors import ActionError
 from gatebook.kernel.events import ActionFailed, AttemptFailed, AttemptStarted
 from gatebook.kernel.messages import ChatResponse
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import Provider
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import Settled

@@ -18,7 +18,7 @@ from gatebook.errors import ProviderError
 from gatebook.journals import MemoryJournal
 from gatebook.kernel.events import ActionSucceeded, AnyEvent, AttemptFailed
 from gatebook.kernel.messages import TextDelta, ToolDefinition
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import RunKey
 from gatebook.runtime.runs.states import Failed, Finished, Settled
 from tests.conformance.adapters import (

@@ -8,7 +8,7 @@ from gatebook.kernel.actions import CallLLM, Prompt
 from gatebook.kernel.backoff import exponential
 from gatebook.kernel.events import ActionRequested, AttemptFailed
 from gatebook.kernel.opened import Open
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.runtime.driving.outcomes import failed
 from gatebook.runtime.performing.executor import Ended
 from gatebook.runtime.runs.states import Failed, Finished

@@ -10,7 +10,7 @@ from typing import Any
 
 from gatebook import Runtime, Waiting, workflow
 from gatebook.journals import SqliteJournal
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.runtime.clock import SystemClock
 from tests.conformance.adapters import ADAPTERS
 

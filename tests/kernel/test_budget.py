@@ -20,7 +20,7 @@ from gatebook.kernel.budget import (
     tokens_used,
 )
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.policies import AllowDeclared
 
 amounts = st.builds(Amount, *[st.integers(0, 50)] * 3)
 limits = st.builds(Limits, *[st.none() | st.integers(0, 50)] * 3)

@@ -12,7 +12,8 @@ from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import ActionDenied, ActionRequested
 from gatebook.kernel.gate import MAX_ROUNDS, admit_want, decide_again
 from gatebook.kernel.grounds import Grounds
-from gatebook.kernel.policy import AllowDeclared, Decision, Policy, PolicyContext
+from gatebook.kernel.policies import AllowDeclared
+from gatebook.kernel.policy import Decision, Policy, PolicyContext
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.results import judge_result
 from gatebook.kernel.rules.facts import RunFacts

@@ -8,15 +8,13 @@ from gatebook.errors import InvalidInput, Permanent, RateLimited, Transient
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.codec import Raw
+from gatebook.kernel.policies import AllowDeclared, AllowListPolicy, RetryWithBackoffPolicy
 from gatebook.kernel.policy import (
-    AllowDeclared,
-    AllowListPolicy,
     Decision,
     Fail,
     Policy,
     PolicyContext,
     Retry,
-    RetryWithBackoffPolicy,
     owns_retries,
     policy_budget,
     policy_digest,

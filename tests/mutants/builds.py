@@ -57,8 +57,8 @@ BUILDS = (
     Build(
         "an outcome is lost with the request beside it",
         "runtime/driving/driver.py",
-        "            self._refused_at = batch.after\n        await self._commit_outcomes(batch.events)",
-        "            self._refused_at = batch.after",
+        "        await self._commit_outcomes(batch.events)\n\n    async def _commit_outcomes",
+        "\n    async def _commit_outcomes",
         (f"{RUNTIME}/test_driver.py",),
     ),
     Build(

@@ -11,7 +11,7 @@ from gatebook.journals import MemoryJournal
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.events import ActionDenied, ActionRequested, RunFailed
 from gatebook.kernel.messages import Call, ChatRequest
-from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.policies import AllowDeclared
 from gatebook.ports import RunKey
 from gatebook.programs import Agent
 from gatebook.providers.local import LocalModel

@@ -21,7 +21,8 @@ from gatebook.kernel.messages import (
     TextDelta,
     Usage,
 )
-from gatebook.kernel.policy import AllowDeclared, Policy
+from gatebook.kernel.policies import AllowDeclared
+from gatebook.kernel.policy import Policy
 from gatebook.ports import Journal, RunKey
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client

@@ -11,7 +11,7 @@ from gatebook.errors import ProviderError
 from gatebook.kernel.actions import CallLLM, Prompt
 from gatebook.kernel.budget import NO_LIMITS, OUTPUT_TOKENS, Limits, most_output
 from gatebook.kernel.events import ActionRequested
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import RunKey
 from gatebook.runtime.runs.audit import audit
 

@@ -13,7 +13,7 @@ from tests.runtime.kit import Desk, flow, run
 from gatebook import Client, GatebookError, Runtime, tool
 from gatebook.kernel.codec import canonical
 from gatebook.kernel.events import ActionSucceeded, RunStarted
-from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.policies import AllowDeclared
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.states import Finished

@@ -7,7 +7,7 @@ from tests.runtime.kit import Desk, Model, flow, run, said
 
 from gatebook.errors import ActionError, ConfigError, Permanent, ProviderError, Transient
 from gatebook.kernel.events import AttemptFailed
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.runtime.models.breaker import (
     Breaker,
     BreakerSettings,

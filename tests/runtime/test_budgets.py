@@ -11,7 +11,7 @@ from gatebook.errors import ActionDenied, ActionError, ProviderError, Transient
 from gatebook.kernel.budget import METERS, OUTPUT_TOKENS, Amount
 from gatebook.kernel.events import ActionRequested, AttemptStarted, BudgetRaised
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.state import Head
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import Failed, Finished

@@ -30,7 +30,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.events import RunCancelled as RunCancelledEvent
 from gatebook.kernel.messages import MessageStart, TextDelta
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import Appended, RunKey
 from gatebook.runtime.runs.states import Cancelled, Waiting
 from gatebook.testing.failpoints import FailpointJournal

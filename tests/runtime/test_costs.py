@@ -19,7 +19,7 @@ from gatebook.kernel.events import (
     AttemptStarted,
 )
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.spending.prices import Price
 from gatebook.ports import RunKey
 from gatebook.runtime.runs.audit import audit

@@ -9,7 +9,7 @@ from tests.runtime.kit import Desk, eventually, flow, run
 
 from gatebook import tool
 from gatebook.kernel.events import RunStarted
-from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.policies import AllowDeclared
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client
 from gatebook.runtime.runs.states import Finished

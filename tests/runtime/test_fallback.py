@@ -33,7 +33,8 @@ from gatebook.kernel.messages import (
     ToolCallStart,
 )
 from gatebook.kernel.origins import bound, sendable
-from gatebook.kernel.policy import AllowDeclared, AllowListPolicy, Policy, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, AllowListPolicy, RetryWithBackoffPolicy
+from gatebook.kernel.policy import Policy
 from gatebook.kernel.verify import verify_facts
 from gatebook.programs import Agent
 from gatebook.runtime.runs.handles import RunHandle

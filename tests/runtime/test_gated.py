@@ -10,7 +10,8 @@ from gatebook import tool
 from gatebook.errors import ActionDenied
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import ActionRequested
-from gatebook.kernel.policy import AllowListPolicy, Decision, Policy
+from gatebook.kernel.policies import AllowListPolicy
+from gatebook.kernel.policy import Decision, Policy
 from gatebook.runtime.runs.states import Failed, Finished
 
 

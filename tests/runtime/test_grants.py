@@ -11,7 +11,8 @@ from gatebook import ApprovalTerms, Transient, tool
 from gatebook.errors import ActionDenied, ActionError, InvalidInput
 from gatebook.kernel.approvals.events import ApprovalAsked, Granted
 from gatebook.kernel.events import ActionRequested, AttemptStarted
-from gatebook.kernel.policy import Decision, RetryWithBackoffPolicy
+from gatebook.kernel.policies import RetryWithBackoffPolicy
+from gatebook.kernel.policy import Decision
 from gatebook.runtime.runs.states import Finished, Waiting
 
 DAY = timedelta(days=1)

@@ -10,7 +10,8 @@ from tests.runtime.test_hooks import answers, asked, only
 from gatebook import Budget, Change, Deny, hook, tool
 from gatebook.errors import ActionDenied, ActionError, ConfigError
 from gatebook.kernel.events import ActionRequested, HookAnswered, kind_of
-from gatebook.kernel.policy import AllowDeclared, Decision
+from gatebook.kernel.policies import AllowDeclared
+from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay

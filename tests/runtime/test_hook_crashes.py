@@ -18,7 +18,8 @@ from gatebook.kernel.events import (
     HookAnswered,
     RunStarted,
 )
-from gatebook.kernel.policy import AllowDeclared, Decision
+from gatebook.kernel.policies import AllowDeclared
+from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay

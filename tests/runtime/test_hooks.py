@@ -21,7 +21,8 @@ from gatebook.kernel.events import (
     RunStarted,
     kind_of,
 )
-from gatebook.kernel.policy import AllowDeclared, Decision, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
 from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Waiting

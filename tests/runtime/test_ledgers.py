@@ -12,7 +12,8 @@ from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.events import ActionDenied as DeniedEvent
 from gatebook.kernel.events import ActionRequested, LedgersDeclared
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.policy import AllowDeclared, Policy, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policy import Policy
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.providers.script import Reply, ToolUse
 from gatebook.providers.scripted import Scripted

@@ -9,7 +9,7 @@ from tests.runtime.kit import Desk, Model, flow, run, said
 from gatebook.errors import ActionError, ConfigError, ProviderError
 from gatebook.kernel.events import ActionFailed, ActionSucceeded, AttemptFailed
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.policies import AllowDeclared
 from gatebook.runtime.models.limiter import Limiter, Rate, checked_rates
 from gatebook.runtime.runs.states import Cancelled, Finished
 from gatebook.runtime.settings import load_settings

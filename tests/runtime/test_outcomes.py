@@ -23,7 +23,8 @@ from gatebook.kernel.events import (
     ErrorRecord,
 )
 from gatebook.kernel.opened import Open
-from gatebook.kernel.policy import AllowDeclared, Fail, Policy, Retry, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policy import Fail, Policy, Retry
 from gatebook.runtime.driving.outcomes import failed, retry_verdict
 from gatebook.runtime.performing.executor import Ended
 from gatebook.runtime.runs.states import Finished, Waiting

@@ -17,7 +17,7 @@ from gatebook.kernel.events import (
     RunStarted,
     kind_of,
 )
-from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, RunKey, Stretch

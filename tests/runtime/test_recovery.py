@@ -21,7 +21,8 @@ from gatebook.kernel.events import (
     AttemptStarted,
     Interrupted,
 )
-from gatebook.kernel.policy import AllowDeclared, Decision, Policy
+from gatebook.kernel.policies import AllowDeclared
+from gatebook.kernel.policy import Decision, Policy
 from gatebook.runtime.driving.planner import MAX_LOST
 from gatebook.runtime.runs.states import Finished, Waiting
 

@@ -13,7 +13,7 @@ from gatebook.kernel.codec import plain
 from gatebook.kernel.events import ActionDenied as DeniedEvent
 from gatebook.kernel.events import ActionRequested, RunStarted
 from gatebook.kernel.messages import ChatRequest, Usage
-from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.spending.soft import moved
 from gatebook.providers.script import Reply, ToolUse
 from gatebook.providers.scripted import Scripted

@@ -10,7 +10,8 @@ from gatebook import Client, tool
 from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict, RunDenied
 from gatebook.kernel.budget import Budget, Limits
 from gatebook.kernel.events import RunStarted
-from gatebook.kernel.policy import AllowDeclared, Decision, Policy
+from gatebook.kernel.policies import AllowDeclared
+from gatebook.kernel.policy import Decision, Policy
 from gatebook.ports import RunQuery
 from gatebook.runtime.runs.states import Finished
 

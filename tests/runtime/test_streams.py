@@ -19,7 +19,7 @@ from tests.runtime.kit import (
 from gatebook.errors import ActionError, ProviderError
 from gatebook.kernel.events import ActionFailed, AttemptFailed
 from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta
-from gatebook.kernel.policy import AllowDeclared, RetryWithBackoffPolicy
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import RunKey
 from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.subscriptions import BACKLOG, Delta, Hub, Lagged, Progress, Reset

@@ -9,7 +9,7 @@ import pytest
 from tests.tools.shipped import all_gone, linux, pids, wait_until
 
 from gatebook import Runtime, Waiting, workflow
-from gatebook.kernel.policy import AllowDeclared
+from gatebook.kernel.policies import AllowDeclared
 from gatebook.tools import shell
 
 pytestmark = [linux, pytest.mark.crash]

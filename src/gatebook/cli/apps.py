@@ -123,7 +123,7 @@ def load_policy(given: Given, app: App) -> Any:
             raise ConfigError("E_POLICY_MISSING", detail="was given")
         return _read(own)
     if text == DEVELOPMENT:
-        from gatebook.kernel.policy import AllowDeclared
+        from gatebook.kernel.policies import AllowDeclared
 
         return AllowDeclared()
     if is_policy_file(text):

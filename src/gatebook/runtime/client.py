@@ -10,12 +10,7 @@ from gatebook.kernel.budget import Budget, checked_budget
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id, digest
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.pins import pins_of
-from gatebook.kernel.policy import (
-    Policy,
-    policy_budget,
-    policy_digest,
-    policy_name,
-)
+from gatebook.kernel.policy import Policy, policy_budget, policy_digest, policy_name
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import DEFAULT_TENANT, Clock, Journal, Program, RunKey, RunQuery, RunRow
 from gatebook.runtime.clock import SystemClock

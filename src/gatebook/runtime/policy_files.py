@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import ConfigError
-from gatebook.kernel.policy import Policy, RetryWithBackoffPolicy
+from gatebook.kernel.policies import RetryWithBackoffPolicy
+from gatebook.kernel.policy import Policy
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.check import check
 from gatebook.kernel.rules.document import Document, Label, Rule

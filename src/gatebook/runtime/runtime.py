@@ -12,7 +12,8 @@ from gatebook.errors import ConfigError
 from gatebook.kernel.actions import Action
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.hooks.declared import Hook, Hooks
-from gatebook.kernel.policy import Policy, result_judge
+from gatebook.kernel.policies import result_judge
+from gatebook.kernel.policy import Policy
 from gatebook.kernel.spending.ledgers import checked_ledgers, policy_ledgers, smallest
 from gatebook.kernel.spending.prices import Price
 from gatebook.ports import (

@@ -11,15 +11,8 @@ from gatebook.errors import ActionError, GatebookError
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal, describe
 from gatebook.kernel.budget import Amount, Budget, shortfall
 from gatebook.kernel.codec import NULL, Raw, canonical, plain
-from gatebook.kernel.policy import (
-    Decision,
-    Ending,
-    Fail,
-    Policy,
-    PolicyContext,
-    Retry,
-    RetryWithBackoffPolicy,
-)
+from gatebook.kernel.policies import RetryWithBackoffPolicy
+from gatebook.kernel.policy import Decision, Ending, Fail, Policy, PolicyContext, Retry
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.changes import plain_json
 from gatebook.kernel.rules.document import Document, Limited, Retries, merge

@@ -23,6 +23,7 @@ from gatebook.kernel.events import (
     ErrorRecord,
 )
 from gatebook.kernel.opened import Open
+from gatebook.kernel.policies import RetryWithBackoffPolicy
 from gatebook.kernel.policy import (
     EDGE_BASE_MS,
     EDGE_CAP_MS,
@@ -30,7 +31,6 @@ from gatebook.kernel.policy import (
     Fail,
     Policy,
     Retry,
-    RetryWithBackoffPolicy,
     owns_retries,
 )
 from gatebook.kernel.redact import Redactor

@@ -31,7 +31,8 @@ from gatebook.kernel.events import (
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by
-from gatebook.kernel.policy import PolicyContext, may_dawdle, wants_facts
+from gatebook.kernel.policies import may_dawdle
+from gatebook.kernel.policy import PolicyContext, wants_facts
 from gatebook.kernel.results import Judged
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.spending.ledgers import Balance, Shared

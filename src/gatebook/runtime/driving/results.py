@@ -10,7 +10,8 @@ from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import ActionFailed, ActionSucceeded, AnyEvent
 from gatebook.kernel.grounds import Grounds
-from gatebook.kernel.policy import Policy, result_judge
+from gatebook.kernel.policies import result_judge
+from gatebook.kernel.policy import Policy
 from gatebook.kernel.results import Judged, judge_result
 from gatebook.kernel.tools import Effect
 from gatebook.ports import Tool

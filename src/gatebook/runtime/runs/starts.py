@@ -9,7 +9,8 @@ from gatebook.kernel.codec import NULL, Raw, plain
 from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, recorded
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.gate import MAX_ROUNDS
-from gatebook.kernel.policy import Decision, Policy, PolicyContext, may_dawdle, wants_facts
+from gatebook.kernel.policies import may_dawdle
+from gatebook.kernel.policy import Decision, Policy, PolicyContext, wants_facts
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.facts import History, RunFacts
 from gatebook.kernel.rules.past import user_of
