@@ -13,11 +13,20 @@ from tests.mutants.builds import BUILDS, Build
 from tests.mutants.hook_builds import HOOK_BUILDS
 from tests.mutants.ledger_builds import LEDGER_BUILDS
 from tests.mutants.model_builds import MODEL_BUILDS
+from tests.mutants.review_builds import REVIEW_BUILDS
 from tests.mutants.secret_builds import SECRET_BUILDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "gatebook"
-ALL = (*BUILDS, *HOOK_BUILDS, *LEDGER_BUILDS, *MODEL_BUILDS, *SECRET_BUILDS, *APPROVAL_BUILDS)
+ALL = (
+    *BUILDS,
+    *HOOK_BUILDS,
+    *LEDGER_BUILDS,
+    *MODEL_BUILDS,
+    *SECRET_BUILDS,
+    *APPROVAL_BUILDS,
+    *REVIEW_BUILDS,
+)
 LIMIT_S = 20  # of one test under a broken build: some of them loop for ever
 
 PARAMS = [

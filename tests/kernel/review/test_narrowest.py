@@ -6,14 +6,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gatebook.kernel.actions import Sleep
+from gatebook.kernel.actions import CallTool, Sleep
+from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.events import DecisionRecord
 from gatebook.kernel.review.again import answer
-from gatebook.kernel.review.decisions import Decided
+from gatebook.kernel.review.decisions import Decided, Told, decisions
 from gatebook.kernel.review.narrowest import Unfit, narrowest
 from gatebook.kernel.rules.match import Rulebook
 from gatebook.kernel.rules.reading import load
-from tests.kernel.review.kit import ask_model, call, denied, found, spec, tools
+from tests.kernel.review.kit import ask_model, begun, call, denied, found, spec, tools
 
 RECORD = DecisionRecord("deny", reason="no rule allows it", code="E_POLICY_NO_RULE")
 
@@ -41,10 +42,7 @@ def book(decided: Decided) -> Rulebook:
     return Rulebook(load(f"version = 1\n{narrowest(decided).text}"))
 
 
-def tool_call(args: dict[str, Any]) -> Any:
-    from gatebook.kernel.actions import CallTool
-    from gatebook.kernel.codec import Raw, canonical
-
+def tool_call(args: dict[str, Any]) -> CallTool:
     return CallTool("t", Raw(canonical(args)))
 
 
@@ -86,6 +84,31 @@ def test_it_is_about_one_agent() -> None:
 
     assert 'agent = "pay"' in text
     assert 'where = { "args.order" = { eq = "17" } }' in text
+
+
+def test_it_is_about_one_user() -> None:
+    """What one person asked for says nothing about what another may."""
+
+    def of(user: str) -> Decided:
+        began = begun(context=Raw(canonical({"user": user})))
+        *_, decided = decisions([began, denied("0", call(), RECORD)], Told(run_id="r"))
+        return decided
+
+    rules = book(of("ann"))
+
+    assert answer(rules, of("ann")).verdict == "allow"
+    assert answer(rules, of("bob")).verdict == "deny"
+
+
+def test_a_longer_list_is_another_argument() -> None:
+    """Twenty more recipients are not the mail that was refused."""
+    known = tools(spec("mail", to={}))
+    one, more = (refused(call("mail", to=to), tools=known) for to in (["a"], ["a", "b"]))
+
+    rules = book(one)
+
+    assert answer(rules, one).verdict == "allow"
+    assert answer(rules, more).verdict == "deny"
 
 
 def test_an_argument_that_was_left_out_stays_out() -> None:
