@@ -152,6 +152,13 @@ class Desk:
         """Where a run comes to rest, time moving as needed."""
         return await self.clock.until(handle.settled())
 
+    async def ran(self, program: Any, value: Any = None, **options: Any) -> Settled:
+        """Where one run of a program comes to rest, under a runtime of its own that then closes."""
+        async with self.open(**options) as runtime:
+            state = await self.settled(await runtime.start(program, value, run_id="r"))
+        await self.journal.open()
+        return state
+
     async def events(self, run_id: str) -> list[AnyEvent]:
         """A run's events, in order."""
         return [each.event for each in await self.journal.read(RunKey("default", run_id))]
@@ -168,6 +175,13 @@ class Desk:
     async def all(self, run_id: str, kind: type[T]) -> list[T]:
         """The events of a kind, in order."""
         return [event for event in await self.events(run_id) if isinstance(event, kind)]
+
+    async def stored(self, run_id: str = "r") -> bytes:
+        """Every byte that is stored of a run."""
+        key = RunKey("default", run_id)
+        rows = await self.journal.raw(key)
+        recorded, head = await self.journal.read(key), await self.journal.row(key)
+        return b"".join(row[3] for row in rows) + repr((recorded, head)).encode()
 
 
 class CutJournal(FailpointJournal):

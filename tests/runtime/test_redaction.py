@@ -8,21 +8,11 @@ from gatebook import tool
 from gatebook.errors import ActionDenied, ActionError, Permanent
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.policy import Decision, Policy
-from gatebook.ports import RunKey
 from gatebook.runtime.performing.cleaning import MAX_ERROR_TEXT
 from gatebook.runtime.runs.states import Failed, Finished
 
 CANARY = "canary-7f3e91d2b4"
 KEY = "sk-ant-" + "a1b2" * 8
-
-
-async def stored(desk: Desk, run_id: str = "r") -> bytes:
-    """Every byte that is stored of a run."""
-    key = RunKey("default", run_id)
-    rows = await desk.journal.raw(key)
-    events = await desk.journal.read(key)
-    head = await desk.journal.row(key)
-    return b"".join(row[3] for row in rows) + repr((events, head)).encode()
 
 
 def test_an_action_with_a_secret_in_its_arguments_is_denied() -> None:
@@ -42,9 +32,8 @@ def test_an_action_with_a_secret_in_its_arguments_is_denied() -> None:
                 return exc.code
             return ""
 
-        async with desk.open() as runtime:
-            state = await desk.settled(await runtime.start(flow(body, send), None, run_id="r"))
-            data = await stored(desk)
+        state = await desk.ran(flow(body, send))
+        data = await desk.stored()
 
         assert (state, ran) == (Finished("E_ARGS_SECRET"), [])
         assert KEY.encode() not in data
@@ -66,9 +55,8 @@ def test_results_are_cut_before_journal_and_program_see_them() -> None:
         async def body(ctx: Any) -> Any:
             return await ctx.call_tool(fetch)
 
-        async with desk.open() as runtime:
-            state = await desk.settled(await runtime.start(flow(body, fetch), None, run_id="r"))
-            data = await stored(desk)
+        state = await desk.ran(flow(body, fetch))
+        data = await desk.stored()
 
         assert state == Finished({
             "text": "a [redacted:registered] b",
@@ -134,7 +122,7 @@ def test_a_secret_appears_nowhere_in_the_journal_whatever_went_wrong() -> None:
             await handle.signal("go", {"k": CANARY})
             state = await desk.settled(handle)
             await handle.row()
-            data = await stored(desk)
+            data = await desk.stored()
 
         assert isinstance(state, Failed)
         assert state.error.code == "E_WORKFLOW"
@@ -157,9 +145,8 @@ def test_an_error_is_redacted_before_it_is_cut() -> None:
         async def body(ctx: Any) -> None:
             await ctx.call_tool(crash)
 
-        async with desk.open() as runtime:
-            state = await desk.settled(await runtime.start(flow(body, crash), None, run_id="r"))
-            data = await stored(desk)
+        state = await desk.ran(flow(body, crash))
+        data = await desk.stored()
 
         assert isinstance(state, Failed)
         assert begin.encode() not in data
@@ -185,9 +172,8 @@ def test_an_unknown_tools_arguments_are_cut_too() -> None:
         async def body(ctx: Any) -> None:
             await ctx.call_tool(stranger, text=KEY)
 
-        async with desk.open() as runtime:
-            await desk.settled(await runtime.start(flow(body, known), None, run_id="r"))
-            data = await stored(desk)
+        await desk.ran(flow(body, known))
+        data = await desk.stored()
 
         assert KEY.encode() not in data
         await desk.journal.open()
@@ -229,7 +215,7 @@ def test_a_models_answer_is_cut_before_it_is_stored() -> None:
         async with desk.open(providers={"fake": model}) as runtime:
             program = flow(body, models=["fake:m"])
             state = await desk.settled(await runtime.start(program, None, run_id="r"))
-            data = await stored(desk)
+            data = await desk.stored()
 
         assert state == Finished("it is [redacted:registered]")
         assert CANARY.encode() not in data
@@ -253,7 +239,7 @@ def test_a_model_call_with_a_secret_in_its_prompt_is_denied() -> None:
         async with desk.open(providers={"fake": Model()}) as runtime:
             program = flow(body, models=["fake:m"])
             state = await desk.settled(await runtime.start(program, None, run_id="r"))
-            data = await stored(desk)
+            data = await desk.stored()
 
         assert state == Finished("E_ARGS_SECRET")
         assert CANARY.encode() not in data
