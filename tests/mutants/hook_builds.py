@@ -18,7 +18,7 @@ HOOK_BUILDS = (
         "                    add(event)\n",
         "                for event in self._hooking.answers[key]:\n"
         "                    self._redrive.feed(event, 0)\n",
-        (f"{RUNTIME}/test_hooks.py", f"{RUNTIME}/test_hook_crashes.py"),
+        (f"{RUNTIME}/test_hook_before_tool.py", f"{RUNTIME}/test_hook_crashes.py"),
     ),
     Build(
         "an answer is forgotten before it is stored",
@@ -36,7 +36,7 @@ HOOK_BUILDS = (
         "        return False\n",
         "        self._hooking.ask((subject.point, want.address), subject, self._started)\n"
         "        return True\n",
-        (f"{RUNTIME}/test_hooks.py",),
+        (f"{RUNTIME}/test_hook_before_tool.py",),
     ),
     Build(
         "a hook that fails closed lets through",
@@ -81,56 +81,56 @@ HOOK_BUILDS = (
         "            return _blocking(hook, subject, view, self.redactor)\n"
         "            return await run_in_thread(\n"
         "                partial(_blocking, hook, subject, view, self.redactor),\n",
-        (f"{RUNTIME}/test_hooks.py",),
+        (f"{RUNTIME}/test_hook_runtime.py",),
     ),
     Build(
         "a withheld result is tried again or unknown",
         "runtime/driving/outcomes.py",
         '    if ended.answers and error.code == "E_HOOK_WITHHELD":',
         "    if False:",
-        (f"{RUNTIME}/test_hooks.py",),
+        (f"{RUNTIME}/test_hook_models.py",),
     ),
     Build(
         "a cancel while a hook looks at a result makes it unknown",
         "runtime/hooks/calling.py",
         "                except asyncio.CancelledError:\n                    stopped = True\n",
         "                except ZeroDivisionError:\n                    stopped = True\n",
-        (f"{RUNTIME}/test_hook_failures.py",),
+        (f"{RUNTIME}/test_hook_cancelling.py",),
     ),
     Build(
         "a tool's deadline ends the hook after it",
         "runtime/performing/attempts.py",
         "            flight.until = None  # what it was given is over;",
         "            pass  # what it was given is over;",
-        (f"{RUNTIME}/test_hook_failures.py",),
+        (f"{RUNTIME}/test_hook_cancelling.py",),
     ),
     Build(
         "a cancel does not reach a hook",
         "runtime/hooks/turns.py",
         "        if status is Status.CANCELLING:\n            self._stop_asking()\n",
         "",
-        (f"{RUNTIME}/test_hook_failures.py",),
+        (f"{RUNTIME}/test_hook_cancelling.py",),
     ),
     Build(
         "an answer that a hook will change is shown while it is written",
         "runtime/runtime.py",
         "            holds = _always\n",
         "            pass\n",
-        (f"{RUNTIME}/test_hooks.py",),
+        (f"{RUNTIME}/test_hook_models.py",),
     ),
     Build(
         "a run goes on without its security hooks",
         "runtime/driving/driver.py",
         "        if started.guards and not await self._is_guarded(started, past.seq):\n",
         "        if False:\n",
-        (f"{RUNTIME}/test_hook_failures.py",),
+        (f"{RUNTIME}/test_hook_guards.py",),
     ),
     Build(
         "what a hook refused is forgotten without it",
         "runtime/driving/driver.py",
         "        if self._hooking or redrive.hooks.refuses:",
         "        if self._hooking:",
-        (f"{RUNTIME}/test_hook_crashes.py",),
+        (f"{RUNTIME}/test_hook_handover.py",),
     ),
     Build(
         "a secret that a hook puts into a call is stored",

@@ -3,14 +3,13 @@
 from typing import Any
 
 import pytest
-from tests.runtime.kit import CutJournal, Desk, flow
+from tests.runtime.kit import RUN, CutJournal, Desk, flow
 
 from gatebook import ApprovalTerms, Client, tool
 from gatebook.errors import ActionDenied, GatebookError
 from gatebook.kernel.approvals.terms import Choice
 from gatebook.kernel.policy import Decision, Policy
 from gatebook.kernel.verify import verify_facts
-from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
 
 ALL: tuple[Choice, ...] = ("approve", "edit", "deny")
@@ -89,7 +88,7 @@ def checked(desk: Desk, bank: Bank, *amounts: int) -> Any:
     """Verify and replay the run: nothing is asked or done again."""
 
     async def check() -> None:
-        key = RunKey("default", "r")
+        key = RUN
         recorded, row = await desk.journal.read(key), await desk.journal.row(key)
         verify_facts("r", [each.event for each in recorded], row.head)
         started: Any = recorded[0].event

@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 PATIENCE_S = 20.0  # after this a scenario has failed; none depends on how fast it is
 TTL_S = 30.0
+RUN = RunKey("default", "r")  # what `Desk` starts
 
 
 def run(scenario: Coroutine[Any, Any, T]) -> T:

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from tests.runtime.kit import Desk
+from tests.runtime.kit import RUN, Desk
 
 from gatebook import tool
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
-from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
 
 MODELS = '[[rule]]\nid = "models"\nthen = "allow"\naction = "call_llm"\n'
@@ -44,6 +43,6 @@ class Shop:
 
 async def replayed(desk: Desk, program: Any) -> Any:
     """What a replay of the run says; it raises where program and journal part."""
-    recorded = await desk.journal.read(RunKey("default", "r"))
+    recorded = await desk.journal.read(RUN)
     started: Any = recorded[0].event
     return replay(program.begin(started), final_args(program.tools), recorded)

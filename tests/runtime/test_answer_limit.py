@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, Model, flow, run, said
+from tests.runtime.kit import RUN, Desk, Model, flow, run, said
 
 from gatebook import Budget
 from gatebook.errors import ProviderError
@@ -12,7 +12,6 @@ from gatebook.kernel.actions import CallLLM, Prompt
 from gatebook.kernel.budget import NO_LIMITS, OUTPUT_TOKENS, Limits, most_output
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
-from gatebook.ports import RunKey
 from gatebook.runtime.runs.audit import audit
 
 BUSY = ProviderError("busy", kind="transient", category="overloaded", phase="response")
@@ -37,7 +36,7 @@ async def asked(
         await desk.clock.until(handle.result())
         request = await desk.only("r", ActionRequested)
     await desk.journal.open()
-    assert (await audit(desk.journal, RunKey("default", "r"))).ok
+    assert (await audit(desk.journal, RUN)).ok
     return [each.max_output_tokens for each in model.asked], request.reserve.llm_tokens
 
 

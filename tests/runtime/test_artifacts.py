@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from tests.catalogue.kit import Asked
-from tests.runtime.kit import Desk, flow, run
+from tests.runtime.kit import RUN, Desk, flow, run
 
 from gatebook import Client, GatebookError, Runtime, tool
 from gatebook.kernel.codec import canonical
 from gatebook.kernel.events import ActionSucceeded, RunStarted
 from gatebook.kernel.policies import AllowDeclared
-from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.states import Finished
 
@@ -131,7 +130,7 @@ def test_a_later_limit_changes_no_conversation_of_today() -> None:
         agent = asked.agent(report.options(max_output=10_000))
 
         async with asked.desk.open() as runtime:
-            recorded = await runtime.journal.read(RunKey("default", "r"))
+            recorded = await runtime.journal.read(RUN)
         started = recorded[0].event
         assert isinstance(started, RunStarted)
         found = replay(agent.begin(started), final_args(agent.tools), recorded)

@@ -6,13 +6,13 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.runtime.kit import RUN
 
 from gatebook import ActionDenied, ActionError, Runtime, ToolRetry, tool, workflow
 from gatebook.kernel.review.again import answer, differs, limits_of
 from gatebook.kernel.review.decisions import Told, decisions
 from gatebook.kernel.rules.match import Rulebook
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
-from gatebook.ports import RunKey
 
 PATIENCE_S = 20  # only a broken build gets there
 
@@ -112,7 +112,7 @@ async def recorded(policy: RulesPolicy, plan: Any) -> list[Any]:
         )
         async with asyncio.timeout(PATIENCE_S):
             await run.settled()
-        return [each.event for each in await runtime.journal.read(RunKey("default", "r"))]
+        return [each.event for each in await runtime.journal.read(RUN)]
 
 
 @settings(max_examples=100, deadline=None)

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, Model, flow, run, said
+from tests.runtime.kit import RUN, Desk, Model, flow, run, said
 
 from gatebook import Budget
 from gatebook.errors import ActionDenied, ActionError, ProviderError
@@ -21,7 +21,6 @@ from gatebook.kernel.events import (
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.spending.prices import Price
-from gatebook.ports import RunKey
 from gatebook.runtime.runs.audit import audit
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import RunResult
@@ -54,7 +53,7 @@ async def asked(
         handle: RunHandle[Any] = await runtime.start(program, times, run_id="r", budget=budget)
         result = await desk.clock.until(handle.result())
     await desk.journal.open()
-    report = await audit(desk.journal, RunKey("default", "r"))
+    report = await audit(desk.journal, RUN)
     assert report.violation is None
     return model, result
 
@@ -258,6 +257,6 @@ def test_a_lost_attempt_is_charged_and_its_successor_reserved() -> None:
         again = await desk.only("r", AttemptStarted)
         assert again.reserve.usd_micros > 2 * OUTPUT_TOKENS
         assert result.spent.usd_micros == again.reserve.usd_micros + COST
-        assert (await audit(desk.journal, RunKey("default", "r"))).violation is None
+        assert (await audit(desk.journal, RUN)).violation is None
 
     run(scenario())

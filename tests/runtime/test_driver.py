@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from tests.runtime.kit import Desk, eventually, flow, run
+from tests.runtime.kit import RUN, Desk, eventually, flow, run
 
 from gatebook import tool
 from gatebook.errors import InvalidInput, StoreError, Transient
@@ -82,7 +82,7 @@ def test_a_plan_that_is_refused_again_in_the_same_place_halts_the_run() -> None:
 
         async with desk.open(journal=journal) as runtime:
             state = await desk.settled(await runtime.start(flow(body, act), None, run_id="r"))
-            told = (await desk.journal.row(RunKey("default", "r"))).waiting_on
+            told = (await desk.journal.row(RUN)).waiting_on
 
         assert isinstance(state, Waiting)
         assert state.parked_reason == "halted"
@@ -371,12 +371,12 @@ def test_a_program_that_diverges_is_parked_and_its_journal_untouched() -> None:
         async with desk.open() as runtime:
             await desk.settled(await runtime.start(flow(old, act, name="f"), None, run_id="r"))
         await desk.journal.open()
-        before = await desk.journal.raw(RunKey("default", "r"))
+        before = await desk.journal.raw(RUN)
         desk.clock.advance(3600)
         changed = flow(new, act, name="f")
         async with desk.open(changed) as runtime:
             state = await desk.settled(runtime.handle("r", changed))
-            after = await desk.journal.raw(RunKey("default", "r"))
+            after = await desk.journal.raw(RUN)
 
         assert isinstance(state, Waiting)
         assert state.parked_reason == "diverged"

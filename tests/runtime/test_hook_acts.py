@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.runtime.kit import CutJournal, Desk, eventually, flow, run
-from tests.runtime.test_hooks import answers, asked, only
+from tests.runtime.hooking import answers, asked, only
+from tests.runtime.kit import RUN, CutJournal, Desk, eventually, flow, run
 
 from gatebook import Budget, Change, Deny, hook, tool
 from gatebook.errors import ActionDenied, ActionError, ConfigError
@@ -13,11 +13,8 @@ from gatebook.kernel.events import ActionRequested, HookAnswered, kind_of
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
-from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.states import Cancelled, Finished
-
-RUN = RunKey("default", "r")
 
 
 class Shop:

@@ -4,17 +4,14 @@ from typing import Any
 
 import pytest
 from tests.runtime.approving import Asks, Bank
-from tests.runtime.kit import Desk, run
+from tests.runtime.kit import RUN, Desk, run
 
 from gatebook import Change, hook
 from gatebook.kernel.approvals.events import ApprovalAsked
 from gatebook.kernel.events import ActionRequested, HookAnswered
 from gatebook.kernel.verify import verify_facts
-from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.states import Finished, Waiting
-
-RUN = RunKey("default", "r")
 
 
 def raising(to: int, asked: list[int]) -> Any:
@@ -69,8 +66,7 @@ def test_a_hook_cannot_lower_what_was_asked_about_after_the_fact() -> None:
     async def scenario() -> None:
         desk, bank, asked = Desk(Asks()), Bank(), list[int]()
         program = bank.paying(50, 500)
-        async with desk.open(program, hooks=[raising(7, asked)]) as runtime:
-            state = await desk.settled(await runtime.start(program, None, run_id="r"))
+        state = await desk.ran(program, hooks=[raising(7, asked)])
 
         assert (state, bank.paid) == (Finished(["paid 7", "paid 7"]), [7, 7])
         await checked(desk, program)

@@ -1,34 +1,28 @@
 """Hooks across crashes, lost commits and replay: what is journaled is never asked again."""
 
-import asyncio
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
-from tests.runtime.kit import CutJournal, Desk, Model, eventually, flow, run, said
+from tests.runtime.kit import RUN, CutJournal, Desk, Model, eventually, flow, run, said
 
-from gatebook import Change, Deny, Message, hook, tool
+from gatebook import Change, Message, hook, tool
 from gatebook.errors import Diverged
 from gatebook.kernel.append import Batch
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
-    ActionRequested,
-    ActionSucceeded,
-    ErrorRecord,
     HookAnswered,
     RunStarted,
 )
-from gatebook.kernel.policies import AllowDeclared
-from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.handles import RunHandle
-from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Succeeded, Waiting
+from gatebook.runtime.runs.states import Finished, Succeeded, Waiting
 from gatebook.runtime.runtime import Runtime
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
-RUN = RunKey("default", "r")
 APPENDS = 8  # of an undisturbed run of `World`
 
 
@@ -234,8 +228,6 @@ def test_a_changed_answer_in_the_journal_is_found_by_replay() -> None:
     """The request that follows was made of another."""
 
     async def scenario() -> None:
-        import msgspec
-
         desk, world = Desk(), World()
         async with world.runtime(desk) as runtime:
             await desk.settled(await runtime.start(world.program, None, run_id="r"))
@@ -251,46 +243,6 @@ def test_a_changed_answer_in_the_journal_is_found_by_replay() -> None:
 
         with pytest.raises(Diverged):
             replay(world.program.begin(started), final_args(world.program.tools), forged)
-
-    run(scenario())
-
-
-def test_an_answer_without_its_request_is_used_by_the_next_worker() -> None:
-    """A worker that is told to stop records what it heard and starts nothing."""
-
-    async def scenario() -> None:
-        desk, went, calls = Desk(), asyncio.Event(), list[int]()
-        asked = list[Any]()
-
-        @tool
-        async def pay(amount: int) -> int:
-            calls.append(amount)
-            return amount
-
-        async def body(ctx: Any) -> int:
-            return await ctx.call_tool(pay, amount=1)
-
-        @hook("before_tool", rights=["change"], timeout=60, on_failure="closed")
-        async def cap(view: Any) -> Change:
-            asked.append(view)
-            await went.wait()
-            return Change({"amount": len(asked) * 10})
-
-        program = flow(body, pay)
-        runtime = desk.runtime(program, hooks=[cap])
-        async with runtime:
-            await runtime.start(program, None, run_id="r")
-            await eventually(lambda: asked, "the hook is asked")
-            closing = asyncio.get_running_loop().call_soon(went.set)
-            del closing
-        await desk.journal.open()
-        between = await desk.kinds("r")
-
-        async with desk.open(program, hooks=[cap]) as runtime:
-            state = await desk.settled(runtime.handle("r"))
-
-        assert between == ["run_started", "hook_answered"]
-        assert (state, calls, len(asked)) == (Finished(10), [10], 1)
 
     run(scenario())
 
@@ -316,188 +268,5 @@ def test_an_answer_counts_where_its_hook_is_gone() -> None:
 
         assert [event.hook for event in kept] == ["on_run_start", "before_model"]
         assert len(model.asked[0].messages) == 2
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("point", ["on_run_start", "before_tool", "on_run_end"])
-def test_a_recorded_refusal_holds_without_its_hook(point: Any) -> None:
-    """A worker with no hooks at all still finds it in the journal."""
-
-    async def scenario() -> None:
-        desk, calls = Desk(), list[int]()
-
-        @tool
-        async def pay(amount: int) -> int:
-            calls.append(amount)
-            return amount
-
-        async def body(ctx: Any) -> Any:
-            if point == "before_tool":
-                return await ctx.call_tool(pay, amount=1)
-            return "out"
-
-        program = flow(body, pay)
-        client = desk.runtime(program)
-        async with client:
-            client._stopping = True  # nothing is driven here
-            await client.start(program, None, run_id="r")
-        await desk.journal.open()
-        lease = await desk.journal.claim(RUN, owner="w", ttl_ms=1)
-        assert lease is not None
-        address = "0" if point == "before_tool" else ""
-        said_no = HookAnswered(
-            point=point, hook="gone", verdict="deny", address=address, stops=True,
-            error=ErrorRecord("E_HOOK_DENIED", "no"),
-        )  # fmt: skip
-        batch = Batch(events=(said_no,), append_id=b"x", epoch=lease.epoch, after=1)
-        await desk.journal.append(RUN, batch)
-        desk.lapse()
-
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
-
-        assert isinstance(state, Failed)
-        assert (state.error.code, calls) == ("E_HOOK_DENIED", [])
-
-    run(scenario())
-
-
-def test_hooks_that_come_later_are_asked_from_there_on() -> None:
-    """What was requested before them is not asked about, nor a start that is past."""
-
-    async def scenario() -> None:
-        desk, seen = Desk(), list[str]()
-
-        @tool
-        async def pay(amount: int) -> int:
-            return amount
-
-        async def body(ctx: Any) -> int:
-            first = await ctx.call_tool(pay, amount=1)
-            await ctx.wait_signal("go")
-            return first + await ctx.call_tool(pay, amount=2)
-
-        def noting(point: Any) -> Any:
-            async def note(view: Any) -> None:
-                seen.append(f"{point} {view.address}")
-
-            options: Any = {"rights": ["observe"], "timeout": 60, "on_failure": "closed"}
-            return hook(point, name=point, **options)(note)
-
-        program = flow(body, pay)
-        async with desk.open(program) as runtime:
-            await desk.settled(await runtime.start(program, None, run_id="r"))
-        hooks = [noting("on_run_start"), noting("before_tool")]
-        async with desk.open(program, hooks=hooks) as runtime:
-            await runtime.handle("r").signal("go")
-            state = await desk.settled(runtime.handle("r"))
-
-        assert (state, seen) == (Finished(3), ["before_tool 2"])
-
-    run(scenario())
-
-
-def test_a_read_that_was_lost_is_looked_at_anew() -> None:
-    """Its second attempt has a result of its own; the first was never seen."""
-
-    async def scenario() -> None:
-        desk, seen, began = Desk(), list[tuple[int, int]](), asyncio.Event()
-        results = iter([1, 2])
-
-        @tool(effect="read")
-        async def look() -> int:
-            return next(results)
-
-        async def body(ctx: Any) -> int:
-            return await ctx.call_tool(look)
-
-        @hook("after_tool", rights=["observe"], timeout=60, on_failure="closed")
-        async def watch(view: Any) -> None:
-            seen.append((view.attempt, view.result))
-            began.set()
-            if view.attempt == 0:
-                await asyncio.Event().wait()
-
-        program = flow(body, look)
-        runtime = desk.runtime(program, hooks=[watch])
-        await runtime.open()
-        await runtime.start(program, None, run_id="r")
-        await began.wait()
-        await desk.crash(runtime)
-        desk.lapse()
-
-        async with desk.open(program, hooks=[watch]) as runtime:
-            state = await desk.settled(runtime.handle("r"))
-        await desk.journal.open()
-
-        assert (state, seen) == (Finished(2), [(0, 1), (1, 2)])
-        assert [event.attempt for event in await answered(desk)] == [1]
-
-    run(scenario())
-
-
-def test_a_cancel_while_the_end_is_shown_ends_as_cancelled() -> None:
-    """The hook is told, and is asked about the end that comes."""
-
-    async def scenario() -> None:
-        desk, seen, began = Desk(), list[str](), asyncio.Event()
-
-        async def body(ctx: Any) -> str:
-            return "out"
-
-        @hook("on_run_end", rights=["observe"], timeout=60, on_failure="closed")
-        async def watch(view: Any) -> None:
-            seen.append(view.status)
-            began.set()
-            if view.status == "completed":
-                await asyncio.Event().wait()
-
-        async with desk.open(hooks=[watch]) as runtime:
-            handle = await runtime.start(flow(body), None, run_id="r")
-            await began.wait()
-            await handle.cancel()
-            state = await handle.settled()
-
-        assert isinstance(state, Cancelled)
-        assert seen == ["completed", "cancelled"]
-
-    run(scenario())
-
-
-def test_a_decision_is_not_taken_on_what_a_hook_makes_afterwards() -> None:
-    """The policy sees the bytes that are requested, of every attempt."""
-
-    async def scenario() -> None:
-        decided, amounts = list[int](), iter([3, 4, 5])
-
-        class Watching(AllowDeclared):
-            def authorize(self, action: Any, context: Any) -> Decision:
-                decided.append(action.arguments["amount"])
-                return Decision.allow()
-
-        desk = Desk(policy=Watching())
-
-        @tool(effect="read", retries=1)
-        async def look(amount: int) -> int:
-            if len(decided) == 1:
-                raise ConnectionError
-            return amount
-
-        async def body(ctx: Any) -> int:
-            return await ctx.call_tool(look, amount=1)
-
-        @hook("before_tool", rights=["change"], timeout=60, on_failure="closed")
-        async def cap(view: Any) -> Change | Deny:
-            return Change({"amount": next(amounts)})
-
-        async with desk.open(hooks=[cap]) as runtime:
-            state = await desk.settled(await runtime.start(flow(body, look), None, run_id="r"))
-        await desk.journal.open()
-
-        assert (state, decided) == (Finished(3), [3, 3])
-        request = await desk.only("r", ActionRequested)
-        assert request.action.arguments == {"amount": 3}  # type: ignore[union-attr]
-        assert (await desk.only("r", ActionSucceeded)).attempt == 1
 
     run(scenario())

@@ -2,10 +2,9 @@
 
 import asyncio
 
-from gatebook.ports import RunKey
-from gatebook.runtime.subscriptions import Hub, Subscriber
+from tests.runtime.kit import RUN
 
-RUN = RunKey("default", "r")
+from gatebook.runtime.subscriptions import Hub, Subscriber
 
 
 def woken(reader: Subscriber) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.programs.play import Echo
-from tests.runtime.kit import TTL_S, Desk, eventually, flow, handle_of, run
+from tests.runtime.kit import RUN, TTL_S, Desk, eventually, flow, handle_of, run
 
 from gatebook import ToolContext, tool
 from gatebook.errors import IntegrityError, StoreError
@@ -26,7 +26,7 @@ from gatebook.runtime.subscriptions import Hub
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import FailpointJournal
 
-KEY = RunKey("default", "r")
+KEY = RUN
 LEASE = Lease(KEY, "w", 1)
 STARTED = RunStarted(
     program="p", program_kind="workflow", definition="d", nonce="00", input=Raw(b"null")

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.runtime.kit import Desk, flow, run
+from tests.runtime.kit import RUN, Desk, flow, run
 
 from gatebook import tool
 from gatebook.errors import ActionDenied as ActionDeniedError
@@ -20,7 +20,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
-from gatebook.ports import Lease, RunKey, Stretch
+from gatebook.ports import Lease, Stretch
 from gatebook.runtime.driving.crowds import MAX_FANOUT
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.leases import LeaseKeeper
@@ -31,7 +31,7 @@ from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.services import Services
 from gatebook.runtime.subscriptions import Hub
 
-KEY = RunKey("default", "r")
+KEY = RUN
 
 
 @tool(effect="read")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.runtime.kit import (
+    RUN,
     CutJournal,
     Desk,
     LoopClock,
@@ -25,14 +26,14 @@ from tests.runtime.kit import (
 from gatebook import Agent, tool
 from gatebook.errors import ActionError, InvalidInput, ProviderError, StoreError
 from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta
-from gatebook.ports import Journal, Lease, Piece, Recorded, RunKey
+from gatebook.ports import Journal, Lease, Piece, Recorded
 from gatebook.runtime.client import Client
 from gatebook.runtime.runs.cursors import Shown, cursor_of, place_of
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Reset
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
-KEY = RunKey("default", "r")
+KEY = RUN
 END = MessageEnd("stop", "stop", None)
 WORDS = ["one ", "two ", "three ", "four"]
 SECRET = "canary-7f3e91d2b4"

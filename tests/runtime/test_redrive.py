@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tests.runtime.kit import RUN
 
 from gatebook.errors import Diverged, InvalidInput
 from gatebook.kernel.actions import Action, CallTool, Sleep
@@ -26,7 +27,7 @@ from gatebook.kernel.events import (
     RunFailed,
     SignalReceived,
 )
-from gatebook.ports import Complete, Fail, Outcome, Recorded, RunKey, Step, Stepper, Want
+from gatebook.ports import Complete, Fail, Outcome, Recorded, Step, Stepper, Want
 from gatebook.runtime.redrive import Redrive, replay
 
 ERROR = ErrorRecord("E_ACTION", "no")
@@ -69,7 +70,7 @@ def asked(action: Action, address: str = "a0", **fields: Any) -> ActionRequested
 
 
 def recorded(*events: AnyEvent) -> list[Recorded]:
-    run = RunKey("default", "r")
+    run = RUN
     return [Recorded(run, seq, seq, b"", b"", event) for seq, event in enumerate(events, start=1)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.catalogue.kit import calls
-from tests.runtime.kit import Desk, Model, eventually, flow, handle_of, run, said
+from tests.runtime.kit import RUN, Desk, Model, eventually, flow, handle_of, run, said
 
 from gatebook import ActionDenied, Agent, Decision, Permanent, Policy, Succeeded, Transient, tool
 from gatebook.kernel.codec import NULL, plain
@@ -20,7 +20,6 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.messages import MessageStart, TextDelta, ToolResultPart
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
-from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import Failed, Finished, Settled, Waiting
@@ -92,7 +91,7 @@ class Played:
             if before is not None:
                 await before(handle)
             self.state = await self.desk.settled(handle)
-            recorded = await self.desk.journal.read(RunKey("default", "r"))
+            recorded = await self.desk.journal.read(RUN)
             self.stored = b"\n".join(msgspec.json.encode(each.event) for each in recorded)
             started: Any = recorded[0].event
             self.replayed = replay(program.begin(started), final_args(program.tools), recorded)
@@ -544,7 +543,7 @@ def test_what_a_fenced_worker_learned_is_withheld_from_its_note_too() -> None:
             await runtime.start(program, None, run_id="r")
             await eventually(lambda: asked, "the tool runs")
             desk.lapse()
-            taken = await desk.journal.claim(RunKey("default", "r"), owner="o", ttl_ms=3_600_000)
+            taken = await desk.journal.claim(RUN, owner="o", ttl_ms=3_600_000)
             assert taken is not None
             go.set()
             await desk.clock.settle()

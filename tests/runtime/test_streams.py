@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.runtime.kit import (
+    RUN,
     Desk,
     LoopClock,
     Model,
@@ -25,7 +26,6 @@ from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.subscriptions import BACKLOG, Delta, Hub, Lagged, Progress, Reset
 
 QUICK = RetryWithBackoffPolicy(AllowDeclared(), 3, 0)
-RUN = RunKey("default", "r")
 
 
 def busy() -> ProviderError:
