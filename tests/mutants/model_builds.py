@@ -56,14 +56,14 @@ MODEL_BUILDS = (
         "runtime/performing/executor.py",
         "                called = request.action.on(permit.route)\n",
         "                called = request.action\n",
-        (f"{RUNTIME}/test_fallback.py",),
+        (f"{RUNTIME}/test_fallback_gate.py",),
     ),
     Build(
         "a fallback reserves at the price of the first route",
         "runtime/driving/planner.py",
         "            action = action.on(entry.route)\n",
         "            pass\n",
-        (f"{RUNTIME}/test_fallback.py",),
+        (f"{RUNTIME}/test_fallback_gate.py",),
     ),
     Build(
         "an answer may be longer than what was reserved",
