@@ -96,14 +96,15 @@ class MemoryJournal(Journal):
             return self._own_or_conflict(entry, batch)
         if run in self._pieces:
             self._drop_pieces(entry, batch)
-        return Appended(self._store(run, rows, batch.append_id), entry.head.copy())
+        stored = self._store(run, rows, batch.append_id)
+        return Appended(entry.head.copy(), lambda: tuple(item.recorded() for item in stored))
 
     def _own_or_conflict(self, entry: RunEntry, batch: Batch) -> Appended:
         after = batch.after or 0
         tail = self._tail_of(entry.run, after)
         own = tuple(event for event in tail if event.append_id == batch.append_id)
         if own:
-            return Appended(own, entry.head.copy())
+            return Appended(entry.head.copy(), lambda: own)
         raise Conflict(tail=tail, run=entry.run.id, seq=entry.head.seq, expected=after)
 
     async def row(self, run: RunKey) -> RunRow:
@@ -256,13 +257,13 @@ class MemoryJournal(Journal):
             raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
         return entry
 
-    def _store(self, run: RunKey, rows: list[Row], append_id: bytes) -> tuple[Recorded, ...]:
+    def _store(self, run: RunKey, rows: list[Row], append_id: bytes) -> list[_Stored]:
         first = len(self._log) + 1
         stored = [_Stored(run, row, first + i, append_id) for i, row in enumerate(rows)]
         self._log += stored
         self._events[run] += stored
         self._wake()
-        return tuple(item.recorded() for item in stored)
+        return stored
 
     def _tail_of(self, run: RunKey, after: int) -> tuple[Recorded, ...]:
         return tuple(stored.recorded() for stored in self._events[run][after:])

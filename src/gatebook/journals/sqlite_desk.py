@@ -163,14 +163,19 @@ class Desk:
         self._new.append(entry)
         self.store(entry, rows, batch)
 
-    def append(self, entry: RunEntry, batch: Batch) -> tuple[Recorded, ...]:
-        """Admit a batch to a run and take in its rows. Raises what `RunEntry.append` raises."""
+    def append(self, entry: RunEntry, batch: Batch) -> Callable[[], tuple[Recorded, ...]]:
+        """Admit a batch to a run and take in its rows; return what reads them back.
+
+        Raises what `RunEntry.append` raises.
+        """
         rows = entry.append(batch, now=self.now, book=self._book)
         if entry.id in self._spoken:
             self._drop_pieces(entry, batch)
         held = batch.epoch is not None and entry.owner  # the end of a run has freed it
         (self._stepped if held else self._changed)[entry.id] = entry
-        return self.store(entry, rows, batch)
+        first = self.last + 1
+        self.store(entry, rows, batch)
+        return partial(_recorded, entry.run, first, batch.append_id, rows)
 
     def keep(self, entry: RunEntry, pieces: list[Piece]) -> None:
         """Take in pieces of answers that are being written."""
@@ -191,22 +196,18 @@ class Desk:
         """Ask something of the store once all members are written, before the commit."""
         self._later.append(ask)
 
-    def store(self, entry: RunEntry, rows: list[Row], batch: Batch) -> tuple[Recorded, ...]:
-        """Take in rows of one append; return them as readers will see them."""
-        position, run, key, append_id = self.last, entry.id, entry.run, batch.append_id
+    def store(self, entry: RunEntry, rows: list[Row], batch: Batch) -> None:
+        """Take in rows of one append."""
+        position, run, append_id = self.last, entry.id, batch.append_id
         epoch = batch.epoch or 0
         if epoch == 0:
             self.came = True
-        recorded = []
         for row in rows:
             position += 1
-            seq, hash = row.seq, row.hash
-            self._rows.append((position, run, seq, epoch, append_id, hash, row.body))
-            recorded.append(Recorded(key, seq, position, append_id, hash, row.event))
+            self._rows.append((position, run, row.seq, epoch, append_id, row.hash, row.body))
             if row.blob is not None:
                 self._blobs.append((entry, row))
         self.last = position
-        return tuple(recorded)
 
     def renew(self, owner: str, leases: list[Lease], until: int) -> set[RunKey]:
         """Extend leases by one statement, ahead of all members; return the runs it reached."""
@@ -274,6 +275,14 @@ class Desk:
                 self._entries.pop(entry.run, None)
         if len(self._entries) > KEPT:
             self._entries.clear()
+
+
+def _recorded(run: RunKey, first: int, append_id: bytes, rows: list[Row]) -> tuple[Recorded, ...]:
+    """Return the rows of one append as readers will see them."""
+    return tuple(
+        Recorded(run, row.seq, position, append_id, row.hash, row.event)
+        for position, row in enumerate(rows, first)
+    )
 
 
 def _named(entry: RunEntry) -> tuple[Any, ...]:

@@ -85,18 +85,18 @@ class Append(Change):
         """See Change."""
         entry = desk.entry(self.run)
         try:
-            recorded = desk.append(entry, self.batch)
+            read = desk.append(entry, self.batch)
         except SeqMismatch:
             desk.later(lambda: self._compare(desk, entry))
         else:
-            self.answer = Appended(recorded, entry.head)
+            self.answer = Appended(entry.head, read)
 
     def _compare(self, desk: Desk, entry: RunEntry) -> None:
         after = self.batch.after or 0
         tail = desk.tail(entry, after)
         own = tuple(event for event in tail if event.append_id == self.batch.append_id)
         if own:
-            self.answer = Appended(own, entry.head)
+            self.answer = Appended(entry.head, lambda: own)
         else:
             self.error = desk.conflict(entry, after, tail)
 

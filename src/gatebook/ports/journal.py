@@ -5,7 +5,7 @@ construction. It knows nothing of who drives a run.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -97,8 +97,13 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 class Appended(msgspec.Struct, frozen=True):
     """Where a batch landed: the run's new head and the events as they were stored."""
 
-    events: tuple[Recorded, ...]
     head: Head
+    _read: Callable[[], tuple[Recorded, ...]]
+
+    @property
+    def events(self) -> tuple[Recorded, ...]:
+        """What readers see of the batch, made when it is asked for: a driver never does."""
+        return self._read()
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
