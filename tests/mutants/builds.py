@@ -212,15 +212,15 @@ BUILDS = (
     Build(
         "on_error is not asked",
         "runtime/performing/executor.py",
-        'doubtful = tool.spec.on_error == "unknown" or _transport(exc)',
+        'doubtful = spec.on_error == "unknown" or _transport(exc)',
         "doubtful = _transport(exc)",
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
         "transport errors are ordinary ones",
         "runtime/performing/executor.py",
-        'doubtful = tool.spec.on_error == "unknown" or _transport(exc)',
-        'doubtful = tool.spec.on_error == "unknown"',
+        'doubtful = spec.on_error == "unknown" or _transport(exc)',
+        'doubtful = spec.on_error == "unknown"',
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(

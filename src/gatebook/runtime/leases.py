@@ -16,6 +16,8 @@ TTL_S = 30.0  # docs/design.md, "Leases"
 BEATS_PER_TTL = 6
 LOOP_BEAT_S = 1.0
 
+NOT_HELD = (None, 0.0)
+
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,7 @@ class LeaseKeeper:
         self.owner = owner
         self.ttl_ms = round(ttl_s * 1000)
         self._journal = journal
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._ttl_s = ttl_s
         self._renewed: dict[RunKey, tuple[Lease, float]] = {}
         self._lock = threading.Lock()
@@ -60,18 +62,18 @@ class LeaseKeeper:
             self._thread.join()
 
     def _mark_alive(self) -> None:
-        self._alive_until = max(self._alive_until, self._clock.monotonic())
+        self._alive_until = max(self._alive_until, self._monotonic())
         self._beat = asyncio.get_running_loop().call_later(LOOP_BEAT_S, self._mark_alive)
 
     def expect_silence(self, seconds: float) -> None:
         """Allow the loop to be silent for so long: a tool may block it until its deadline."""
-        until = self._clock.monotonic() + seconds
+        until = self._monotonic() + seconds
         if until > self._alive_until:  # noqa: PLR1730 - max() costs more than the clock
             self._alive_until = until
 
     async def claim(self, run: RunKey) -> Lease | None:
         """Claim a run, or return None when somebody else drives it."""
-        asked_at = self._clock.monotonic()
+        asked_at = self._monotonic()
         lease = await self._journal.claim(run, owner=self.owner, ttl_ms=self.ttl_ms)
         if lease is not None:
             with self._lock:
@@ -85,14 +87,14 @@ class LeaseKeeper:
 
     def fresh(self, lease: Lease) -> bool:
         """Whether the lease was renewed within half its life; no effect may start under another."""
-        held = self._renewed.get(lease.run)
-        if held is None or (held[0] is not lease and held[0] != lease):
+        held, asked_at = self._renewed.get(lease.run, NOT_HELD)
+        if held is not lease and held != lease:
             return False
-        return self._clock.monotonic() - held[1] < self._ttl_s / 2
+        return self._monotonic() - asked_at < self._ttl_s / 2
 
     async def renew_now(self, lease: Lease) -> bool:
         """Renew one lease at once; False when it is lost."""
-        asked_at = self._clock.monotonic()
+        asked_at = self._monotonic()
         lost = await self._journal.renew(self.owner, [lease], ttl_ms=self.ttl_ms)
         return not self._note(lost, [lease], asked_at)
 
@@ -118,13 +120,13 @@ class LeaseKeeper:
     async def _beat_for_ever(self) -> None:
         pause_s = self._ttl_s / BEATS_PER_TTL
         while not self._stop.wait(pause_s):
-            if self._clock.monotonic() > self._alive_until + self._ttl_s:
+            if self._monotonic() > self._alive_until + self._ttl_s:
                 continue  # the loop hangs: let the leases lapse so that others can go on
             with self._lock:
                 leases = [lease for lease, _ in self._renewed.values()]
             if not leases:
                 continue
-            asked_at = self._clock.monotonic()
+            asked_at = self._monotonic()
             try:
                 lost = await self._journal.renew(self.owner, leases, ttl_ms=self.ttl_ms)
             except GatebookError as exc:

@@ -6,16 +6,19 @@ finds every fact in the journal. A slow reader never blocks a run.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
+from gatebook.kernel.events import ActionFailed, ActionSucceeded, ActionUnknown, AnyEvent
 from gatebook.kernel.messages import StreamEvent
 from gatebook.ports import RunKey
 
 BACKLOG = 10_000  # deltas one reader may lag before the oldest are dropped and it is told
+
+_FINAL = (ActionSucceeded, ActionFailed, ActionUnknown)
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -194,14 +197,21 @@ class Hub:
         for subscriber in self._subscribers.get(run, ()):
             subscriber.wake()
 
-    def grew(self, run: RunKey) -> None:
-        """Tell readers that follow every event that there are new ones; the run goes on.
+    def grew(self, run: RunKey, events: Sequence[AnyEvent] = (), *, over: bool = False) -> None:
+        """Tell readers that follow every event that there are new ones, and all when it is `over`.
 
-        They are told after what is started now.
+        While the run goes on they are told after what is started now.
         """
-        for subscriber in self._subscribers.get(run, ()):
-            if subscriber.follows:
-                asyncio.get_running_loop().call_soon(subscriber.wake)
+        if over:
+            self.changed(run)
+        else:
+            for subscriber in self._subscribers.get(run, ()):
+                if subscriber.follows:
+                    asyncio.get_running_loop().call_soon(subscriber.wake)
+        if run in self._current:
+            for event in events:
+                if isinstance(event, _FINAL):
+                    self.settled(run, event.address)
 
 
 async def either(*waits: Any) -> None:

@@ -60,6 +60,8 @@ class Attempts:
         self._lease = lease
         self._services = services
         self._fresh = services.leases.fresh
+        self._expect_silence = services.leases.expect_silence
+        self._executor = services.executor
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._flights: dict[str, _Flight] = {}
@@ -74,28 +76,28 @@ class Attempts:
 
     def launch(self, request: ActionRequested, entry: Open, want: Want, planner: "Planner") -> None:
         """Start an attempt whose request is committed; `entry` says which, on which route."""
-        address = request.address
-        self.launched.add((address, entry.attempt))
-        permit = Permit(request, entry.attempt, self._lease, self._fresh, route=entry.route)
+        address, attempt = request.address, entry.attempt
+        self.launched.add((address, attempt))
+        permit = Permit(request, attempt, self._lease, self._fresh, entry.route)
         flight = self._flights[address] = _Flight(permit)
-        perform = self._perform
         if type(request.action) is CallLLM:
             head = planner.state.head
             shared = (head.ledgers or {}).values()
             permit.most_output = most_output(request.action, head.limits, *shared)
-            perform = self._ask
+            work = self._ask(flight, want, planner)
         else:
             self._set_deadline(flight)
-        flight.task = self._loop.create_task(
-            perform(flight, want, planner), name=f"{self._lease.run.id}/{address}"
-        )
+            work = self._perform(flight, want, planner)
+        flight.task = self._loop.create_task(work, name=f"{self._lease.run.id}/{address}")
 
     def _set_deadline(self, flight: _Flight) -> None:
         timeout_ms = flight.permit.request.timeout_ms
         if timeout_ms is not None and not flight.told:
-            self._services.leases.expect_silence(timeout_ms / 1000)
-            flight.until = self._loop.time() + timeout_ms / 1000
-            self._set_alarm(flight.until)
+            timeout_s = timeout_ms / 1000
+            self._expect_silence(timeout_s)
+            flight.until = until = self._loop.time() + timeout_s
+            if until < self._alarm_at:
+                self._set_alarm(until)
 
     async def _ask(self, flight: _Flight, want: Want, planner: "Planner") -> Ended | None:
         """Ask a model when its route may be called; its deadline counts from then."""
@@ -118,15 +120,15 @@ class Attempts:
 
     async def _perform(self, flight: _Flight, want: Want, planner: "Planner") -> Ended | None:
         """Make the attempt; return how it ended, None when it was not made."""
-        permit, services = flight.permit, self._services
-        action = permit.request.action
+        permit = flight.permit
         try:
             if not self._fresh(self._lease) and not await self._renewed():
                 self.fenced = True
                 self._end(flight, None)
                 return None
+            action = permit.request.action
             tool = planner.program.tools.get(action.tool) if type(action) is CallTool else None
-            ended = await services.executor.perform(permit, want, tool, planner.started)
+            ended = await self._executor.perform(permit, want, tool, planner.started)
         except Exception as exc:  # noqa: BLE001 - our bug must not leave the action open
             ended = Ended(error=self._broke(exc), doubtful=permit.used)
         if planner.ending.turns is None:

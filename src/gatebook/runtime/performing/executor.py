@@ -151,7 +151,7 @@ class Executor:
         self._prices = prices or Prices(now=clock.now)
         self._hub = hub
         self._redactor = redactor
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self.deps: Any = None
         self.secrets = Secrets({}, redactor)
 
@@ -159,9 +159,8 @@ class Executor:
         self, permit: Permit, want: Want, tool: Tool | None, started: RunStarted
     ) -> Ended:
         """Make one attempt and return how it ended; raises nothing but programming errors."""
-        request = permit.request
-        began = self._clock.monotonic()
-        action = request.action
+        began = self._monotonic()
+        action = permit.request.action
         try:
             if type(action) is CallTool and tool is not None:
                 if tool.spec.secrets:
@@ -176,13 +175,13 @@ class Executor:
                 raise IntegrityError("E_PERMIT", tool=describe(action), detail="nothing to call")
         except IntegrityError as exc:
             ended = Ended(error=Transient(str(exc), code=exc.code), spent=Amount())
-        return self._clean(ended, permit, elapsed_s=self._clock.monotonic() - began)
+        return self._clean(ended, permit, self._monotonic() - began)
 
-    def _clean(self, ended: Ended, permit: Permit, *, elapsed_s: float) -> Ended:
+    def _clean(self, ended: Ended, permit: Permit, elapsed_s: float) -> Ended:
         """Redact what came in and complete what was spent."""
-        request = permit.request
-        wall = round(elapsed_s * 1000) if elapsed_s > 0 else 0
         if ended.spent is None:
+            request = permit.request
+            wall = round(elapsed_s * 1000) if elapsed_s > 0 else 0
             if type(request.action) is CallLLM:
                 reserve, usage = request.reserve, ended.usage
                 called = request.action.on(permit.route)
@@ -235,41 +234,41 @@ class Executor:
         self, permit: Permit, tool: Tool, started: RunStarted, lent: Lent
     ) -> Ended:
         request, run, loop = permit.request, permit.lease.run, asyncio.get_running_loop()
-        address, monotonic = request.address, self._clock.monotonic
-        timeout_s = (request.timeout_ms or tool.spec.timeout_ms) / 1000
+        address, spec = request.address, tool.spec
+        timeout_s = (request.timeout_ms or spec.timeout_ms) / 1000
         invocation = Invocation(
             deps=self.deps,
             context=lambda: plain(started.context),
             idempotency_key=lambda: idempotency_key(run.tenant, run.id, started.nonce, address),
             attempt=permit.attempt,
-            deadline=monotonic() + timeout_s,
+            deadline=self._monotonic() + timeout_s,
             cancelled=permit.asked_to_stop,
             progress=lambda *said: self._progress(run, address, loop, *said),
-            monotonic=monotonic,
+            monotonic=self._monotonic,
             secrets=lent,
         )
         token = _calling.set((self, run.id))
         try:
             output = await tool.call(bytes(request.action.args), invocation)  # type: ignore[union-attr]
-            check_size(output, tool=tool.spec.name)
+            check_size(output, tool=spec.name)
         except asyncio.CancelledError:
             return self._stopped(permit, tool)
         except ActionError as exc:
-            return Ended(error=sounded(exc, tool.spec.name, self._redactor))
+            return Ended(error=sounded(exc, spec.name, self._redactor))
         except InvalidInput as exc:
             return Ended(error=Permanent(text_of(exc), code=exc.code))
         except OSError as exc:
             return Ended(error=_crash(tool, exc, kind="transient"), doubtful=True)
         except (SystemExit, KeyboardInterrupt) as exc:
-            error = GatebookError("E_TOOL_EXIT", tool=tool.spec.name, detail=type(exc).__name__)
-            doubtful = tool.spec.on_error == "unknown"
+            error = GatebookError("E_TOOL_EXIT", tool=spec.name, detail=type(exc).__name__)
+            doubtful = spec.on_error == "unknown"
             return Ended(error=Permanent(str(error), code=error.code), doubtful=doubtful, leave=exc)
         except Exception as exc:  # noqa: BLE001 - whatever user code raises is this action's end
-            doubtful = tool.spec.on_error == "unknown" or _transport(exc)
+            doubtful = spec.on_error == "unknown" or _transport(exc)
             return Ended(error=_crash(tool, exc), doubtful=doubtful)
         finally:
             _calling.reset(token)
-        return Ended(output=Raw(output), shown=tool.spec.max_output)
+        return Ended(output=Raw(output), shown=spec.max_output)
 
     def check_caller(self) -> None:
         """Refuse a caller that is a tool performed here.
