@@ -99,7 +99,7 @@ def test_a_run_that_is_full_ends_and_asks_for_nothing_more() -> None:
     planner = planner_of(flow(gathering, look))
     planner.state.head.seq = MAX_EVENTS
 
-    events = planner.plan(planner.started.time, {}, set(), set())
+    events = planner.plan(planner.started.time, {}, set())
 
     assert [kind_of(event) for event in events] == ["run_failed"]
     assert events[0].error.code == "E_RUN_TOO_LONG"  # type: ignore[union-attr]
@@ -109,7 +109,7 @@ def test_a_plan_folds_what_it_plans() -> None:
     """The next want follows from the outcome, in the same append."""
     planner = planner_of(flow(gathering, look))
 
-    events = planner.plan(planner.started.time, {}, set(), set())
+    events = planner.plan(planner.started.time, {}, set())
 
     assert [kind_of(event) for event in events] == ["action_requested"] * 3
     assert planner.state.head.seq == 4
@@ -120,7 +120,7 @@ def test_a_stopping_worker_plans_nothing_new() -> None:
     """Closing records what has happened and starts nothing."""
     planner = planner_of(flow(gathering, look))
 
-    assert planner.plan(planner.started.time, {}, set(), set(), quiet=True) == []
+    assert planner.plan(planner.started.time, {}, set(), quiet=True) == []
 
 
 def test_a_poison_action_stops_everything_of_its_run() -> None:
@@ -130,11 +130,11 @@ def test_a_poison_action_stops_everything_of_its_run() -> None:
         await ctx.gather(ctx.call_tool(look), ctx.sleep(0))
 
     planner = planner_of(flow(both, look))
-    planner.plan(planner.started.time, {}, set(), set())
+    planner.plan(planner.started.time, {}, set())
     entry = planner.state.head.open["0.b0.s0"]
     planner.state.head.open["0.b0.s0"] = msgspec.structs.replace(entry, lost=3, epoch=0)
 
-    events = planner.plan(planner.started.time + 10, {}, set(), set())
+    events = planner.plan(planner.started.time + 10, {}, set())
 
     assert [kind_of(event) for event in events] == ["interrupted"]
     assert planner.state.next_due is None

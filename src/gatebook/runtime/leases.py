@@ -35,6 +35,7 @@ class LeaseKeeper:
         self._journal = journal
         self._monotonic = clock.monotonic
         self._ttl_s = ttl_s
+        self._fresh_s = ttl_s / 2
         self._renewed: dict[RunKey, tuple[Lease, float]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -90,7 +91,7 @@ class LeaseKeeper:
         held, asked_at = self._renewed.get(lease.run, NOT_HELD)
         if held is not lease and held != lease:
             return False
-        return self._monotonic() - asked_at < self._ttl_s / 2
+        return self._monotonic() - asked_at < self._fresh_s
 
     async def renew_now(self, lease: Lease) -> bool:
         """Renew one lease at once; False when it is lost."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from itertools import count
 from types import coroutine
 from typing import TypeVar
 
@@ -104,7 +105,7 @@ class Driver:
         self._attempts = Attempts(lease, services, on_end=self._news.come)
         self._planner: Planner | None = None
         self._hooking = None if services.hooks is None else self._asking(services.hooks)
-        self._append = int.from_bytes(os.urandom(8), "big")
+        self._append = count(int.from_bytes(os.urandom(8), "big") >> 1)
         self._short = False  # a ledger could not carry what was planned
         self._refused_at: int | None = None  # the seq after which a plan was refused last
 
@@ -268,7 +269,6 @@ class Driver:
             now if now > last else last,
             self._attempts.ended,
             self._attempts.running,
-            self._attempts.launched,
             quiet=self._stopping,
             append_id=self._new_append_id(),
         )
@@ -287,8 +287,7 @@ class Driver:
 
     def _new_append_id(self) -> bytes:
         """Count from a random number: as good as one for each, at a tenth of its price."""
-        self._append = (self._append + 1) % 2**64
-        return self._append.to_bytes(8, "big")
+        return next(self._append).to_bytes(8, "big")
 
     async def _commit(self, batch: Batch, tried: int = 0) -> bool:
         """Append a batch; False when the state it was planned on is not the run's."""
@@ -336,14 +335,14 @@ class Driver:
 
     def _start(self, planner: Planner) -> None:
         """Start every attempt that is committed under this lease and was not started yet."""
-        attempts, epoch, requests = self._attempts, self._lease.epoch, planner.state.requests
-        for address, entry in planner.state.head.open.items():
+        attempts, epoch, state = self._attempts, self._lease.epoch, planner.state
+        for address, entry in state.head.open.items():
             if entry.phase != "started" or entry.epoch != epoch:
                 continue
-            if (address, entry.attempt) in attempts.launched:
+            if address in attempts.running or address in attempts.ended:
                 continue
-            request = requests.get(address)
-            if request is not None and isinstance(request.action, CALLS):
+            request = state.requests[address]
+            if isinstance(request.action, CALLS):
                 attempts.launch(request, entry, planner.redrive.asked[address], planner)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:

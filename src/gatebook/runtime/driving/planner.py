@@ -122,7 +122,6 @@ class Planner:
         now: int,
         results: Mapping[str, tuple[int, Ended]],
         running: Set[str],
-        launched: Set[tuple[str, int]],
         *,
         quiet: bool = False,
         append_id: bytes = b"",
@@ -135,7 +134,6 @@ class Planner:
             now: the stamp to plan with, not below the run's last one.
             results: ended attempts that are not recorded yet: address -> (attempt, how).
             running: addresses with an attempt in flight.
-            launched: every (address, attempt) this worker started.
             quiet: record what has happened and start nothing.
             append_id: of the append these events will be.
         """
@@ -144,7 +142,7 @@ class Planner:
         self.events, self.more, self._now = self._draft.events, False, now
         _set_running_loop(None)  # as `off_the_loop`, which takes four times as long
         try:
-            self._plan(results, running, launched, quiet=quiet)
+            self._plan(results, running, quiet=quiet)
         finally:
             _set_running_loop(self._loop)
         self.balances = None
@@ -158,7 +156,6 @@ class Planner:
         self,
         results: Mapping[str, tuple[int, Ended]],
         running: Set[str],
-        launched: Set[tuple[str, int]],
         *,
         quiet: bool,
     ) -> None:
@@ -172,7 +169,7 @@ class Planner:
             if self._ledgers != (head.ledgers or None):
                 self._add(LedgersDeclared(ledgers=self._ledgers or {}))
             if head.open:
-                self._recover(running, launched)
+                self._recover(running)
             if head.status is RUNNING:  # else a person must look first
                 if head.open:
                     self._fall_due()
@@ -255,7 +252,7 @@ class Planner:
             return
         self._results.look(address, request.action, request.effect, ended)
 
-    def _recover(self, running: Set[str], launched: Set[tuple[str, int]]) -> None:
+    def _recover(self, running: Set[str]) -> None:
         """Answer attempts that died with another worker; see `Open.epoch`."""
         for address, entry in list(self.state.head.open.items()):
             request = self.state.requests[address]
@@ -263,7 +260,7 @@ class Planner:
                 continue
             if isinstance(request.action, WAITS):
                 continue
-            if entry.epoch == self._lease.epoch and (address, entry.attempt) not in launched:
+            if entry.epoch == self._lease.epoch:
                 continue  # committed by us and not started yet: the driver starts it
             if request.effect == "at_most_once":
                 error = GatebookError("E_UNKNOWN_LOST", tool=describe(request.action))

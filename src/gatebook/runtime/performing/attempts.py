@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from gatebook.errors import GatebookError, Permanent, ProviderError
 from gatebook.kernel.actions import CallLLM, CallTool, describe
 from gatebook.kernel.budget import Amount, most_output
@@ -32,15 +30,14 @@ GRACE_S = 5.0  # for an attempt that was told to stop
 _log = logging.getLogger(__name__)
 
 
-class _Flight(msgspec.Struct, eq=False):
-    """One attempt in flight.
+class _Flight(Permit, eq=False):
+    """The permit of an attempt that is in flight.
 
     Attributes:
         until: the loop's time at which it is told to stop, and once told, given up; None: never.
         told: it was told to stop.
     """
 
-    permit: Permit
     task: asyncio.Task[Any] | None = None
     until: float | None = None
     told: bool = False
@@ -52,7 +49,6 @@ class Attempts:
     Attributes:
         ended: ends that are not recorded yet: address -> (attempt, how).
         running: addresses with an attempt in flight, as a view.
-        launched: every (address, attempt) that was ever started here.
         fenced: the lease was found lost before an effect; nothing more may start.
     """
 
@@ -63,6 +59,7 @@ class Attempts:
         self._expect_silence = services.leases.expect_silence
         self._executor = services.executor
         self._on_end = on_end
+        self._prefix = f"{lease.run.id}/"  # of tasks' names
         self._loop = asyncio.get_running_loop()
         self._flights: dict[str, _Flight] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -71,27 +68,25 @@ class Attempts:
         self._finishing = False
         self.ended: dict[str, tuple[int, Ended]] = {}
         self.running: Set[str] = self._flights.keys()
-        self.launched: set[tuple[str, int]] = set()
         self.fenced = False
 
     def launch(self, request: ActionRequested, entry: Open, want: Want, planner: "Planner") -> None:
         """Start an attempt whose request is committed; `entry` says which, on which route."""
-        address, attempt = request.address, entry.attempt
-        self.launched.add((address, attempt))
-        permit = Permit(request, attempt, self._lease, self._fresh, entry.route)
-        flight = self._flights[address] = _Flight(permit)
+        address = request.address
+        flight = _Flight(request, entry.attempt, self._lease, self._fresh, entry.route)
+        self._flights[address] = flight
         if type(request.action) is CallLLM:
             head = planner.state.head
             shared = (head.ledgers or {}).values()
-            permit.most_output = most_output(request.action, head.limits, *shared)
+            flight.most_output = most_output(request.action, head.limits, *shared)
             work = self._ask(flight, want, planner)
         else:
             self._set_deadline(flight)
             work = self._perform(flight, want, planner)
-        flight.task = self._loop.create_task(work, name=f"{self._lease.run.id}/{address}")
+        flight.task = self._loop.create_task(work, name=self._prefix + address)
 
     def _set_deadline(self, flight: _Flight) -> None:
-        timeout_ms = flight.permit.request.timeout_ms
+        timeout_ms = flight.request.timeout_ms
         if timeout_ms is not None and not flight.told:
             timeout_s = timeout_ms / 1000
             self._expect_silence(timeout_s)
@@ -102,10 +97,10 @@ class Attempts:
     async def _ask(self, flight: _Flight, want: Want, planner: "Planner") -> Ended | None:
         """Ask a model when its route may be called; its deadline counts from then."""
         admission, ended = self._services.admission, None
-        action = flight.permit.request.action
+        action = flight.request.action
         assert type(action) is CallLLM
         try:
-            admitted = await admission.enter(action.on(flight.permit.route))
+            admitted = await admission.enter(action.on(flight.route))
         except Exception as exc:  # noqa: BLE001 - as in `_perform`
             error = exc if isinstance(exc, ProviderError) else self._broke(exc)
             ended = Ended(error=error, spent=Amount())
@@ -120,22 +115,21 @@ class Attempts:
 
     async def _perform(self, flight: _Flight, want: Want, planner: "Planner") -> Ended | None:
         """Make the attempt; return how it ended, None when it was not made."""
-        permit = flight.permit
+        action = flight.request.action
         try:
             if not self._fresh(self._lease) and not await self._renewed():
                 self.fenced = True
                 self._end(flight, None)
                 return None
-            action = permit.request.action
             tool = planner.program.tools.get(action.tool) if type(action) is CallTool else None
-            ended = await self._executor.perform(permit, want, tool, planner.started)
+            ended = await self._executor.perform(flight, want, tool, planner.started)
         except Exception as exc:  # noqa: BLE001 - our bug must not leave the action open
-            ended = Ended(error=self._broke(exc), doubtful=permit.used)
+            ended = Ended(error=self._broke(exc), doubtful=flight.used)
         if planner.ending.turns is None:
             self._end(flight, ended)
         else:
             flight.until = None  # what it was given is over; each hook has a timeout of its own
-            self._end(flight, await planner.ending.turns.after(permit, ended))
+            self._end(flight, await planner.ending.turns.after(flight, ended))
         return ended
 
     def _broke(self, exc: Exception) -> Permanent:
@@ -153,12 +147,12 @@ class Attempts:
 
     def _end(self, flight: _Flight, ended: Ended | None) -> None:
         """Note how an attempt ended, None when it was not made, unless it was given up before."""
-        address = flight.permit.request.address
+        address = flight.request.address
         if self._flights.get(address) is not flight:
             return
         del self._flights[address]
         if ended is not None:
-            self.ended[address] = (flight.permit.attempt, ended)
+            self.ended[address] = (flight.attempt, ended)
         if self._finishing:
             self._landed.set()
         self._on_end()
@@ -186,7 +180,7 @@ class Attempts:
             elif flight.told:
                 self._give_up(flight)
             else:
-                flight.permit.timed_out = True
+                flight.timed_out = True
                 self._tell_to_stop(flight)
 
     def _tell_to_stop(self, flight: _Flight) -> None:
@@ -199,24 +193,22 @@ class Attempts:
 
     def _stopped(self, flight: _Flight) -> None:
         """Answer for an attempt that was told to stop before it came to its executor."""
-        permit = flight.permit
-        code = "E_UNKNOWN_CANCELLED" if permit.used else "E_ACTION_CANCELLED"
-        error = GatebookError(code, tool=describe(permit.request.action))
-        spent = None if permit.used else Amount()
+        code = "E_UNKNOWN_CANCELLED" if flight.used else "E_ACTION_CANCELLED"
+        error = GatebookError(code, tool=describe(flight.request.action))
+        spent = None if flight.used else Amount()
         record = Permanent(str(error), code=code)
-        self._end(flight, Ended(error=record, doubtful=permit.used, spent=spent))
+        self._end(flight, Ended(error=record, doubtful=flight.used, spent=spent))
 
     def _give_up(self, flight: _Flight) -> None:
-        request = flight.permit.request
-        name = describe(request.action)
+        name = describe(flight.request.action)
         _log.warning("%s does not stop; it is given up", name, extra={"run": self._lease.run.id})
-        self._end(flight, outlived(request))
+        self._end(flight, outlived(flight.request))
 
     def cancel(self) -> None:
         """Tell every attempt in flight to stop; each ends within the grace."""
         for flight in self._flights.values():
-            if not flight.permit.cancelled:
-                flight.permit.cancelled = True
+            if not flight.cancelled:
+                flight.cancelled = True
                 self._tell_to_stop(flight)
 
     def forget_recorded(self, state: RunState) -> BaseException | None:
@@ -233,8 +225,8 @@ class Attempts:
         """Let `at_most_once` attempts end by themselves, stop the others, return all ends."""
         self._finishing = True
         for flight in list(self._flights.values()):
-            if flight.permit.request.effect != "at_most_once":
-                flight.permit.cancelled = True
+            if flight.request.effect != "at_most_once":
+                flight.cancelled = True
                 self._tell_to_stop(flight)
         while self._flights:
             self._landed.clear()
@@ -249,7 +241,7 @@ class Attempts:
         if self._alarm is not None:
             self._alarm.cancel()
         for flight in flights:
-            flight.permit.cancelled = True
+            flight.cancelled = True
         for task in tasks:
             task.cancel()
         if tasks:
