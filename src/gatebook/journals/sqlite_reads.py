@@ -14,7 +14,7 @@ import msgspec
 from gatebook.errors import JournalCorrupt, RunNotFound
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import Hold
-from gatebook.kernel.events import AnyEvent, attach, decode
+from gatebook.kernel.events import AnyEvent, attach, decode, decode_all
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.kernel.state import Head
 from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow, Stretch
@@ -210,17 +210,16 @@ def _decoded(
     connection: apsw.Connection, id: int, run: RunKey, after: int, rows: Sequence[Any]
 ) -> list[AnyEvent]:
     """Return the events of rows that begin with seq and body."""
-    apart = dict(_all(connection, _APART, (id, after, after + len(rows))))
-    found = []
     for expected, row in enumerate(rows, after + 1):
-        seq, body = row[0], row[1]
+        seq = row[0]
         if seq != expected:
             code = "E_JOURNAL_GAP" if seq > expected else "E_JOURNAL_DUPLICATE"
             raise JournalCorrupt(code, run=run.id, seq=min(seq, expected))
-        if seq in apart:
-            body = attach(body, apart[seq], run=run.id, seq=seq)
-        found.append(decode(body, run=run.id, seq=seq))
-    return found
+    bodies = [row[1] for row in rows]
+    first = after + 1
+    for seq, blob in _all(connection, _APART, (id, after, after + len(rows))):
+        bodies[seq - first] = attach(bodies[seq - first], blob, run=run.id, seq=seq)
+    return decode_all(bodies, run=run.id, after=after)
 
 
 def raw(connection: apsw.Connection, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:

@@ -6,6 +6,7 @@ kind, field or newer version stops the reader; nothing is guessed.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -336,12 +337,17 @@ def decode(body: bytes, *, run: str, seq: int) -> AnyEvent:
             E_EVENT_INVALID for anything else that does not read.
     """
     try:
-        event = _decoder.decode(body)
+        return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise _unreadable(body, run=run, seq=seq, reason=str(exc)) from exc
-    if event.v != VERSION:
-        raise JournalCorrupt("E_EVENT_UNKNOWN", run=run, kind=kind_of(event), version=event.v)
-    return event
+
+
+def decode_all(bodies: Sequence[bytes], *, run: str, after: int) -> list[AnyEvent]:
+    """Return the events of consecutive stored bytes, which follow seq `after`; see `decode`."""
+    try:
+        return list(map(_decoder.decode, bodies))
+    except (msgspec.DecodeError, UnicodeDecodeError):  # say which
+        return [decode(body, run=run, seq=seq) for seq, body in enumerate(bodies, after + 1)]
 
 
 class Envelope(msgspec.Struct, frozen=True):

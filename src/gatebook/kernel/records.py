@@ -66,6 +66,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     No collector (`gc=False`, here and in what events hold): immutable trees have no cycles.
     """
 
-    v: int = 1
+    v: Literal[1] = 1  # every kind is at its first version
     time: int = 0
     epoch: int = 0

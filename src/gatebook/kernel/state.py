@@ -98,19 +98,18 @@ class Head(msgspec.Struct, omit_defaults=True):
         Raises:
             IntegrityError: E_TRANSITION when the event cannot follow in this status.
         """
-        kind = type(event)
-        if kind not in STAYS[self.status]:
-            after = TRANSITIONS.get((self.status, kind))
-            if after is None:
-                raise IntegrityError(
-                    "E_TRANSITION", kind=kind_of(event), run="", status=self.status
-                )
-            self.status = after
+        fold = _STAYING[self.status].get(type(event)) or self._turn(event)
         self.seq += 1
         self.time = event.time
-        effect = _FOLDS.get(kind)
-        if effect is not None:
-            effect(self, event)
+        fold(self, event)
+
+    def _turn(self, event: AnyEvent) -> "Fold":
+        """Take the status that an event leads to; return what else it does."""
+        after = TRANSITIONS.get((self.status, type(event)))
+        if after is None:
+            raise IntegrityError("E_TRANSITION", kind=kind_of(event), run="", status=self.status)
+        self.status = after
+        return _FOLDS.get(type(event), _nothing)
 
     def _reserve(self, address: str, entry: Open) -> None:
         self.open[address] = entry
@@ -138,19 +137,18 @@ class Head(msgspec.Struct, omit_defaults=True):
             self.status = INTERRUPTED
 
     def _requested(self, event: ActionRequested) -> None:
-        if event.address in self.open:
-            raise IntegrityError("E_INVARIANT", run="", detail=f"{event.address} requested twice")
-        action, due = event.action, None
+        address, action, due = event.address, event.action, None
+        if address in self.open:
+            raise IntegrityError("E_INVARIANT", run="", detail=f"{address} requested twice")
         if type(action) is Sleep:
             due = event.time + action.ms * 1000
         elif type(action) is WaitSignal and action.timeout_ms is not None:
             due = event.time + action.timeout_ms * 1000
         held = keys_of(self.ledgers, event.time, event.reserve) if self.ledgers else ()
-        self._reserve(
-            event.address, Open(reserve=event.reserve, due=due, epoch=event.epoch, ledgers=held)
-        )
+        entry = Open("started", 0, event.reserve, due, 0, event.epoch, "", 0, held)
+        self._reserve(address, entry)
         if self.approvals is not NOBODY_ASKED:
-            fold_requested(self, event.address)
+            fold_requested(self, address)
 
     def _attempt_failed(self, event: AttemptFailed) -> None:
         entry = self._entry(event.address)
@@ -229,7 +227,13 @@ def _not_open(address: str) -> IntegrityError:
     return IntegrityError("E_ACTION_NOT_OPEN", address=address, run="")
 
 
-_FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {
+def _nothing(folded: Any, event: Any) -> None:
+    """Do what most events do to most of the state."""
+
+
+Fold = Callable[[Head, Any], None]
+
+_FOLDS: dict[type[Event], Fold] = {
     RunStarted: Head._started,
     ActionRequested: Head._requested,
     ActionDenied: fold_denied,
@@ -248,6 +252,11 @@ _FOLDS: dict[type[Event], Callable[[Head, Any], None]] = {
     RunFailed: Head._over,
     RunCancelled: Head._over,
     **HEAD_FOLDS,
+}
+
+# STAYS, with what each event does to the head.
+_STAYING = {
+    status: {kind: _FOLDS.get(kind, _nothing) for kind in kinds} for status, kinds in STAYS.items()
 }
 
 
@@ -295,9 +304,8 @@ class RunState:
 
     def note(self, event: AnyEvent) -> None:
         """Take in what an event that the head has folded already means for the worker."""
-        effect = _NOTES.get(type(event))
-        if effect is not None:
-            effect(self, event)
+        note: Callable[[RunState, Any], None] = _NOTES.get(type(event), _nothing)
+        note(self, event)
 
     def _began(self, event: RunStarted) -> None:
         self.started, self.definition, self.policy = event, event.definition, event.policy
@@ -307,12 +315,14 @@ class RunState:
         self.requests[address] = event
         if type(action) is WaitSignal:
             self.waits.setdefault(action.name, deque()).append(address)
-        self._decided(event)
-
-    def _decided(self, event: ActionRequested | ActionDenied) -> None:
-        self.policy = event.decision.policy or self.policy
+        if event.decision.policy:
+            self.policy = event.decision.policy
         if self.asked:
-            self.asked.pop(event.address, None)
+            self.asked.pop(address, None)
+
+    def _denied(self, event: ActionDenied) -> None:
+        self._ruled(event.decision)
+        self.asked.pop(event.address, None)
 
     def _ruled(self, decision: DecisionRecord | None) -> None:
         self.policy = (decision.policy if decision else "") or self.policy
@@ -397,7 +407,7 @@ class RunState:
 _NOTES: dict[type[Event], Callable[[RunState, Any], None]] = {
     RunStarted: RunState._began,
     ActionRequested: RunState._requested,
-    ActionDenied: RunState._decided,
+    ActionDenied: RunState._denied,
     ActionSucceeded: RunState._close,
     ActionFailed: RunState._close,
     ActionUnknown: RunState._erred,

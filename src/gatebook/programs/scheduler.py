@@ -123,19 +123,22 @@ class Scheduler:
         self._alive[branch] = None
         self._run(branch, None)
 
-    def resume(self, outcome: Outcome) -> None:
-        """Hand one outcome to the branch that waits for it, and run to where all wait.
+    def resume(self, outcomes: Sequence[Outcome]) -> None:
+        """Hand each outcome to the branch that waits for it, and run to where all wait.
 
         Raises:
-            Diverged: E_NONDETERMINISM when nothing was asked for at that address.
+            Diverged: E_NONDETERMINISM when nothing was asked for at an outcome's address.
         """
-        branch = self._waiting.pop(outcome.address, None)
-        if branch is None:
-            raise Diverged(
-                "E_NONDETERMINISM", seq=outcome.seq, got="nothing there", want=outcome.address
-            )
-        self.time = outcome.time
-        self._run(branch, outcome)
+        for outcome in outcomes:
+            if self.over:
+                return
+            branch = self._waiting.pop(outcome.address, None)
+            if branch is None:
+                raise Diverged(
+                    "E_NONDETERMINISM", seq=outcome.seq, got="nothing there", want=outcome.address
+                )
+            self.time = outcome.time
+            self._run(branch, outcome)
 
     def starting(self, awaited: Awaited[Any]) -> None:
         """Note that something is being awaited: once only, and not after the end."""

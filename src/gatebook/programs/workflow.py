@@ -165,10 +165,7 @@ class WorkflowStepper(Stepper):
             if not self._begun:
                 self._begun = True
                 scheduler.start(self._program.call(self._ctx, self._input))
-            for outcome in outcomes:
-                if scheduler.over:
-                    break
-                scheduler.resume(outcome)
+            scheduler.resume(outcomes)
         finally:
             STEPPED.reset(before)
         wants = tuple(scheduler.wants)

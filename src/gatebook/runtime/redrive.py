@@ -58,11 +58,10 @@ class Redrive:
         hooks: what hooks have answered; a before-answer changes the want it was about.
         notes: log lines the program wrote and the journal does not have yet.
         end: how the program ended, None while it goes on. It is not stepped after its end.
-        seq: the last event that was fed.
     """
 
     __slots__ = (
-        "_normalise", "_over", "_stepper", "asked", "end", "hooks", "notes", "pending", "seq",
+        "_normalise", "_over", "_stepper", "asked", "end", "hooks", "notes", "pending",
     )  # fmt: skip
 
     def __init__(self, stepper: Stepper, normalise: Normalise) -> None:
@@ -74,7 +73,6 @@ class Redrive:
         self.hooks = HookLog()
         self.notes: deque[str] = deque()
         self.end: Complete | Fail | None = None
-        self.seq = 0
         self._step(())
 
     def close(self) -> None:
@@ -88,7 +86,6 @@ class Redrive:
             Diverged: E_NONDETERMINISM when the program does not ask for what is recorded, or
                 ends otherwise.
         """
-        self.seq = seq
         follow = _FOLLOW.get(type(event))
         if follow is not None:
             follow(self, event, seq)
@@ -107,15 +104,16 @@ class Redrive:
         return self._agrees(event, want.action)
 
     def _requested(self, event: ActionRequested, seq: int) -> None:
-        if BELOW in event.address:
+        address = event.address
+        if BELOW in address:
             self._of_hook(event)
             return
-        want = self.pending.pop(event.address, None)
+        want = self.pending.pop(address, None)
         if want is None:
             raise self._unasked(event, seq)
-        if event.action is not want.action and not self._agrees(event, want.action):
-            raise _diverged(seq, event.address, event.action, want.action)
-        self.asked[event.address] = want
+        if event.action != want.action and not self._agrees(event, want.action):
+            raise _diverged(seq, address, event.action, want.action)
+        self.asked[address] = want
 
     def _denied(self, event: ActionDenied, seq: int) -> None:
         if BELOW in event.address:
@@ -154,9 +152,10 @@ class Redrive:
         outcome = outcome_of(event, seq)
         if outcome is None:
             return
-        self.asked.pop(outcome.address, None)
-        if BELOW in outcome.address:
-            self.hooks.acts[outcome.address] = outcome
+        address = outcome.address
+        self.asked.pop(address, None)
+        if BELOW in address:
+            self.hooks.acts[address] = outcome
         elif self.end is None and not self._over:
             self._step((outcome,))
 
@@ -220,7 +219,7 @@ def outcome_of(
             told = event.decision.told
             return Outcome(event.address, "denied", seq, event.time, error=told)
         return Outcome(
-            event.address, "succeeded", seq, event.time, event.output, artifact=event.artifact
+            event.address, "succeeded", seq, event.time, event.output, None, event.artifact
         )
     if type(event) is ActionFailed:
         return Outcome(event.address, "failed", seq, event.time, error=event.error)

@@ -430,7 +430,5 @@ class Driver:
 
 def _definition(events: Sequence[AnyEvent]) -> str | None:
     """Return the definition that was adopted last, None when none was."""
-    for event in reversed(events):
-        if isinstance(event, DefinitionChanged):
-            return event.after
-    return None
+    changes = [event for event in events if type(event) is DefinitionChanged]
+    return changes[-1].after if changes else None

@@ -183,12 +183,14 @@ class Planner:
 
     def fold(self, stretch: Stretch) -> None:
         """Follow events that are in the journal already."""
+        fold, note, feed = self.state.head.apply, self.state.note, self.redrive.feed
         with off_the_loop(self._loop):
             for seq, event in enumerate(stretch.events, stretch.after + 1):
-                self.state.apply(event)
+                fold(event)
+                note(event)
                 if self._past is not None:
                     self._past.apply(event)
-                self.redrive.feed(event, seq)
+                feed(event, seq)
         if stretch.events:
             self.state.head.hash = stretch.hash
 
