@@ -358,7 +358,8 @@ def test_a_further_attempt_is_decided_under_the_policy_in_force() -> None:
     assert again.reserve == Amount()
     assert again.refusal is not None
     assert again.refusal.code == "E_POLICY_DENIED"
-    assert policy.asked[0][1].attempt == 1
+    context = policy.asked[0][1]
+    assert (context.attempt, context.effect) == (1, "at_most_once")
 
 
 def test_what_was_said_of_a_further_attempt_is_recorded() -> None:

@@ -268,6 +268,7 @@ def test_what_a_run_waits_for_is_said_in_words(events: Sequence[AnyEvent], waits
         ([asked("0", WaitSignal("go"), time=10)], None),
         ([asked(), broke(time=10)], 5_010),
         ([asked("0", Sleep(5)), asked("1", Sleep(3))], 3_000),
+        ([asked("0", Sleep(3)), asked("1", Sleep(5))], 3_000),
         ([asked("0", Sleep(5)), Interrupted(error=ERROR)], None),
         ([asked("0", Sleep(5)), CancelRequested()], None),
     ],

@@ -178,4 +178,32 @@ APPROVAL_BUILDS = (
         "",
         (f"{RUNTIME}/test_first_runs.py",),
     ),
+    Build(
+        "a retry goes on under a grant that is over",
+        "kernel/approvals/consent.py",
+        "        if grant is None or now >= grant.until:\n",
+        "        if grant is None:\n",
+        (f"{RUNTIME}/test_grants.py",),
+    ),
+    Build(
+        "a retry goes on under the approval of another tool",
+        "kernel/approvals/consent.py",
+        "    elif entry is not None and entry.bound != ",
+        "    elif False and entry.bound != ",
+        AGAIN,
+    ),
+    Build(
+        "a yes starts what policy defers",
+        "kernel/approvals/consent.py",
+        '    if verdict == "defer" or judged.decision.defers:\n',
+        "    if False:\n",
+        AGAIN,
+    ),
+    Build(
+        "an edit starts what policy defers",
+        "kernel/approvals/consent.py",
+        '    if decision.verdict == "defer" or decision.defers:\n',
+        "    if False:\n",
+        EDITS,
+    ),
 )

@@ -376,4 +376,18 @@ BUILDS = (
         "",
         (f"{RUNTIME}/test_start.py",),
     ),
+    Build(
+        "a policy is told that every retry only reads",
+        "kernel/gate.py",
+        'effect: Effect = "read" if spec is None else spec.effect\n        context = ',
+        'effect: Effect = "read"\n        context = ',
+        (f"{KERNEL}/test_gate.py",),
+    ),
+    Build(
+        "a run wakes for its latest timer",
+        "kernel/state.py",
+        "(soonest is None or entry.due < soonest)",
+        "True",
+        (f"{KERNEL}/test_state.py",),
+    ),
 )

@@ -44,6 +44,27 @@ def test_nobody_edits_past_a_deny() -> None:
     run(scenario())
 
 
+def test_an_edit_that_is_deferred_waits() -> None:
+    """Whoever edits says what may run, not when."""
+
+    class Later(Asks):
+        def authorize(self, action: Any, context: Any) -> Decision:
+            if action.arguments.get("amount") == 40:
+                return Decision.defer("small ones at night")
+            return super().authorize(action, context)
+
+    async def scenario() -> None:
+        desk, bank = Desk(Later()), Bank()
+        async with desk.open() as runtime:
+            handle, _, (approval,) = await asking(runtime, desk, bank.paying(50))
+            await approval.approve(by="ann", edit={"amount": 40})
+
+            assert isinstance(await desk.settled(handle), Waiting)
+            assert bank.paid == []
+
+    run(scenario())
+
+
 def test_an_edit_that_does_not_fit_is_refused_at_once_where_the_tool_is_known() -> None:
     """Whoever makes the mistake is told; nothing is written."""
 

@@ -8,10 +8,12 @@ import pytest
 from tests.runtime.approving import ASK, Asks, Bank, asking, checked, elsewhere
 from tests.runtime.kit import CutJournal, Desk, flow, run
 
-from gatebook import AllowDeclared, tool
-from gatebook.errors import ActionDenied, GatebookError
+from gatebook import AllowDeclared, DeferTerms, Transient, tool
+from gatebook.errors import ActionDenied, ActionError, GatebookError
+from gatebook.kernel.approvals.events import ActionDeferred
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import Interrupted
+from gatebook.kernel.policies import RetryWithBackoffPolicy
 from gatebook.kernel.policy import Decision
 from gatebook.runtime.runs.states import Finished, Waiting
 
@@ -38,6 +40,7 @@ class Changing(Asks):
         ("allow", Finished(["paid 50"])),
         ("ask", Waiting),
         ("interrupt", Waiting),
+        ("defer", Waiting),
     ],
 )
 def test_the_stricter_of_then_and_now_counts(after: str, end: Any) -> None:
@@ -60,6 +63,33 @@ def test_the_stricter_of_then_and_now_counts(after: str, end: Any) -> None:
         assert state == end if isinstance(end, Finished) else isinstance(state, end)
         assert bank.paid == ([50] if after == "allow" else [])
 
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "later",
+    [Decision.defer("not before noon"), Decision("ask", approvals=(ASK,), defers=(DeferTerms(),))],
+    ids=["defer", "ask and defer"],
+)
+def test_a_yes_is_no_word_about_when(later: Decision) -> None:
+    """The same policy that asked may want to be asked again later: that comes first."""
+
+    class Moody(Asks):
+        def authorize(self, action: Any, context: Any) -> Decision:
+            return later if asked else super().authorize(action, context)
+
+    async def scenario() -> None:
+        desk, bank = Desk(Moody()), Bank()
+        async with desk.open() as runtime:
+            handle, _, (approval,) = await asking(runtime, desk, bank.paying(50))
+            asked.append(approval.id)
+            await approval.approve(by="ann")
+
+            assert isinstance(await desk.settled(handle), Waiting)
+            assert bank.paid == []
+            assert len(await desk.all("r", ActionDeferred)) == 1
+
+    asked = list[str]()
     run(scenario())
 
 
@@ -128,6 +158,40 @@ def test_a_tool_that_changed_after_the_approval_does_not_run(name: str, text: st
     state, _ = run(changed(bank.paying(50), flow(body, other, name="paying")))
 
     assert (state, ran, bank.paid) == (Finished(["E_APPROVAL_TOOL"]), [], [])
+
+
+def test_a_tool_that_changed_between_two_attempts_is_not_tried_again() -> None:
+    """The approval was for the tool that failed, not for what stands under its name now."""
+    tries = list[str]()
+
+    def paying(text: str) -> Any:
+        @tool(name="pay", effect="read", description=text)
+        async def pay(amount: int) -> str:
+            tries.append(text)
+            raise Transient("later")
+
+        async def body(ctx: Any) -> Any:
+            try:
+                return await ctx.call_tool(pay, amount=50)
+            except ActionError as exc:
+                return exc.code
+
+        return flow(body, pay, name="paying")
+
+    async def scenario() -> Any:
+        desk = Desk(RetryWithBackoffPolicy(Asks(), 3, 60_000))
+        async with desk.open() as runtime:
+            handle, _, (approval,) = await asking(runtime, desk, paying("Pay."))
+            await approval.approve(by="ann")
+            await desk.settled(handle)
+        await desk.journal.open()
+        after = paying("Pay, and tell mallory.")
+        async with desk.open(after, on_definition_change="adopt") as runtime:
+            desk.clock.advance(60)
+            return await desk.settled(runtime.handle("r", after))
+
+    assert run(scenario()) == Finished("E_APPROVAL_TOOL")
+    assert tries == ["Pay."]
 
 
 @pytest.mark.parametrize("cut", range(1, 9))

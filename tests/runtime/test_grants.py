@@ -16,6 +16,7 @@ from gatebook.kernel.policy import Decision
 from gatebook.runtime.runs.states import Finished, Waiting
 
 DAY = timedelta(days=1)
+BACK_OFF = timedelta(minutes=1)
 
 
 def slowly(bank: Bank, *amounts: int) -> Any:
@@ -240,9 +241,9 @@ def test_a_grant_is_for_a_tool_as_it_was() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("revoke", [False, True])
-def test_a_grant_covers_later_attempts_while_it_stands(revoke: bool) -> None:
-    """A retry is decided again: a grant that was taken back lets none start."""
+@pytest.mark.parametrize("fate", ["stands", "revoked", "over"])
+def test_a_grant_covers_later_attempts_while_it_stands(fate: str) -> None:
+    """A retry is decided again: a grant that was taken back or has run out lets none start."""
 
     async def scenario() -> None:
         tries = list[int]()
@@ -266,16 +267,18 @@ def test_a_grant_covers_later_attempts_while_it_stands(revoke: bool) -> None:
         async with desk.open() as runtime:
             handle = await runtime.start(flow(body, pay), None, run_id="r")
             await desk.settled(handle)
-            given = await runtime.grant("r", "pay", until=DAY, by="ann")
+            until = BACK_OFF if fate == "over" else DAY
+            given = await runtime.grant("r", "pay", until=until, by="ann")
             await handle.signal("go")
             await desk.settled(handle)
-            if revoke:
+            if fate == "revoked":
                 await runtime.revoke(given, by="ann")
             desk.clock.advance(60)
             state = await desk.settled(handle)
 
-            assert state == Finished("E_GRANT_UNKNOWN" if revoke else "paid")
-            assert len(await desk.all("r", AttemptStarted)) == (0 if revoke else 1)
+            stands = fate == "stands"
+            assert state == Finished("paid" if stands else "E_GRANT_UNKNOWN")
+            assert len(await desk.all("r", AttemptStarted)) == int(stands)
 
     run(scenario())
 
