@@ -1,12 +1,6 @@
 """What is bound to one provider: named as its own, and sent to no other."""
 
-from gatebook.kernel.messages import (
-    ChatResponse,
-    Message,
-    TextPart,
-    ThinkingPart,
-    ToolCallPart,
-)
+from gatebook.kernel.messages import ChatResponse, Message, TextPart, ThinkingPart, ToolCallPart
 from gatebook.kernel.origins import bound, sendable
 
 THOUGHT = ThinkingPart("hm", signature="s1g")

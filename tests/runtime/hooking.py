@@ -6,10 +6,7 @@ from tests.runtime.kit import RUN, Desk, flow
 
 from gatebook import ToolContext, hook, tool
 from gatebook.errors import ActionError
-from gatebook.kernel.events import (
-    AnyEvent,
-    HookAnswered,
-)
+from gatebook.kernel.events import AnyEvent, HookAnswered
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.verify import verify_facts
 

@@ -10,12 +10,7 @@ from gatebook import tool
 from gatebook.errors import ConfigError, InvalidInput, ProviderError
 from gatebook.kernel.actions import CallLLM, CallTool
 from gatebook.kernel.codec import plain
-from gatebook.kernel.events import (
-    ActionFailed,
-    ActionRequested,
-    AttemptFailed,
-    AttemptStarted,
-)
+from gatebook.kernel.events import ActionFailed, ActionRequested, AttemptFailed, AttemptStarted
 from gatebook.kernel.messages import (
     MessageEnd,
     MessageStart,

@@ -6,10 +6,7 @@ import pytest
 from tests.runtime.falling_back import PROGRAM, Models, error, output_of, quick
 from tests.runtime.kit import RUN, CutJournal, Desk, eventually, run, said
 
-from gatebook.kernel.events import (
-    ActionSucceeded,
-    AttemptStarted,
-)
+from gatebook.kernel.events import ActionSucceeded, AttemptStarted
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.verify import verify_facts
 

@@ -7,14 +7,8 @@ from tests.runtime.falling_back import PROGRAM, ROUTES, Models, asking, ending, 
 from tests.runtime.kit import RUN, Desk, flow, run, said
 
 from gatebook.kernel.budget import Budget
-from gatebook.kernel.events import (
-    ActionDenied as ActionDeniedEvent,
-)
-from gatebook.kernel.events import (
-    ActionSucceeded,
-    AttemptFailed,
-    AttemptStarted,
-)
+from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
+from gatebook.kernel.events import ActionSucceeded, AttemptFailed, AttemptStarted
 from gatebook.kernel.policies import AllowDeclared, AllowListPolicy, RetryWithBackoffPolicy
 from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts

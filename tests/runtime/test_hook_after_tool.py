@@ -7,11 +7,7 @@ from tests.runtime.hooking import QUICK, Pay, answers, asked, only, ran
 from tests.runtime.kit import Desk, run
 
 from gatebook import Change, Deny
-from gatebook.kernel.events import (
-    ActionFailed,
-    ActionSucceeded,
-    kind_of,
-)
+from gatebook.kernel.events import ActionFailed, ActionSucceeded, kind_of
 from gatebook.runtime.runs.states import Finished, Waiting
 
 

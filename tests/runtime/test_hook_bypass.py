@@ -10,11 +10,7 @@ from gatebook import Budget, Change, hook
 from gatebook.errors import IntegrityError
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import (
-    ActionDenied,
-    ActionRequested,
-    RunFailed,
-)
+from gatebook.kernel.events import ActionDenied, ActionRequested, RunFailed
 from gatebook.ports import Lease
 from gatebook.runtime.performing.executor import Permit
 from gatebook.runtime.runs.states import Failed, Finished

@@ -9,11 +9,7 @@ from tests.runtime.hooking import Pay, answers, only
 from tests.runtime.kit import Desk, eventually, flow, run
 
 from gatebook import hook, tool
-from gatebook.kernel.events import (
-    ActionFailed,
-    ActionRequested,
-    ActionSucceeded,
-)
+from gatebook.kernel.events import ActionFailed, ActionRequested, ActionSucceeded
 from gatebook.runtime.runs.states import Cancelled, Finished
 
 

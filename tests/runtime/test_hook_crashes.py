@@ -11,10 +11,7 @@ from gatebook import Change, Message, hook, tool
 from gatebook.errors import Diverged
 from gatebook.kernel.append import Batch
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import (
-    HookAnswered,
-    RunStarted,
-)
+from gatebook.kernel.events import HookAnswered, RunStarted
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
 from gatebook.runtime.redrive import final_args, replay

@@ -9,9 +9,7 @@ from tests.runtime.kit import Desk, Model, flow, run, said
 
 from gatebook import Change, Deny, hook, tool
 from gatebook.errors import ActionError
-from gatebook.kernel.events import (
-    ActionDenied,
-)
+from gatebook.kernel.events import ActionDenied
 from gatebook.runtime.runs.states import Failed, Finished
 
 CANARY = "canary-0123456789"

@@ -8,10 +8,7 @@ from tests.runtime.kit import RUN, Desk, eventually, flow, run
 
 from gatebook import Change, hook, tool
 from gatebook.kernel.append import Batch
-from gatebook.kernel.events import (
-    ErrorRecord,
-    HookAnswered,
-)
+from gatebook.kernel.events import ErrorRecord, HookAnswered
 from gatebook.runtime.runs.states import Failed, Finished
 
 

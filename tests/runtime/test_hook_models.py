@@ -8,10 +8,7 @@ from tests.runtime.kit import RUN, Desk, Model, run, said
 
 from gatebook import Agent, Change, Deny, Message, tool
 from gatebook.errors import ProviderError
-from gatebook.kernel.events import (
-    ActionFailed,
-    ActionRequested,
-)
+from gatebook.kernel.events import ActionFailed, ActionRequested
 from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta, ToolCallEnd, ToolCallStart
 from gatebook.runtime.runs.states import Finished
 

@@ -6,10 +6,7 @@ from tests.runtime.hooking import Pay, asked, only, ran
 from tests.runtime.kit import Desk, flow, run
 
 from gatebook import Deny
-from gatebook.kernel.events import (
-    RunFailed,
-    kind_of,
-)
+from gatebook.kernel.events import RunFailed, kind_of
 from gatebook.runtime.runs.states import Cancelled, Failed
 
 

@@ -8,9 +8,7 @@ from tests.runtime.kit import Desk, eventually, run
 
 from gatebook import hook
 from gatebook.errors import InvalidInput
-from gatebook.kernel.events import (
-    kind_of,
-)
+from gatebook.kernel.events import kind_of
 from gatebook.runtime.runs.states import Finished
 
 

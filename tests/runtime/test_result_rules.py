@@ -1,114 +1,28 @@
-"""Rules on results: what comes back is labelled, changed or withheld before anything sees it."""
+"""Rules on results: what comes back is changed or withheld before anything sees it."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-from tests.catalogue.kit import calls
-from tests.runtime.kit import RUN, Desk, Model, eventually, flow, handle_of, run, said
+from tests.runtime.kit import RUN, Desk, eventually, flow, run
+from tests.runtime.results import PHONE, find, finds, on_result, play, ruled
 
-from gatebook import ActionDenied, Agent, Decision, Permanent, Policy, Succeeded, Transient, tool
+from gatebook import ActionDenied, Decision, Policy, Transient, tool
 from gatebook.kernel.codec import NULL, plain
-from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
-from gatebook.kernel.events import (
-    ActionSucceeded,
-    AttemptFailed,
-    Note,
-)
-from gatebook.kernel.messages import MessageStart, TextDelta, ToolResultPart
-from gatebook.kernel.rules.policy import RulesPolicy, policy_from
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.kernel.events import AttemptFailed, Note
 from gatebook.runtime.runs.handles import RunHandle
-from gatebook.runtime.runs.states import Failed, Finished, Settled, Waiting
-
-OPEN = """
-[[rule]]
-id = "tools"
-then = "allow"
-tool = "*"
-[[rule]]
-id = "models"
-then = "allow"
-action = "call_llm"
-"""
-PHONE = "+49 30 1"
-
-
-def ruled(*parts: str, top: str = "") -> RulesPolicy:
-    """A policy that allows every call and has these rules on results."""
-    return policy_from(("p.toml", "\n".join(["version = 1", top, OPEN, *parts])))
-
-
-def on_result(then: str, tool: str = "find", more: str = "") -> str:
-    return f'[[rule]]\nid = "{then}"\non = "result"\nthen = "{then}"\ntool = "{tool}"\n{more}\n'
-
+from gatebook.runtime.runs.states import Finished, Waiting
 
 MASK = on_result("modify", more='redact = { "result.*.phone" = "all" }')
 
 
-@tool(effect="read")
-async def find(name: str) -> list[dict[str, str]]:
-    """Find people."""
-    if name == "nobody":
-        raise Permanent(f"no one with {PHONE}")
-    return [{"name": name, "phone": PHONE}]
-
-
-@tool
-async def send(text: str) -> str:
-    """Send a text outside."""
-    return f"sent {text}"
-
-
-async def finds(ctx: Any, name: str) -> Any:
-    try:
-        return await ctx.call_tool(find, name=name)
-    except (ActionDenied, Permanent) as exc:
-        return [type(exc).__name__, exc.code, str(exc)]
-
-
-class Played:
-    """One run under a policy, and what it left behind."""
-
-    def __init__(self, policy: Any, **options: Any) -> None:
-        self.desk = Desk(policy=policy, **options)
-        self.state: Any = None
-        self.stored = b""
-        self.replayed: Any = None
-
-    async def play(
-        self,
-        program: Any,
-        value: Any = None,
-        before: Callable[[RunHandle[Any]], Any] | None = None,
-        **options: Any,
-    ) -> Settled:
-        async with self.desk.open(program, **options) as runtime:
-            handle = await runtime.start(program, value, run_id="r")
-            if before is not None:
-                await before(handle)
-            self.state = await self.desk.settled(handle)
-            recorded = await self.desk.journal.read(RUN)
-            self.stored = b"\n".join(msgspec.json.encode(each.event) for each in recorded)
-            started: Any = recorded[0].event
-            self.replayed = replay(program.begin(started), final_args(program.tools), recorded)
-        await self.desk.journal.open()
-        return self.state
-
-
 def test_a_withheld_result_is_seen_by_nobody() -> None:
     """Not by the program, not in the journal; that the call was made stays a fact."""
-
-    async def scenario() -> Played:
-        played = Played(ruled(on_result("deny", more='message = "people are private"')))
-        await played.play(flow(finds, find), "ada")
-        return played
-
-    played = run(scenario())
-    event: ActionSucceeded = run(played.desk.only("r", ActionSucceeded))
+    played = play(
+        ruled(on_result("deny", more='message = "people are private"')), flow(finds, find), "ada"
+    )
+    event = played.succeeded()
     name, code, text = played.state.output
 
     assert (name, code) == ("ActionDenied", "E_RESULT_WITHHELD")
@@ -125,14 +39,8 @@ def test_a_withheld_result_is_seen_by_nobody() -> None:
 @pytest.mark.parametrize("then", ["ask", "defer"])
 def test_a_result_nobody_can_wait_for_is_withheld(then: str) -> None:
     """Fail closed."""
-
-    async def scenario() -> Played:
-        more = 'after = "1m"' if then == "defer" else ""
-        played = Played(ruled(on_result(then, more=more)))
-        await played.play(flow(finds, find), "ada")
-        return played
-
-    played = run(scenario())
+    more = 'after = "1m"' if then == "defer" else ""
+    played = play(ruled(on_result(then, more=more)), flow(finds, find), "ada")
 
     assert played.state.output[1] == "E_RESULT_WITHHELD"
     assert PHONE.encode() not in played.stored
@@ -179,14 +87,8 @@ def test_a_result_can_stop_the_run_for_a_person(about: str, program: Any, before
 
 def test_a_result_is_changed_before_anything_sees_it() -> None:
     """The program and the journal have the same bytes; the patch says what was done."""
-
-    async def scenario() -> Played:
-        played = Played(ruled(MASK))
-        await played.play(flow(finds, find), "ada")
-        return played
-
-    played = run(scenario())
-    event: ActionSucceeded = run(played.desk.only("r", ActionSucceeded))
+    played = play(ruled(MASK), flow(finds, find), "ada")
+    event = played.succeeded()
 
     assert played.state == Finished([{"name": "ada", "phone": "[redacted:policy]"}])
     assert PHONE.encode() not in played.stored
@@ -199,45 +101,16 @@ def test_what_was_changed_is_looked_at_again() -> None:
     """A change cannot hide what another rule would withhold, nor open it."""
     again = on_result("deny", more='where = { "result.0.phone" = { glob = "*policy*" } }')
 
-    async def scenario() -> Played:
-        played = Played(ruled(MASK, again))
-        await played.play(flow(finds, find), "ada")
-        return played
+    played = play(ruled(MASK, again), flow(finds, find), "ada")
 
-    assert run(scenario()).state.output[1] == "E_RESULT_WITHHELD"
-
-
-def test_a_model_reads_why_a_result_is_withheld() -> None:
-    """So that it goes on without it instead of calling again."""
-
-    async def scenario() -> list[str]:
-        model = Model(calls(("find", '{"name":"ada"}')), said("done"))
-        agent = Agent(name="helper", model="fake:m", tools=[find])
-        played = Played(ruled(on_result("deny")), providers={"fake": model})
-        assert await played.play(agent, "go") == Finished("done")
-        return [
-            part.content
-            for message in model.asked[-1].messages
-            for part in message.content
-            if isinstance(part, ToolResultPart)
-        ]
-
-    (read,) = run(scenario())
-
-    assert "withheld" in read
-    assert "E_RESULT_WITHHELD" in read
+    assert played.state.output[1] == "E_RESULT_WITHHELD"
 
 
 def test_the_text_of_a_failure_can_be_withheld() -> None:
     """It holds what the service said; the code stays."""
     hold = on_result("deny", more='where = { outcome = { eq = "failed" } }')
 
-    async def scenario() -> Played:
-        played = Played(ruled(hold))
-        await played.play(flow(finds, find), "nobody")
-        return played
-
-    played = run(scenario())
+    played = play(ruled(hold), flow(finds, find), "nobody")
     name, _, text = played.state.output
 
     assert name == "Permanent"
@@ -258,207 +131,18 @@ def test_an_attempt_that_is_repeated_tells_no_more_than_the_last() -> None:
     async def body(ctx: Any) -> Any:
         return await ctx.call_tool(flaky)
 
-    async def scenario() -> Played:
-        hold = on_result("deny", "flaky", 'where = { outcome = { eq = "failed" } }')
-        played = Played(ruled(hold))
-        await played.play(flow(body, flaky))
-        return played
-
-    played = run(scenario())
+    hold = on_result("deny", "flaky", 'where = { outcome = { eq = "failed" } }')
+    played = play(ruled(hold), flow(body, flaky))
 
     assert played.state == Finished("fine")
-    assert len(run(played.desk.all("r", AttemptFailed))) == 2
+    assert len(played.all(AttemptFailed)) == 2
     assert PHONE.encode() not in played.stored
-
-
-LABELLED = """
-[[label]]
-tool = "find"
-add = "private"
-[[rule]]
-id = "no-private-out"
-then = "deny"
-tool = "send"
-where = { "seen.label" = { has = "private" } }
-"""
-
-
-async def finds_and_sends(ctx: Any, name: str) -> Any:
-    with contextlib.suppress(Permanent):
-        await ctx.call_tool(find, name=name)
-    await ctx.sleep(3600)
-    try:
-        return await ctx.call_tool(send, text="x")
-    except ActionDenied as exc:
-        return exc.code
-
-
-@pytest.mark.parametrize("name", ["ada", "nobody"])
-@pytest.mark.parametrize("crash", [False, True])
-def test_labels_of_results_decide_what_comes_after(name: str, crash: bool) -> None:
-    """Also of an error's text, and in the process that takes the run up."""
-
-    async def scenario() -> Any:
-        desk = Desk(policy=ruled(LABELLED))
-        program = flow(finds_and_sends, find, send)
-        runtime = desk.runtime(program)
-        await runtime.open()
-        handle = await runtime.start(program, name, run_id="r")
-        await handle.settled()
-        if crash:
-            await desk.crash(runtime)
-            desk.lapse()
-        else:
-            await runtime.close()
-        desk.clock.advance(3601)
-        async with desk.open(program) as second:
-            state = await desk.settled(handle_of(second))
-            (denied,) = await desk.all("r", ActionDeniedEvent)
-            ended: list[Any] = [e for e in await desk.events("r") if getattr(e, "labels", ())]
-        return state, denied.decision.rule, [e.labels for e in ended]
-
-    assert run(scenario()) == (Finished("E_POLICY_DENIED"), "no-private-out", [("private",)])
-
-
-def test_a_tool_that_declares_labels_needs_no_rule_for_them() -> None:
-    """They are recorded under any policy, so that a later one can ask."""
-
-    @tool(effect="read", returns={"untrusted"})
-    async def fetch() -> str:
-        return "<p>"
-
-    async def body(ctx: Any) -> Any:
-        return await ctx.call_tool(fetch)
-
-    async def scenario(policy: Any) -> tuple[str, ...]:
-        played = Played(policy)
-        await played.play(flow(body, fetch))
-        event: ActionSucceeded = await played.desk.only("r", ActionSucceeded)
-        return event.labels
-
-    both = '[[label]]\ntool = "fetch"\nadd = "web"\n'
-    assert run(scenario(None)) == ("untrusted",)
-    assert run(scenario(ruled())) == ("untrusted",)
-    assert run(scenario(ruled(both))) == ("untrusted", "web")
-
-
-def test_what_a_person_says_came_back_carries_the_tools_labels() -> None:
-    """A hand-typed result is not cleaner than the tool's own."""
-
-    @tool(returns={"private"})
-    async def vague() -> str:
-        raise OSError("reset")
-
-    async def body(ctx: Any) -> Any:
-        await ctx.call_tool(vague)
-        try:
-            return await ctx.call_tool(send, text="x")
-        except ActionDenied as exc:
-            return exc.code
-
-    async def scenario() -> Any:
-        desk = Desk(policy=ruled(LABELLED))
-        async with desk.open(flow(body, vague, find, send)) as runtime:
-            handle = await runtime.start(flow(body, vague, find, send), None, run_id="r")
-            await handle.settled()
-            await handle.resolve("0", Succeeded("typed"))
-            return await desk.settled(handle)
-
-    assert run(scenario()) == Finished("E_POLICY_DENIED")
-
-
-def test_an_answer_that_rules_look_at_is_not_shown_while_it_is_written() -> None:
-    """What is decided about later must not have been read before."""
-    mask = (
-        '[[rule]]\nid = "m"\non = "result"\nthen = "modify"\naction = "call_llm"\n'
-        'redact = { "result.message.content.*.text" = "all" }\n'
-    )
-
-    async def body(ctx: Any) -> Any:
-        return (await ctx.call_llm("fake:m", "hi")).text
-
-    async def scenario() -> tuple[Played, list[Any]]:
-        shown: list[Any] = []
-        reading: list[asyncio.Task[None]] = []
-
-        async def read(handle: RunHandle[Any]) -> None:
-            async for part in handle.text():
-                shown.append(part)
-
-        async def before(handle: RunHandle[Any]) -> None:
-            reading.append(asyncio.ensure_future(read(handle)))
-
-        written = [MessageStart("m"), TextDelta(0, "call +49 "), *said("30 1")[1:]]
-        played = Played(ruled(mask), providers={"fake": Model(written)})
-        await played.play(flow(body, models=["fake:m"]), before=before)
-        await reading[0]
-        return played, shown
-
-    played, shown = run(scenario())
-
-    assert played.state == Finished("[redacted:policy]")
-    assert shown == ["[redacted:policy]"]
-    assert b"30 1" not in played.stored
-
-
-@pytest.mark.parametrize(
-    ("then", "more", "end"),
-    [
-        ("deny", "", "E_RESULT_WITHHELD"),
-        ("modify", 'set = { "result.message" = "x" }', "E_RESULT_WITHHELD"),
-    ],
-)
-def test_an_answer_that_is_withheld_ends_an_agent_as_denied(then: str, more: str, end: str) -> None:
-    """There is nothing to go on with; so it is with one changed to what is no answer."""
-
-    async def scenario() -> Played:
-        rule = f'[[rule]]\nid = "m"\non = "result"\nthen = "{then}"\naction = "call_llm"\n{more}\n'
-        played = Played(ruled(rule), providers={"fake": Model(said("secret plans"))})
-        await played.play(Agent(name="helper", model="fake:m"), "go")
-        return played
-
-    played = run(scenario())
-
-    assert isinstance(played.state, Failed)
-    assert (played.state.denied, played.state.error.code) == (True, end)
-    assert b"secret plans" not in played.stored
-
-
-def test_a_signal_is_a_result_too() -> None:
-    """It comes from outside like any other."""
-    rules = (
-        '[[label]]\naction = "wait_signal"\nadd = "private"\n'
-        '[[rule]]\nid = "s"\non = "result"\nthen = "modify"\naction = "wait_signal"\n'
-        'drop = "result.note"\n'
-    )
-
-    async def body(ctx: Any) -> Any:
-        got = await ctx.wait_signal("go")
-        try:
-            await ctx.call_tool(send, text="x")
-        except ActionDenied as exc:
-            return [got, exc.code]
-
-    async def signal(handle: RunHandle[Any]) -> None:
-        await handle.signal("go", {"yes": True, "note": "x"})
-
-    async def scenario() -> Any:
-        played = Played(ruled(rules, LABELLED))
-        return await played.play(flow(body, find, send), before=signal)
-
-    assert run(scenario()) == Finished([{"yes": True}, "E_POLICY_DENIED"])
 
 
 def test_a_shadow_policy_shows_the_result_and_says_what_it_would_have_done() -> None:
     """A trial changes nothing."""
-
-    async def scenario() -> Played:
-        played = Played(ruled(on_result("deny"), top='mode = "shadow"'))
-        await played.play(flow(finds, find), "ada")
-        return played
-
-    played = run(scenario())
-    event: ActionSucceeded = run(played.desk.only("r", ActionSucceeded))
+    played = play(ruled(on_result("deny"), top='mode = "shadow"'), flow(finds, find), "ada")
+    event = played.succeeded()
 
     assert played.state == Finished([{"name": "ada", "phone": PHONE}])
     assert event.decision is not None
@@ -494,13 +178,7 @@ class Says(Policy):
 )  # fmt: skip
 def test_a_policy_that_fails_at_a_result_withholds_it(answer: Any, says: str) -> None:
     """Whatever is no clear allow shows nothing."""
-
-    async def scenario() -> Played:
-        played = Played(Says(answer))
-        await played.play(flow(finds, find), "ada")
-        return played
-
-    played = run(scenario())
+    played = play(Says(answer), flow(finds, find), "ada")
 
     assert played.state.output[:2] == ["ActionDenied", "E_RESULT_WITHHELD"]
     assert says in played.state.output[2]
@@ -509,14 +187,7 @@ def test_a_policy_that_fails_at_a_result_withholds_it(answer: Any, says: str) ->
 
 def test_a_result_of_which_no_rule_speaks_is_recorded_as_ever() -> None:
     """Nothing is added to the journal of who does not use it."""
-
-    async def scenario() -> ActionSucceeded:
-        played = Played(ruled())
-        await played.play(flow(finds, find), "ada")
-        event: ActionSucceeded = await played.desk.only("r", ActionSucceeded)
-        return event
-
-    event = run(scenario())
+    event = play(ruled(), flow(finds, find), "ada").succeeded()
 
     assert (event.labels, event.decision) == ((), None)
     assert b"labels" not in msgspec.json.encode(event)

@@ -9,10 +9,7 @@ from tests.tools.shipped import ask
 from tests.tools.web import at, names, refused, tools, with_server
 
 from gatebook.errors import ActionError
-from gatebook.testing.fault_server import (
-    FaultServer,
-    answer,
-)
+from gatebook.testing.fault_server import FaultServer, answer
 
 
 def test_a_host_that_is_not_listed_is_not_asked() -> None:

@@ -7,10 +7,7 @@ import pytest
 from tests.tools.shipped import ask
 from tests.tools.web import at, names, redirect, refused, tools, with_server
 
-from gatebook.testing.fault_server import (
-    FaultServer,
-    answer,
-)
+from gatebook.testing.fault_server import FaultServer, answer
 
 
 def test_keys_go_to_their_host_only() -> None:

@@ -12,14 +12,7 @@ from tests.tools.web import at, tools, with_server
 from gatebook.errors import ActionError
 from gatebook.kernel.events import ActionFailed, ActionRequested, ActionUnknown, AttemptFailed
 from gatebook.runtime.runs.states import Finished
-from gatebook.testing.fault_server import (
-    Cut,
-    FaultServer,
-    Play,
-    Reset,
-    Stall,
-    answer,
-)
+from gatebook.testing.fault_server import Cut, FaultServer, Play, Reset, Stall, answer
 
 
 async def one_call(made: Any, url: str) -> tuple[Any, Desk]:

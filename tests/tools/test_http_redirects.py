@@ -4,10 +4,7 @@ import pytest
 from tests.tools.shipped import ask
 from tests.tools.web import at, names, redirect, refused, tools, with_server
 
-from gatebook.testing.fault_server import (
-    FaultServer,
-    answer,
-)
+from gatebook.testing.fault_server import FaultServer, answer
 
 
 def test_a_redirect_is_followed_to_a_listed_host() -> None:

@@ -12,9 +12,7 @@ from tests.runtime.kit import PATIENCE_S
 from tests.tools.shipped import ask
 from tests.tools.web import names, refused, tools
 
-from gatebook.testing.fault_server import (
-    head,
-)
+from gatebook.testing.fault_server import head
 
 
 @pytest.fixture(scope="module")

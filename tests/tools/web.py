@@ -9,11 +9,7 @@ from tests.runtime.kit import PATIENCE_S
 from tests.tools.shipped import ask
 
 from gatebook.errors import ActionError
-from gatebook.testing.fault_server import (
-    FaultServer,
-    Play,
-    answer,
-)
+from gatebook.testing.fault_server import FaultServer, Play, answer
 from gatebook.tools import http
 
 Scenario = Callable[[FaultServer], Awaitable[Any]]
