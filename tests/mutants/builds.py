@@ -29,7 +29,7 @@ BUILDS = (
         "            planned = self._plan(planner)\n"
         "            self._start(planner)\n"
         "            if planned and not await self._commit(planner.batch()):\n",
-        (f"{RUNTIME}/test_driver.py",),
+        (f"{RUNTIME}/test_commits.py",),
         quick=True,
     ),
     Build(
@@ -44,14 +44,14 @@ BUILDS = (
         "runtime/driving/outcomes.py",
         'if request.effect == "at_most_once" and error.kind == "permanent":',
         "if False:",
-        (f"{RUNTIME}/test_outcomes.py",),
+        (f"{RUNTIME}/test_retries.py",),
     ),
     Build(
         "retry without end",
         "runtime/driving/outcomes.py",
         "if attempt + 1 >= MAX_ATTEMPTS or (",
         "if (",
-        (f"{RUNTIME}/test_outcomes.py",),
+        (f"{RUNTIME}/test_retries.py",),
     ),
     # Guards belong to requests, never to outcomes.
     Build(
@@ -59,7 +59,7 @@ BUILDS = (
         "runtime/driving/driver.py",
         "        await self._commit_outcomes(batch.events)\n\n    async def _commit_outcomes",
         "\n    async def _commit_outcomes",
-        (f"{RUNTIME}/test_driver.py",),
+        (f"{RUNTIME}/test_commits.py",),
     ),
     Build(
         "an outcome needs a running run",
@@ -125,7 +125,7 @@ BUILDS = (
         "runtime/driving/driver.py",
         "                planner = await self._load()\n",
         "",
-        (f"{RUNTIME}/test_signals.py", f"{RUNTIME}/test_driver.py"),
+        (f"{RUNTIME}/test_signals.py", f"{RUNTIME}/test_commits.py"),
     ),
     Build(
         "the seq is not compared",
@@ -316,14 +316,14 @@ BUILDS = (
         "runtime/driving/driver.py",
         "return self._park(planner, wake_at=due)",
         "return self._park(planner, wake_at=None)",
-        (f"{RUNTIME}/test_driver.py",),
+        (f"{RUNTIME}/test_parking.py",),
     ),
     Build(
         "a run parks over news",
         "runtime/driving/driver.py",
         "        except Conflict:\n            self._touched = True\n            return None\n",
         "        except Conflict:\n            pass\n",
-        (f"{RUNTIME}/test_driver.py",),
+        (f"{RUNTIME}/test_parking.py",),
     ),
     # Decisions, budgets, cancels, programs.
     Build(
@@ -367,7 +367,7 @@ BUILDS = (
         "runtime/driving/off_loop.py",
         "        _set_running_loop(None)\n",
         "        pass\n",
-        (f"{RUNTIME}/test_driver.py",),
+        (f"{RUNTIME}/test_off_loop.py",),
     ),
     Build(
         "a start is registered before policy is asked",

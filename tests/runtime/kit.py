@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
+from gatebook import tool
 from gatebook.errors import StoreError
 from gatebook.journals import MemoryJournal
 from gatebook.kernel.events import AnyEvent, kind_of
@@ -111,6 +112,17 @@ def flow(
 ) -> Workflow[Any, Any]:
     """A workflow with declared tools."""
     return Workflow(function, tools=list(tools), **options)
+
+
+def acting(calls: list[Any]) -> Any:
+    """A tool that notes what it did."""
+
+    @tool
+    async def act(n: int = 0) -> int:
+        calls.append(n)
+        return n
+
+    return act
 
 
 class Desk:

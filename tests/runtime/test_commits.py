@@ -1,0 +1,288 @@
+"""What is committed before, with and after an effect, also when the store fails or refuses."""
+
+from typing import Any
+
+import pytest
+from tests.runtime.kit import RUN, Desk, acting, eventually, flow, run
+
+from gatebook import tool
+from gatebook.errors import InvalidInput, StoreError, Transient
+from gatebook.kernel.append import Batch, BudgetShort
+from gatebook.kernel.events import (
+    ActionRequested,
+    ActionSucceeded,
+    AttemptFailed,
+    Note,
+    RunCompleted,
+    kind_of,
+)
+from gatebook.ports import Appended, RunKey
+from gatebook.runtime.runs.states import Finished, Waiting
+from gatebook.testing.clock import VirtualClock
+from gatebook.testing.failpoints import Failpoint, FailpointJournal
+
+
+def test_without_its_intent_stored_nothing_happens() -> None:
+    """An effect whose request is lost would be an effect nobody can account for."""
+
+    class Refusing(FailpointJournal):
+        async def append(self, run: RunKey, batch: Batch) -> Appended:
+            await VirtualClock().settle()
+            raise StoreError("E_STORE_CLOSED", store=self.url)
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act)
+
+        async with desk.open(journal=Refusing(desk.journal, [])) as runtime:
+            await runtime.start(flow(body, act), None, run_id="r")
+            await desk.clock.settle()
+            await desk.journal.open()
+            kinds = await desk.kinds("r")
+
+        assert (calls, kinds) == ([], ["run_started"])
+
+    run(scenario())
+
+
+def test_a_plan_that_is_refused_again_in_the_same_place_halts_the_run() -> None:
+    """Where planner and append disagree, another round would find the same, for ever."""
+
+    class Disagreeing(FailpointJournal):
+        async def append(self, run: RunKey, batch: Batch) -> Appended:
+            self.calls["append"] = self.calls.get("append", 0) + 1
+            if any(isinstance(event, ActionRequested) for event in batch.events):
+                raise InvalidInput("E_NOT_STARTING", run=run.id, status="running")
+            return await self.inner.append(run, batch)
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+        journal = Disagreeing(desk.journal, [])
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act)
+
+        async with desk.open(journal=journal) as runtime:
+            state = await desk.settled(await runtime.start(flow(body, act), None, run_id="r"))
+            told = (await desk.journal.row(RUN)).waiting_on
+
+        assert isinstance(state, Waiting)
+        assert state.parked_reason == "halted"
+        assert "refused again" in told
+        assert (calls, journal.calls["append"]) == ([], 2)
+
+    run(scenario())
+
+
+def test_the_request_is_in_the_store_when_the_tool_runs() -> None:
+    """The effect comes after the commit, not beside it."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        seen: list[list[str]] = []
+
+        class Slow(FailpointJournal):
+            async def append(self, run: RunKey, batch: Batch) -> Appended:
+                await desk.clock.settle()
+                return await super().append(run, batch)
+
+        @tool
+        async def act() -> None:
+            seen.append(await desk.kinds("r"))
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(act)
+
+        await desk.ran(flow(body, act), journal=Slow(desk.journal, []))
+
+        assert seen == [["run_started", "action_requested"]]
+
+    run(scenario())
+
+
+def test_an_outcome_and_the_next_request_are_one_append() -> None:
+    """One commit per step, not two."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        journal = FailpointJournal(desk.journal, [])
+        calls: list[Any] = []
+        act = acting(calls)
+
+        async def body(ctx: Any) -> int:
+            for n in range(3):
+                await ctx.call_tool(act, n=n)
+            return 3
+
+        state = await desk.ran(flow(body, act), journal=journal)
+
+        assert (state, calls) == (Finished(3), [0, 1, 2])
+        assert journal.calls["append"] == 4
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("append", [1, 2, 3])
+@pytest.mark.parametrize(
+    "when", [pytest.param("after", id="it holds"), pytest.param("before", id="it does not hold")]
+)
+def test_an_unknown_commit_repeats_no_effect(when: Any, append: int) -> None:
+    """A lost answer is not a lost event; what is not there is decided again, not done again."""
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act, n=1) + await ctx.call_tool(act, n=2)
+
+        journal = FailpointJournal(desk.journal, [Failpoint(when, "append", append, "unknown")])
+        async with desk.open(journal=journal) as runtime:
+            state = await desk.settled(await runtime.start(flow(body, act), None))
+
+        assert (state, calls) == (Finished(3), [1, 2])
+
+    run(scenario())
+
+
+def test_a_store_that_does_not_answer_for_a_while_is_asked_again() -> None:
+    """A full disk that is emptied must not cost the run."""
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+        plan = [Failpoint("before", "append", n, "error") for n in (2, 3)]
+        journal = FailpointJournal(desk.journal, plan)
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act, n=1) + await ctx.call_tool(act, n=2)
+
+        async with desk.open(journal=journal) as runtime:
+            state = await desk.settled(await runtime.start(flow(body, act), None))
+
+        assert (state, calls) == (Finished(3), [1, 2])
+
+    run(scenario())
+
+
+def test_an_outcome_survives_a_budget_that_refuses_what_follows() -> None:
+    """A guard on a request must never lose an outcome."""
+
+    class Shrinking(FailpointJournal):
+        """Refuses what both records and requests, for as long as anybody would try."""
+
+        refused = 0
+
+        async def append(self, run: RunKey, batch: Batch) -> Appended:
+            kinds = {kind_of(event) for event in batch.events}
+            if {"action_succeeded", "action_requested"} <= kinds and self.refused < 5:
+                self.refused += 1
+                raise BudgetShort("E_BUDGET", meter="tool_calls", tool="t", limit=1)
+            return await super().append(run, batch)
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+        journal = Shrinking(desk.journal, [])
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act, n=1) + await ctx.call_tool(act, n=2)
+
+        state = await desk.ran(flow(body, act), journal=journal)
+
+        assert (journal.refused, calls, state) == (1, [1, 2], Finished(3))
+        await desk.journal.open()
+        assert len(await desk.all("r", ActionSucceeded)) == 2
+
+    run(scenario())
+
+
+def test_log_lines_are_journaled_once_across_workers() -> None:
+    """A line logged before a crash must not be logged again after it."""
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        async def body(ctx: Any) -> None:
+            ctx.log.info("one")
+            await ctx.sleep(3600)
+            ctx.log.info("two")
+
+        program = flow(body)
+        await desk.ran(program)
+        async with desk.open(program) as runtime:
+            await desk.settled(runtime.handle("r"))
+            desk.clock.advance(3600)
+            await desk.settled(runtime.handle("r"))
+
+        await desk.journal.open()
+        assert [note.text for note in await desk.all("r", Note)] == ["one", "two"]
+
+    run(scenario())
+
+
+def test_every_request_has_exactly_one_final_outcome() -> None:
+    """Retries and denials included: what was asked is answered, once, under the same address."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        tries = 0
+
+        @tool(effect="read")
+        async def flaky() -> int:
+            nonlocal tries
+            tries += 1
+            if tries < 3:
+                raise Transient("busy")
+            return tries
+
+        async def body(ctx: Any) -> list[Any]:
+            return await ctx.gather(ctx.call_tool(flaky), ctx.sleep(1), ctx.sleep(5))
+
+        async with desk.open() as runtime:
+            handle = await runtime.start(flow(body, flaky), None, run_id="r")
+            await desk.clock.until(handle.result())
+
+        await desk.journal.open()
+        asked = [event.address for event in await desk.all("r", ActionRequested)]
+        answered = [event.address for event in await desk.all("r", ActionSucceeded)]
+        assert sorted(asked) == sorted(answered) == ["0.b0.s0", "0.b1.s0", "0.b2.s0"]
+        assert len(await desk.all("r", AttemptFailed)) == 2
+        assert len(await desk.all("r", RunCompleted)) == 1
+
+    run(scenario())
+
+
+def test_a_driver_that_loses_its_store_leaves_the_run_to_the_next() -> None:
+    """Nothing is guessed about a store that answers no more."""
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+
+        class Deaf(FailpointJournal):
+            async def append(self, run: RunKey, batch: Batch) -> Appended:
+                if calls:
+                    raise StoreError("E_STORE_CORRUPT", store=self.url, detail="x")
+                return await super().append(run, batch)
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act, n=1)
+
+        program = flow(body, act)
+        async with desk.open(journal=Deaf(desk.journal, [])) as runtime:
+            await runtime.start(program, None, run_id="r")
+            await eventually(lambda: calls, "the tool ran")
+            await desk.clock.settle()
+        await desk.journal.open()
+        async with desk.open(program) as runtime:
+            state = await desk.settled(runtime.handle("r"))
+
+        assert isinstance(state, Waiting)
+        assert (state.on, calls) == (("resolve 0",), [1])
+
+    run(scenario())
