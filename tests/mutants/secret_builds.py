@@ -127,14 +127,14 @@ SECRET_BUILDS = (
         "programs/foreign.py",
         '            return canonical(parse(output, what="result"), what="result")\n',
         "            return output\n",
-        (f"{ATTACKS}/test_bypass.py",),
+        (f"{ATTACKS}/test_foreign_tools.py",),
     ),
     Build(
         "a foreign tool's arguments are taken as they are",
         "programs/foreign.py",
         '        return canonical(value, what="arguments")\n',
         "        return final + b' '\n",
-        (f"{ATTACKS}/test_bypass.py", f"{KERNEL}/test_gate.py"),
+        (f"{ATTACKS}/test_foreign_tools.py", f"{KERNEL}/test_gate.py"),
     ),
     Build(
         "a workflow may call a tool itself",
