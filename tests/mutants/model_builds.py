@@ -122,7 +122,7 @@ MODEL_BUILDS = (
         "providers/chat_stream.py",
         "                raise self._truncated(answer)\n",
         "                pass\n",
-        (f"{CONFORMANCE}/test_streams.py", f"{PROVIDERS}/test_chat_stream.py"),
+        (f"{CONFORMANCE}/test_stream_ends.py", f"{PROVIDERS}/test_chat_stream.py"),
     ),
     Build(
         "a stream of an SDK is not closed",

@@ -134,7 +134,7 @@ SECRET_BUILDS = (
         "programs/foreign.py",
         '        return canonical(value, what="arguments")\n',
         "        return final + b' '\n",
-        (f"{ATTACKS}/test_foreign_tools.py", f"{KERNEL}/test_gate.py"),
+        (f"{ATTACKS}/test_bypass.py", f"{KERNEL}/test_gate.py"),
     ),
     Build(
         "a workflow may call a tool itself",
