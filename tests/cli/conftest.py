@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gatebook.cli.main import run
+from tests.cli.policies import NO_REFUNDS, READS, SMALL, write
 
 COMMAND = Path(sys.executable).with_name("gatebook")
 PATIENCE_S = 50  # only a broken build gets there
@@ -217,4 +218,24 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Inside:
         ("app:support", "What does order 17 cost?", "--run-id", "agent"),
     ):
         folder("run", *args, *ALLOW)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def governed(tmp_path_factory: pytest.TempPathFactory) -> Inside:
+    """The command, in a folder with policies and runs under some of them; tests only read it."""
+    folder = Inside(tmp_path_factory.mktemp("governed"))
+    write(
+        folder.path, reads=READS, small=READS + SMALL, denies=READS + SMALL + NO_REFUNDS,
+        tight=READS + SMALL + "[budgets]\ntool_calls = 1\n",
+    )  # fmt: skip
+    for target, run_id, policy in (
+        ("app:pay", "paid", ALLOW),
+        ("app:pay", "small", ("--policy", "small.toml")),
+        ("app:pay", "denied", ("--policy", "reads.toml")),
+        ("app:pay", "refused", ("--policy", "denies.toml")),
+        ("app:pay", "spent", ("--policy", "tight.toml")),
+        ("app:support", "agent", ("--policy", "reads.toml")),
+    ):
+        folder("run", target, "17", "--run-id", run_id, *policy)
     return folder
