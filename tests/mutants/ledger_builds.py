@@ -32,7 +32,7 @@ LEDGER_BUILDS = (
     Build(
         "a worker chooses the day",
         "kernel/append.py",
-        "    return head.time <= time <= now and time // DAY_US == now // DAY_US\n",
+        "    return head.time <= time <= now and now - time <= now % DAY_US\n",
         "    return head.time <= time <= now\n",
         DAYS,
     ),
@@ -111,8 +111,8 @@ LEDGER_BUILDS = (
     Build(
         "changed ledgers are not declared",
         "runtime/driving/planner.py",
-        "            if self._ledgers != (head.ledgers or None):\n",
-        "            if self._ledgers and not head.ledgers:\n",
+        "        if self._ledgers != (head.ledgers or None):\n",
+        "        if self._ledgers and not head.ledgers:\n",
         (f"{RUNTIME}/test_ledgers.py",),
     ),
     Build(

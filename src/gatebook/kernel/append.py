@@ -128,14 +128,12 @@ def admit(head: Head, batch: Batch, *, now: int, run: str) -> list[Row]:
         _check_origin(head, event, batch, run)
         fact = stamped(event, time=now, epoch=epoch)
         _guard(head, fact, run)
-        booked = () if head.ledgers is None else moves(head, fact)
-        head.apply(fact)
-        rows.append(_linked(head, fact, written(event, end), batch.append_id, booked))
+        rows.append(_folded(head, fact, written(event, end), batch.append_id))
     return rows
 
 
 def _may_stamp(time: int, head: Head, now: int) -> bool:
-    return head.time <= time <= now and time // DAY_US == now // DAY_US
+    return head.time <= time <= now and now - time <= now % DAY_US
 
 
 def charge(rows: Sequence[Row], find: Callable[[str], Balance]) -> dict[str, Balance]:
@@ -153,18 +151,18 @@ def charge(rows: Sequence[Row], find: Callable[[str], Balance]) -> dict[str, Bal
     return changed
 
 
-def _linked(
-    head: Head, fact: AnyEvent, data: bytes, append_id: bytes, booked: Sequence[Move]
-) -> Row:
-    """Return the row of a fact that was just folded into `head`, and chain the head on."""
+def _folded(head: Head, fact: AnyEvent, data: bytes, append_id: bytes) -> Row:
+    """Fold a fact into `head`, chain the head on, and return the fact's row."""
+    booked = () if head.ledgers is None else moves(head, fact)
+    head.apply(fact)
     blob = None
     if len(data) > DETACH:
         whole = data
         data, name = detach(whole, salt=append_id)
         blob = (name, whole)
-    previous = head.hash
-    head.hash = chain(previous, head.seq, data)
-    return Row(head.seq, fact.time, previous, head.hash, data, fact, blob, booked)
+    seq, previous = head.seq, head.hash
+    head.hash = hash = chain(previous, seq, data)
+    return Row(seq, fact.time, previous, hash, data, fact, blob, booked)
 
 
 class Draft:
@@ -209,12 +207,11 @@ class Draft:
                 _guard(head, fact, self._run)
             except GatebookError:
                 self._sound = False
-        booked = () if head.ledgers is None else moves(head, fact)
-        head.apply(fact)
         self.events.append(event)
         if self._sound:
-            data = written(event, self._end)
-            self.rows.append(_linked(head, fact, data, self._append_id, booked))
+            self.rows.append(_folded(head, fact, written(event, self._end), self._append_id))
+        else:
+            head.apply(fact)
         return fact
 
     def finish(self) -> Batch:

@@ -6,7 +6,7 @@ and program are thrown away and rebuilt from the journal.
 """
 
 from asyncio import _get_running_loop, _set_running_loop
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from gatebook.errors import GatebookError
@@ -38,8 +38,8 @@ from gatebook.kernel.rules.past import Past
 from gatebook.kernel.spending.ledgers import Balance, Shared
 from gatebook.kernel.spending.soft import moved
 from gatebook.kernel.state import CANCELLING, RUNNING, RunState
-from gatebook.ports import Lease, Program, Stretch
-from gatebook.runtime.driving.crowds import Crowd
+from gatebook.ports import Lease, Program, Stretch, Want
+from gatebook.runtime.driving.crowds import MAX_FANOUT, Crowd
 from gatebook.runtime.driving.ending import Ending, unknown
 from gatebook.runtime.driving.off_loop import off_the_loop
 from gatebook.runtime.driving.outcomes import cleaned, failed, succeeded
@@ -142,7 +142,10 @@ class Planner:
         self.events, self.more, self._now = self._draft.events, False, now
         _set_running_loop(None)  # as `off_the_loop`, which takes four times as long
         try:
-            self._plan(results, running, quiet=quiet)
+            self._record(results)
+            turns = self.ending.turns
+            if not turns or turns.heard(self._add, head.status, quiet=quiet):
+                self._go_on(running, quiet)
         finally:
             _set_running_loop(self._loop)
         self.balances = None
@@ -152,34 +155,25 @@ class Planner:
         """Return what `plan` has planned as a batch to append."""
         return self._draft.finish()
 
-    def _plan(
-        self,
-        results: Mapping[str, tuple[int, Ended]],
-        running: Set[str],
-        *,
-        quiet: bool,
-    ) -> None:
-        self._record(results)
-        head, turns = self.state.head, self.ending.turns
-        if turns and not turns.heard(self._add, head.status, quiet=quiet):
-            return
+    def _go_on(self, running: Set[str], quiet: bool) -> None:
+        head = self.state.head
         if head.status is CANCELLING:
             self.ending.wind_up(running, cancelled=True)
-        elif head.status is RUNNING and not quiet:
-            if self._ledgers != (head.ledgers or None):
-                self._add(LedgersDeclared(ledgers=self._ledgers or {}))
-            if head.open:
-                self._recover(running)
-            if head.status is RUNNING:  # else a person must look first
-                if head.open:
-                    self._fall_due()
-                self._deliver()
-                self._lapse()
-                self._admit()
-                while not self.more and (self._deliver() or self._lapse()):
-                    self._admit()  # a new wait may find its signal kept
-                if head.status is RUNNING:
-                    self.ending.finish(running, more=self.more)
+        if head.status is not RUNNING or quiet:
+            return
+        if self._ledgers != (head.ledgers or None):
+            self._add(LedgersDeclared(ledgers=self._ledgers or {}))
+        if head.open:
+            self._recover(running)
+            if head.status is not RUNNING:
+                return  # a person must look first
+            self._fall_due()
+        self._wake()
+        self._admit()
+        while not self.more and self._wake():
+            self._admit()  # a new wait may find its signal kept
+        if head.status is RUNNING and (self.redrive.end or head.seq >= MAX_EVENTS):
+            self.ending.finish(running, more=self.more)
 
     def fold(self, stretch: Stretch) -> None:
         """Follow events that are in the journal already."""
@@ -201,26 +195,29 @@ class Planner:
             self._past.apply(fact)
         self.redrive.feed(fact, state.head.seq)
 
-    def _as_it_stands(self, share: int = 1) -> Grounds:
-        """Return the grounds of decisions at this moment of the plan."""
+    def _as_it_stands(self, wants: Sequence[Want] = ()) -> Grounds:
+        """Return the grounds of decisions about new wants at this moment of the plan."""
         grounds, head, soft = self._grounds, self.state.head, self.started.soft
-        grounds.share = share
-        grounds.soft = soft and moved(soft, self.started.limits, head.limits)
-        grounds.shared = None
-        if head.ledgers:
-            grounds.shared = Shared(head.ledgers, self._now, self.balances)
+        if head.limits.wall_ms is not None:
+            grounds.share = sum(isinstance(want.action, CALLS) for want in wants)
+        if soft:
+            grounds.soft = moved(soft, self.started.limits, head.limits)
+        ledgers = head.ledgers
+        grounds.shared = Shared(ledgers, self._now, self.balances) if ledgers else None
         return grounds
 
     # ---- what has happened ----
 
     def _record(self, results: Mapping[str, tuple[int, Ended]]) -> None:
-        state = self.state
+        state, looked = self.state, self._results
         for address, (attempt, ended) in results.items():
             entry = state.head.open.get(address)
             if entry is None or entry.attempt != attempt or entry.phase != "started":
                 continue
             request = state.requests[address]
-            judged = self._results.look(address, request.action, request.effect, ended)
+            judged = None
+            if not looked.idle:
+                judged = looked.look(address, request.action, request.effect, ended)
             for answer in ended.answers:
                 self._add(answer)
             if ended.note:
@@ -241,8 +238,11 @@ class Planner:
 
     def _settle(self, event: AnyEvent, judged: Judged | None) -> None:
         """Add an outcome with what policy said of it, which may be that the run stops."""
-        self._add(event if judged is None else with_judged(event, judged))
-        if judged is not None and judged.stops and self.state.head.status is RUNNING:
+        if judged is None:
+            self._add(event)
+            return
+        self._add(with_judged(event, judged))
+        if judged.stops and self.state.head.status is RUNNING:
             assert judged.decision is not None
             self._add(Interrupted(error=judged.decision.told))
 
@@ -321,27 +321,25 @@ class Planner:
                     if entry.phase == "backoff":
                         self._start_again(address, entry, request, lost=False)
 
-    def _deliver(self) -> bool:
-        """Hand kept signals to the waits for them, first in first out; tell if there were any."""
-        if not self.state.waits:
+    def _wake(self) -> bool:
+        """Let signals, time and silence end what waits for them; tell if they did."""
+        if not self.state.waits and self.state.head.approvals is NOBODY_ASKED:
             return False
         before = len(self.events)
+        self._deliver()
+        if self.redrive.end is None:
+            for event in lapses(self.state, self._now):
+                self._add(event)
+        return len(self.events) > before
+
+    def _deliver(self) -> None:
+        """Hand kept signals to the waits for them, first in first out."""
         for name, waiting in list(self.state.waits.items()):
             while waiting and self.state.signals.get(name):
                 seq, payload = self.state.signals[name][0]
                 address = waiting[0]
                 event = ActionSucceeded(address=address, output=payload, consumed=seq)
                 self._settle(*self._results.arrived(self.state.requests[address].action, event))
-        return len(self.events) > before
-
-    def _lapse(self) -> bool:
-        """Let time and signals end what approvals and deferrals wait for; tell if they did."""
-        if self.state.head.approvals is NOBODY_ASKED or self.redrive.end is not None:
-            return False
-        before = len(self.events)
-        for event in lapses(self.state, self._now):
-            self._add(event)
-        return len(self.events) > before
 
     # ---- what is wanted ----
 
@@ -351,11 +349,11 @@ class Planner:
             wants = ready(redrive.pending, self.state)
             if not wants or head.seq >= MAX_EVENTS:
                 break
-            self._crowd.watch(wants, head.limits.fan_out)
+            if len(wants) > MAX_FANOUT or head.limits.fan_out is not None:
+                self._crowd.watch(wants, head.limits.fan_out)
             if turns and not (wants := turns.ready(wants, self._crowd.beyond)):
                 break
-            costly = [want for want in wants if isinstance(want.action, CALLS)]
-            grounds = self._as_it_stands(len(costly))
+            grounds = self._as_it_stands(wants)
             for want in wants:
                 if len(self.events) >= MAX_BATCH:
                     self.more = True
@@ -372,7 +370,8 @@ class Planner:
                         self._add(event)
                     if type(event) is Interrupted:
                         return
-        self._write_notes()
+        if redrive.notes:
+            self._write_notes()
 
     def _write_notes(self) -> None:
         notes = self.redrive.notes

@@ -25,22 +25,25 @@ class Results:
         policy: in force.
         grounds: what decisions about the run share.
         tools: of the program, with the labels that their results bring in.
+
+    Attributes:
+        idle: nothing of it is in use: there is nothing to look at.
     """
 
-    __slots__ = ("_grounds", "_idle", "_returns", "_sees")
+    __slots__ = ("_grounds", "_returns", "_sees", "idle")
 
     def __init__(self, policy: Policy, grounds: Grounds, tools: Mapping[str, Tool]) -> None:
         self._sees = result_judge(policy)
         self._grounds = grounds
         self._returns = {name: found for name, t in tools.items() if (found := t.spec.returns)}
-        self._idle = self._sees is None and not self._returns
+        self.idle = self._sees is None and not self._returns
 
     def look(self, address: str, action: Action, effect: Effect, ended: Ended) -> Judged | None:
         """Decide about the end of an attempt and change it to what may be seen.
 
         Returns None when there is nothing to record beside the outcome.
         """
-        if self._idle:
+        if self.idle:
             return None
         returns = self._returns.get(action.tool, ()) if isinstance(action, CallTool) else ()
         if self._sees is None or not self._sees(action):
