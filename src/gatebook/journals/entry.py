@@ -90,7 +90,7 @@ class RunEntry:
         run frees it.
         """
         first, draft = self.head.status is NEW, batch.draft
-        if draft is not None and draft.fits(self.head, now=now):
+        if draft is not None and draft.fits(self.head, now):
             head, rows = draft.head, draft.rows
         else:
             head = self.head.copy()

@@ -122,11 +122,11 @@ def admit(head: Head, batch: Batch, *, now: int, run: str) -> list[Row]:
     if batch.time is not None and _may_stamp(batch.time, head, now):
         now = batch.time
     epoch = batch.epoch or 0
-    end = stamp(time=now, epoch=epoch)
+    end = stamp(now, epoch)
     rows = []
     for event in batch.events:
         _check_origin(head, event, batch, run)
-        fact = stamped(event, time=now, epoch=epoch)
+        fact = stamped(event, now, epoch)
         _guard(head, fact, run)
         rows.append(_folded(head, fact, written(event, end), batch.append_id))
     return rows
@@ -189,7 +189,7 @@ class Draft:
     def __init__(self, head: Head, run: str, append_id: bytes, epoch: int, time: int) -> None:
         self.head = self._live = head
         self._run, self._append_id, self._epoch, self._time = run, append_id, epoch, time
-        self._end = stamp(time=time, epoch=epoch)
+        self._end = stamp(time, epoch)
         self._began, self._seq = head.hash, head.seq
         self._sound = True
         self.events: list[AnyEvent] = []
@@ -201,7 +201,7 @@ class Draft:
         What an append would refuse spoils the draft, so that the store says why.
         """
         head = self._live
-        fact = stamped(event, time=self._time, epoch=self._epoch)
+        fact = stamped(event, self._time, self._epoch)
         if self._sound:
             try:
                 _guard(head, fact, self._run)
@@ -229,7 +229,7 @@ class Draft:
             draft=draft,
         )
 
-    def fits(self, head: Head, *, now: int) -> bool:
+    def fits(self, head: Head, now: int) -> bool:
         """Whether the rows follow `head` by the store's clock."""
         if head.hash != self._began or not self._epoch or head.epoch != self._epoch:
             return False

@@ -314,7 +314,7 @@ def kind_of(event: Event) -> str:
     return tag
 
 
-def stamp(*, time: int, epoch: int) -> bytes:
+def stamp(time: int, epoch: int) -> bytes:
     """Return what ends the stored bytes of all events of one append: version, time and epoch."""
     return _STAMP % (time, epoch)
 
@@ -324,7 +324,7 @@ def written(event: AnyEvent, end: bytes) -> bytes:
     return _encoder.encode(event)[:-1] + end
 
 
-def stamped(event: _E, *, time: int, epoch: int) -> _E:
+def stamped(event: _E, time: int, epoch: int) -> _E:
     """Return the event as a reader of the stored bytes would see it."""
     return msgspec.structs.replace(event, time=time, epoch=epoch)
 

@@ -118,15 +118,13 @@ class AllowDeclared(Policy):
         return digest(self.name, canonical(self._budget.facts()), *asks)
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
-        match action:
-            case CallTool(tool=tool):
-                allowed = tool in context.tools
-                if allowed and context.effect in self.ask_before:
-                    return Decision.ask(rule=_ASK_BEFORE.rule, terms=_ASK_BEFORE)
-            case CallLLM():
-                allowed = action.route in context.models
-            case _:
-                allowed = True
+        allowed = True
+        if isinstance(action, CallTool):
+            allowed = action.tool in context.tools
+            if allowed and context.effect in self.ask_before:
+                return Decision.ask(rule=_ASK_BEFORE.rule, terms=_ASK_BEFORE)
+        elif isinstance(action, CallLLM):
+            allowed = action.route in context.models
         if allowed:
             return ALLOW
         what = describe(action)
