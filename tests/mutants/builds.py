@@ -351,7 +351,7 @@ BUILDS = (
     Build(
         "a cancel does not reach what runs",
         "runtime/driving/driver.py",
-        "        if planner.ending.begun:\n            self._attempts.cancel()\n",
+        "        if ending.begun:\n            self._attempts.cancel()\n",
         "",
         (f"{RUNTIME}/test_cancel.py",),
     ),

@@ -154,24 +154,25 @@ class Driver:
                 self._planner.redrive.close()
 
     async def _rounds(self) -> Parked:
+        attempts, news = self._attempts, self._news
         planner = await self._load()
         while planner is not None:
-            if self._attempts.fenced:
+            if attempts.fenced:
                 run, epoch = self._lease.run.id, self._lease.epoch
                 raise Fenced("E_FENCED", run=run, current="?", epoch=epoch)
             if self._touched:
                 self._touched = False
                 await self._catch_up(planner)
-            self._news.came = False
+            news.came = False
             if self._plan(planner) and not await self._commit(planner.batch()):
                 planner = await self._load()
                 continue
             self._go_on(planner)
             if planner.state.end is not None:
                 return Parked("over")
-            if self._attempts.running and not (planner.more or self._news.came):
+            if attempts.running and not (planner.more or news.came):
                 await _turn()  # an attempt that waits for nothing ends in it, and nobody waits
-            if planner.more or self._news.came or (self._hooking and self._hooking.answers):
+            if planner.more or news.came or (self._hooking and self._hooking.answers):
                 continue
             parked = await self._next(planner)
             if parked is not None:
@@ -264,11 +265,11 @@ class Driver:
     # ---- one round ----
 
     def _plan(self, planner: Planner) -> list[AnyEvent]:
-        now, last = self._journal.now(), planner.state.head.time
+        now, last, attempts = self._journal.now(), planner.state.head.time, self._attempts
         return planner.plan(
             now if now > last else last,
-            self._attempts.ended,
-            self._attempts.running,
+            attempts.ended,
+            attempts.running,
             quiet=self._stopping,
             append_id=self._new_append_id(),
         )
@@ -279,10 +280,11 @@ class Driver:
             leave = self._attempts.forget_recorded(planner.state)
             if leave is not None:
                 raise leave
-        if planner.ending.turns:
-            planner.ending.turns.stored()
+        ending = planner.ending
+        if ending.turns:
+            ending.turns.stored()
         self._start(planner)
-        if planner.ending.begun:
+        if ending.begun:
             self._attempts.cancel()
 
     def _new_append_id(self) -> bytes:

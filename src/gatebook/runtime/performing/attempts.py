@@ -18,6 +18,7 @@ from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.opened import Open
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
+from gatebook.runtime.leases import LOOP_BEAT_S
 from gatebook.runtime.logs import traced
 from gatebook.runtime.performing.executor import Ended, Permit, outlived
 from gatebook.runtime.services import Services
@@ -56,12 +57,14 @@ class Attempts:
         self._lease = lease
         self._services = services
         self._fresh = services.leases.fresh
-        self._expect_silence = services.leases.expect_silence
         self._executor = services.executor
         self._on_end = on_end
         self._prefix = f"{lease.run.id}/"  # of tasks' names
         self._loop = asyncio.get_running_loop()
         self._flights: dict[str, _Flight] = {}
+        self._silent_until = (
+            -math.inf
+        )  # what was announced, in the loop's time: once a beat will do
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf  # the loop's time
         self._landed = asyncio.Event()
@@ -89,8 +92,10 @@ class Attempts:
         timeout_ms = flight.request.timeout_ms
         if timeout_ms is not None and not flight.told:
             timeout_s = timeout_ms / 1000
-            self._expect_silence(timeout_s)
             flight.until = until = self._loop.time() + timeout_s
+            if until > self._silent_until:
+                self._silent_until = until + LOOP_BEAT_S
+                self._services.leases.expect_silence(timeout_s + LOOP_BEAT_S)
             if until < self._alarm_at:
                 self._set_alarm(until)
 
@@ -214,8 +219,9 @@ class Attempts:
     def forget_recorded(self, state: RunState) -> BaseException | None:
         """Drop ends that the journal holds now; return an exit that a tool asked for."""
         leave: BaseException | None = None
+        under_way = state.head.open
         for address, (attempt, ended) in list(self.ended.items()):
-            entry = state.head.open.get(address)
+            entry = under_way.get(address)
             if entry is None or entry.attempt != attempt or entry.phase != "started":
                 del self.ended[address]
                 leave = leave or ended.leave
