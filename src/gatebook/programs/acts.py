@@ -83,12 +83,11 @@ class LLMAct(Act[Any]):
     def label(self) -> str:
         return f"ctx.call_llm({self._action.route}, ...)"
 
-    @property
-    def again(self) -> str:  # type: ignore[override]
-        return f"{self._address}.r{self._repairs}" if self._repairs else ""
-
     def want(self, address: str) -> Want:
-        self._address = self._address or address
+        if self._repairs:
+            address = f"{self._address}.r{self._repairs}"
+        else:
+            self._address = address
         prompt = self._threads.prompt(self._messages)
         action = msgspec.structs.replace(self._action, prompt=prompt)
         return Want(address, action, self._messages, self._offered)

@@ -44,11 +44,9 @@ class Act(Awaited[T]):
 
     __slots__ = ()
 
-    again = ""  # where it asks once more within the same step; "" the first time
-
     @abstractmethod
     def want(self, address: str) -> Want:
-        """Return the action, at the address it was awaited at."""
+        """Return the action, at the address it is awaited at; asked once more, below that."""
 
 
 class Gather(Awaited[list[Any]]):
@@ -188,10 +186,12 @@ class Scheduler:
                 return
             else:
                 try:
-                    address = asked.again or f"{branch.prefix}{branch.count}"
-                    self.wants.append(asked.want(address))
-                    branch.count += not asked.again  # a step counts once, however often it asks
-                    self._waiting[address] = branch
+                    address = f"{branch.prefix}{branch.count}"
+                    want = asked.want(address)
+                    if want.address == address:  # a step counts once, however often it asks
+                        branch.count += 1
+                    self._waiting[want.address] = branch
+                    self.wants.append(want)
                     return
                 except GatebookError as exc:
                     error = exc

@@ -111,8 +111,9 @@ class Redrive:
         want = self.pending.pop(address, None)
         if want is None:
             raise self._unasked(event, seq)
-        if event.action != want.action and not self._agrees(event, want.action):
-            raise _diverged(seq, address, event.action, want.action)
+        recorded, wanted = event.action, want.action
+        if recorded is not wanted and recorded != wanted and not self._agrees(event, wanted):
+            raise _diverged(seq, address, recorded, wanted)
         self.asked[address] = want
 
     def _denied(self, event: ActionDenied, seq: int) -> None:
