@@ -5,11 +5,12 @@ import asyncio
 from tests.runtime.kit import RUN
 
 from gatebook.runtime.subscriptions import Hub, Subscriber
+from gatebook.testing.clock import VirtualClock
 
 
 def woken(reader: Subscriber) -> bool:
     """Whether a reader would look at the journal now."""
-    waiting = reader.wait()
+    waiting = reader.wait(VirtualClock(), 1.0)
     try:
         waiting.send(None)
     except StopIteration:

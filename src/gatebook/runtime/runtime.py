@@ -292,9 +292,6 @@ class Runtime(Client):
         return row.program in self._programs and not row.head.terminal
 
     async def _drive_claimed(self, run: RunKey, services: Services) -> Parked:
-        row = await self.journal.row(run)
-        if row.program not in self._programs:
-            return Parked("busy")  # another worker's program, or one that is not registered yet
         parked = Parked("busy")
         again = True
         while again and not self._stopping and await self._mine(run):

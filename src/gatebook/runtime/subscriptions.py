@@ -14,7 +14,7 @@ import msgspec
 
 from gatebook.kernel.events import ActionFailed, ActionSucceeded, ActionUnknown, AnyEvent
 from gatebook.kernel.messages import StreamEvent
-from gatebook.ports import RunKey
+from gatebook.ports import Clock, RunKey
 
 BACKLOG = 10_000  # deltas one reader may lag before the oldest are dropped and it is told
 
@@ -80,34 +80,52 @@ class Subscriber:
         self.hears = hears
         self.grown = False
         self._queue: deque[Live] = deque()
-        self._ready = asyncio.Event()
+        self._came = False
+        self._waiter: asyncio.Future[None] | None = None
         self._dropped = 0
 
     def put(self, item: Live) -> None:
         """Offer an item; over the bound the oldest goes."""
         if not self.keeps:
             if self.hears:
-                self._ready.set()
+                self._come()
             return
         if len(self._queue) >= BACKLOG:
             self._queue.popleft()
             self._dropped += 1
         self._queue.append(item)
-        self._ready.set()
+        self._come()
 
     def wake(self) -> None:
         """Make a waiting reader look at the journal."""
         self.grown = True
-        self._ready.set()
+        self._come()
 
-    async def wait(self) -> None:
-        """Wait until something was put or woken since the last `drain`."""
-        await self._ready.wait()
+    def _come(self) -> None:
+        self._came = True
+        self._end_wait()
+
+    def _end_wait(self, _: object = None) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, clock: Clock, seconds: float) -> bool:
+        """Wait for what is put or woken after the last `drain`; False when time is up before."""
+        if self._came:
+            return True
+        self._waiter = asyncio.get_running_loop().create_future()
+        timer = asyncio.ensure_future(clock.sleep(seconds))
+        timer.add_done_callback(self._end_wait)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            timer.cancel()
+        return self._came
 
     def drain(self) -> list[Live]:
         """Return what has come, oldest first."""
-        self._ready.clear()
-        self.grown = False
+        self._came = self.grown = False
         items = list(self._queue)
         self._queue.clear()
         if self._dropped:

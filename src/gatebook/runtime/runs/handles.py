@@ -40,10 +40,11 @@ from gatebook.runtime.runs.states import (
     RunResult,
     Settled,
     Succeeded,
+    Waiting,
     blocked,
     stopped,
 )
-from gatebook.runtime.subscriptions import Delta, Live, Reset, either
+from gatebook.runtime.subscriptions import Delta, Live, Reset
 
 Out = TypeVar("Out")
 
@@ -66,9 +67,6 @@ class RunHandle(Generic[Out]):
         """Tenant and run id."""
         return self._key
 
-    async def _pause(self) -> None:
-        await self._door.clock.sleep(self._door.look_s(self._key))
-
     # ---- reading ----
 
     async def row(self) -> RunRow:
@@ -81,27 +79,29 @@ class RunHandle(Generic[Out]):
         Raises:
             RunFailed, RunDenied, RunCancelled: it ended without one.
         """
-        while True:
-            state = await self._watch(until_over=True)
-            if isinstance(state, Finished):
-                row = await self.row()
-                return RunResult(state.output, self.id, row.head.spent, row.head.seq)
-            raise stopped(self.id, state)
+        row, _ = await self._watch(until_over=True)
+        state = await self._ending(row)
+        if isinstance(state, Finished):
+            return RunResult(state.output, self.id, row.head.spent, row.head.seq)
+        raise stopped(self.id, state)
 
     async def settled(self) -> Settled:
         """Wait until the run is over or blocked, and return which."""
-        return await self._watch(until_over=False)
+        row, waiting = await self._watch(until_over=False)
+        return waiting or await self._ending(row)
 
-    async def _watch(self, *, until_over: bool) -> Settled:
-        with self._door.hub.subscribe(self._key, catch_up=False, follows=False) as news:
+    async def _watch(self, *, until_over: bool) -> tuple[RunRow, Waiting | None]:
+        """Wait until the run is over or blocked; return where it stands and what it waits for."""
+        door = self._door
+        with door.hub.subscribe(self._key, catch_up=False, follows=False) as news:
             while True:
                 news.drain()
                 row = await self.row()
                 if row.head.terminal:
-                    return await self._ending(row)
-                if not until_over and (waiting := blocked(row, self._door.journal.now())):
-                    return waiting
-                await either(news.wait(), self._pause())
+                    return row, None
+                if not until_over and (waiting := blocked(row, door.journal.now())):
+                    return row, waiting
+                await news.wait(door.clock, door.look_s(self._key))
 
     async def _ending(self, row: RunRow) -> Settled:
         end = await self._end_event(row)
@@ -181,7 +181,7 @@ class RunHandle(Generic[Out]):
                     yield item
                 if row.head.terminal:
                     return
-                await either(news.wait(), self._pause())
+                await news.wait(self._door.clock, self._door.look_s(self._key))
 
     def text(self, *, after: int | str = 0) -> Reading[str | Reset]:
         """Yield the text of the run's answers as it is written, here or in another process.

@@ -26,7 +26,7 @@ from gatebook.kernel.redact import Redactor
 from gatebook.kernel.streams.pieces import split
 from gatebook.ports import Clock, Journal, Piece, Recorded, RunKey
 from gatebook.runtime.runs.cursors import Shown, cursor_of, place_of
-from gatebook.runtime.subscriptions import Delta, Hub, Reset, Subscriber, either
+from gatebook.runtime.subscriptions import Delta, Hub, Reset, Subscriber
 
 Item_co = TypeVar("Item_co", covariant=True)
 
@@ -109,7 +109,7 @@ class Follower:
                         return
                 if await self._is_over():
                     return
-                await either(news.wait(), self._pause(self._look_s))
+                await news.wait(self._door.clock, self._look_s)
 
     async def items(self) -> AsyncGenerator[Recorded | Delta | Reset]:
         """Yield events, and before each outcome of a model call what its answer says."""
@@ -165,11 +165,7 @@ class Follower:
     async def _only_spoken(self, news: Subscriber, looked_at: float) -> bool:
         """Wait for news; whether they are that an answer here goes on, and nothing else."""
         left_s = looked_at + self._look_s - self._door.clock.monotonic()
-        if left_s <= 0:
-            return False
-        woken = Woken(news)
-        await either(woken.wait(), self._pause(left_s))
-        return woken.came and not news.grown
+        return left_s > 0 and await news.wait(self._door.clock, left_s) and not news.grown
 
     @property
     def _look_s(self) -> float:
@@ -179,22 +175,6 @@ class Follower:
     def _listening(self) -> bool:
         """Whether an answer may be written in another process."""
         return self._answers.elsewhere(self._door.hub.current(self._run))
-
-    async def _pause(self, seconds: float) -> None:
-        await self._door.clock.sleep(seconds)
-
-
-class Woken:
-    """Remembers whether a wait ended."""
-
-    def __init__(self, news: Subscriber) -> None:
-        self._news = news
-        self.came = False
-
-    async def wait(self) -> None:
-        """Wait for news."""
-        await self._news.wait()
-        self.came = True
 
 
 class Answers:
