@@ -16,6 +16,7 @@ import apsw
 from gatebook.errors import ConfigError, StoreError
 from gatebook.journals import sqlite_reads as reads
 from gatebook.journals.clock import StoreClock, SystemClock
+from gatebook.journals.sqlite_desk import Desk
 from gatebook.journals.sqlite_files import Store
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.journals.sqlite_members import (
@@ -133,11 +134,10 @@ class SqliteJournal(Journal):
 
     async def row(self, run: RunKey) -> RunRow:
         """Return a run's row."""
-        question = partial(reads.row, run=run)
-        found = self._at_once(question)
+        found = self._at_once(lambda desk: desk.row(run))
         if found is not None:
             return found
-        row: RunRow = await self._ask(question)
+        row: RunRow = await self._ask(partial(reads.row, run=run))
         return row
 
     async def runs(self, tenant: str, query: RunQuery) -> list[RunRow]:
@@ -150,7 +150,9 @@ class SqliteJournal(Journal):
     ) -> list[Recorded]:
         """Return a run's events with seq > `after`, in order."""
         question = partial(reads.read, run=run, after=after, limit=limit)
-        few = None if limit is not None else self._at_once(partial(question, most=reads.FEW))
+        few = None
+        if limit is None:
+            few = self._at_once(lambda desk: question(desk.connection, most=reads.FEW))
         if few is not None:
             return few
         events: list[Recorded] = await self._ask(question)
@@ -159,7 +161,7 @@ class SqliteJournal(Journal):
     async def stretch(self, run: RunKey, *, after: int = 0) -> Stretch:
         """Return a run's events with seq > `after` for a fold."""
         question = partial(reads.stretch, run=run, after=after)
-        few = self._at_once(partial(question, most=reads.FEW))
+        few = self._at_once(lambda desk: question(desk.connection, most=reads.FEW))
         if few is not None:
             return few
         events: Stretch = await self._ask(question)
@@ -206,7 +208,7 @@ class SqliteJournal(Journal):
     async def pieces(self, run: RunKey, *, after: int = 0) -> list[Piece]:
         """Return the run's pieces with a mark > `after`, as they were put."""
         question = partial(reads.pieces, run=run, after=after)
-        few = self._at_once(question)
+        few = self._at_once(lambda desk: question(desk.connection))
         if few is not None:
             return few
         found: list[Piece] = await self._ask(question)
@@ -287,7 +289,7 @@ class SqliteJournal(Journal):
         except StoreError as exc:  # closed since they were handed in
             fail(members, exc)
 
-    def _at_once(self, question: Callable[[apsw.Connection], T | None]) -> T | None:
+    def _at_once(self, question: Callable[[Desk], T | None]) -> T | None:
         """Answer a brief question here and now; None when a thread is to answer it."""
         writer = self._opened()
         if asyncio.get_running_loop() is not self._loop:

@@ -19,7 +19,7 @@ from gatebook.journals.entry import RunEntry, superseded
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.kernel.append import Batch, Row
 from gatebook.kernel.state import Head
-from gatebook.ports import Lease, Piece, Recorded, RunKey
+from gatebook.ports import Lease, Piece, Recorded, RunKey, RunRow
 
 _INSERT_EVENT = """
 INSERT INTO events (position, run, seq, epoch, append_id, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -61,7 +61,9 @@ _DROP_PIECES = "DELETE FROM pieces WHERE run = ?1 AND (?2 IS NULL OR address = ?
 
 _PUT_LEDGER = "INSERT OR REPLACE INTO ledgers (tenant, key, balance) VALUES (?, ?, ?)"
 
-KEPT = 4_096  # runs whose heads are kept between transactions
+_VERSION = "PRAGMA data_version"  # changes when another connection writes
+
+KEPT = 1_024  # runs whose heads are kept between transactions; a few KB each
 
 _head = msgspec.json.Encoder().encode
 
@@ -116,7 +118,7 @@ class Desk:
 
     def look(self) -> bool:
         """Whether another connection has written since the last look; forgets what it may have."""
-        version = self.cursor.execute("PRAGMA data_version").get
+        version = self.cursor.execute(_VERSION).get
         if version == self._version:
             return False
         self._version = version
@@ -192,6 +194,13 @@ class Desk:
         """Take in that a run was claimed, parked or released."""
         self._changed[entry.id] = entry
 
+    def row(self, run: RunKey) -> RunRow:
+        """Return a run's row between transactions; as it is kept, unless others have written."""
+        entry = self._entries.get(run)
+        if entry is None or self.cursor.execute(_VERSION).get != self._version:
+            return reads.row(self.connection, run)
+        return entry.row()
+
     def later(self, ask: Callable[[], None]) -> None:
         """Ask something of the store once all members are written, before the commit."""
         self._later.append(ask)
@@ -227,7 +236,7 @@ class Desk:
 
     def tail(self, entry: RunEntry, after: int) -> tuple[Recorded, ...]:
         """Return the events of a run since `after`; for `later`, when all are written."""
-        return tuple(reads.events(self.connection, entry.id, entry.run, after=after))
+        return tuple(reads.read(self.connection, entry.run, after, None) or ())
 
     def conflict(self, entry: RunEntry, after: int, tail: tuple[Recorded, ...]) -> Conflict:
         """Return the refusal of an append or a park that expected `after`."""
@@ -269,10 +278,7 @@ class Desk:
         return (self._rows[0][0], self._rows[0][4]) if self._rows else None
 
     def settle(self) -> None:
-        """After the commit: keep only the runs somebody holds, a sleeping run costs nothing."""
-        for entry in (*self._new, *self._changed.values()):
-            if not entry.owner:
-                self._entries.pop(entry.run, None)
+        """After the commit: keep what is worked on; what is asked of it next is known then."""
         if len(self._entries) > KEPT:
             self._entries.clear()
 

@@ -89,14 +89,15 @@ class Append(Change):
         except SeqMismatch:
             desk.later(lambda: self._compare(desk, entry))
         else:
-            self.answer = Appended(entry.head, read)
+            drafted = self.batch.draft is not None  # then the caller made that head
+            self.answer = Appended(entry.head if drafted else entry.head.copy(), read)
 
     def _compare(self, desk: Desk, entry: RunEntry) -> None:
         after = self.batch.after or 0
         tail = desk.tail(entry, after)
         own = tuple(event for event in tail if event.append_id == self.batch.append_id)
         if own:
-            self.answer = Appended(entry.head, lambda: own)
+            self.answer = Appended(entry.head.copy(), lambda: own)
         else:
             self.error = desk.conflict(entry, after, tail)
 

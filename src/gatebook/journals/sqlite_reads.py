@@ -4,8 +4,7 @@ Statements are constants, values are bound. Nothing here writes. All rows are fe
 is decoded: a statement that an error leaves open would pin its connection to an old snapshot.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
@@ -37,16 +36,21 @@ WHERE tenant = ?1
       WHERE label.key = wanted.key AND label.value = wanted.value))
 ORDER BY id DESC LIMIT ?7
 """
-_ANCHOR = "SELECT id, seq, head_hash FROM runs WHERE tenant = ? AND run_id = ?"
-_EVENTS = """
-SELECT seq, body, position, append_id, hash FROM events
-WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?
+_ID = "SELECT id FROM runs WHERE tenant = ?1 AND run_id = ?2"
+_APART = 2
+# One statement is one snapshot: where the last event must be, events, and what is kept apart.
+_PAST = f"""
+SELECT 0, seq, head_hash{{none}} FROM runs WHERE tenant = ?1 AND run_id = ?2
+UNION ALL
+SELECT 1, seq, body{{more}} FROM events
+WHERE run = ({_ID} AND seq - ?3 <= ?4) AND seq > ?3 AND seq <= ?5
+UNION ALL
+SELECT {_APART}, r.seq, b.body{{none}}
+FROM blob_refs AS r LEFT JOIN blobs AS b USING (tenant, digest)
+WHERE r.run = ({_ID} AND seq - ?3 <= ?4) AND r.seq > ?3 AND r.seq <= ?5
 """
-_STRETCH = "SELECT seq, body FROM events WHERE run = ? AND seq > ? ORDER BY seq"
-_APART = """
-SELECT r.seq, b.body FROM blob_refs AS r LEFT JOIN blobs AS b USING (tenant, digest)
-WHERE r.run = ? AND r.seq > ? AND r.seq <= ?
-"""
+_EVENTS = _PAST.format(more=", position, append_id, hash", none=", NULL, NULL, NULL")
+_STRETCH = _PAST.format(more="", none="")
 _RAW = """
 SELECT seq, lag(hash, 1, zeroblob(32)) OVER (ORDER BY seq), hash, body
 FROM events WHERE run = ? ORDER BY seq
@@ -82,6 +86,7 @@ _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _AT = "SELECT append_id FROM events WHERE position = ?"
 
 FEW = 16  # events that the loop may read itself
+ALL = 2**62
 
 _head = msgspec.json.Decoder(Head)
 _balance = msgspec.json.Decoder(Balance)
@@ -136,25 +141,26 @@ def _text(value: object) -> str:
     return _encode(value).decode()
 
 
-@contextmanager
-def _snapshot(connection: apsw.Connection) -> Iterator[None]:
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("COMMIT")
+def _past(
+    connection: apsw.Connection, statement: str, run: RunKey, after: int, most: int, upto: int
+) -> tuple[int, bytes, list[Any], list[Any]]:
+    """Return seq and hash of the run's last event by its row, events as rows, bodies kept apart.
 
-
-def _anchor(connection: apsw.Connection, run: RunKey) -> tuple[int, int, bytes]:
-    """Return (id, seq, hash) of a run: where its last event must be."""
-    anchor: tuple[int, int, bytes] | None = connection.execute(_ANCHOR, run).get
-    if anchor is None:
+    There are no events when more than `most` follow `after`. Their order is checked as they are
+    decoded.
+    """
+    rows = _all(connection, statement, (*run, after, most, upto))
+    if not rows:
         raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
-    return anchor
+    apart = []
+    while rows[-1][0] == _APART:
+        apart.append(rows.pop()[1:3])
+    _, want, hash, *_ = rows.pop(0)
+    return want, hash, rows, apart
 
 
 def read(
-    connection: apsw.Connection, run: RunKey, after: int, limit: int | None, most: int | None = None
+    connection: apsw.Connection, run: RunKey, after: int, limit: int | None, most: int = ALL
 ) -> list[Recorded] | None:
     """Return a run's events with seq > `after`, None when there are more than `most`.
 
@@ -164,26 +170,26 @@ def read(
         RunNotFound: this tenant has no such run.
         JournalCorrupt: a gap, a seq twice, a cut tail, or an event that does not read.
     """
-    with _snapshot(connection):
-        id, want, _ = _anchor(connection, run)
-        if most is not None and want - after > most:
-            return None
-        found = events(connection, id, run, after=after, limit=limit)
-    if limit is None:
-        _check_end(run, after, after + len(found), want)
-    return found
+    upto = ALL if limit is None else after + limit
+    want, _, rows, apart = _past(connection, _EVENTS, run, after, most, upto)
+    if want - after > most:
+        return None
+    found = _decoded(run, after, rows, apart)
+    _check_end(run, after, after + len(found), min(want, upto))
+    return [
+        Recorded(run, seq, position, append_id, hash, event)
+        for (_, seq, _, position, append_id, hash), event in zip(rows, found, strict=True)
+    ]
 
 
 def stretch(
-    connection: apsw.Connection, run: RunKey, after: int, most: int | None = None
+    connection: apsw.Connection, run: RunKey, after: int, most: int = ALL
 ) -> Stretch | None:
     """Return what `read` returns as a fold takes it: two columns of five, no objects but events."""
-    with _snapshot(connection):
-        id, want, hash = _anchor(connection, run)
-        if most is not None and want - after > most:
-            return None
-        rows = _all(connection, _STRETCH, (id, after))
-        found = _decoded(connection, id, run, after, rows)
+    want, hash, rows, apart = _past(connection, _STRETCH, run, after, most, ALL)
+    if want - after > most:
+        return None
+    found = _decoded(run, after, rows, apart)
     _check_end(run, after, after + len(found), want)
     return Stretch(after, found, hash)
 
@@ -193,45 +199,39 @@ def _check_end(run: RunKey, after: int, last: int, want: int) -> None:
         raise JournalCorrupt("E_JOURNAL_TRUNCATED", run=run.id, got=last, want=str(want))
 
 
-def events(
-    connection: apsw.Connection, id: int, run: RunKey, *, after: int, limit: int | None = None
-) -> list[Recorded]:
-    """Return events of one run by its integer id, with contiguous seqs from `after` + 1."""
-    rows = _all(connection, _EVENTS, (id, after, -1 if limit is None else limit))
-    return [
-        Recorded(run, seq, position, append_id, hash, event)
-        for (seq, _, position, append_id, hash), event in zip(
-            rows, _decoded(connection, id, run, after, rows), strict=True
-        )
-    ]
-
-
 def _decoded(
-    connection: apsw.Connection, id: int, run: RunKey, after: int, rows: Sequence[Any]
+    run: RunKey, after: int, rows: Sequence[Any], apart: Iterable[tuple[int, bytes | None]]
 ) -> list[AnyEvent]:
-    """Return the events of rows that begin with seq and body."""
+    """Return the events of rows, whose seqs must follow `after` one by one."""
     for expected, row in enumerate(rows, after + 1):
-        seq = row[0]
+        seq = row[1]
         if seq != expected:
             code = "E_JOURNAL_GAP" if seq > expected else "E_JOURNAL_DUPLICATE"
             raise JournalCorrupt(code, run=run.id, seq=min(seq, expected))
-    bodies = [row[1] for row in rows]
+    bodies = [row[2] for row in rows]
     first = after + 1
-    for seq, blob in _all(connection, _APART, (id, after, after + len(rows))):
-        bodies[seq - first] = attach(bodies[seq - first], blob, run=run.id, seq=seq)
+    for seq, blob in apart:
+        if seq < first + len(bodies):  # else its event is missing, and the end is not reached
+            bodies[seq - first] = attach(bodies[seq - first], blob, run=run.id, seq=seq)
     return decode_all(bodies, run=run.id, after=after)
 
 
 def raw(connection: apsw.Connection, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:
     """Return (seq, prev_hash, hash, stored body) of a run's events, unchecked."""
-    id, _, _ = _anchor(connection, run)
-    return _all(connection, _RAW, (id,))
+    return _all(connection, _RAW, (_id(connection, run),))
 
 
 def pieces(connection: apsw.Connection, run: RunKey, after: int) -> list[Piece]:
     """Return the run's pieces of answers in progress, with a mark > `after`."""
-    id, _, _ = _anchor(connection, run)
-    return [Piece(*columns) for columns in _all(connection, _PIECES, (id, after))]
+    rows = _all(connection, _PIECES, (_id(connection, run), after))
+    return [Piece(*columns) for columns in rows]
+
+
+def _id(connection: apsw.Connection, run: RunKey) -> int:
+    id: int | None = connection.execute(_ID, run).get
+    if id is None:
+        raise RunNotFound("E_RUN_NOT_FOUND", run=run.id)
+    return id
 
 
 def tail(connection: apsw.Connection, tenant: str, after: int, limit: int) -> list[Recorded]:

@@ -145,7 +145,7 @@ class Scribe:
         self._committed()
         return True
 
-    def look(self, question: Callable[[apsw.Connection], T | None]) -> T | None:
+    def look(self, question: Callable[[Desk], T | None]) -> T | None:
         """Answer a brief question without waiting for anybody; None: ask another connection.
 
         That is when questions have been slow of late, or when anything is wrong.
@@ -156,7 +156,7 @@ class Scribe:
         began, connection = time.monotonic(), self._connection
         connection.set_busy_timeout(0)
         try:
-            return question(connection)
+            return question(self._desk)
         except apsw.Error:
             if not connection.get_autocommit():
                 connection.execute("ROLLBACK")

@@ -10,9 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeGuard, TypeVar
 
-import apsw
-
 from gatebook.errors import StoreError
+from gatebook.journals.sqlite_desk import Desk
 from gatebook.journals.sqlite_files import Store
 from gatebook.journals.sqlite_locks import OwnerLocks
 from gatebook.journals.sqlite_members import (
@@ -76,7 +75,7 @@ class Writer(threading.Thread):
         if behind or not done:
             self.submit([] if done or scribe.in_doubt else members)
 
-    def look(self, question: Callable[[apsw.Connection], T | None]) -> T | None:
+    def look(self, question: Callable[[Desk], T | None]) -> T | None:
         """Answer a brief question of the running loop; None: a thread that reads is to answer it.
 
         The writing connection knows the pages it has just written; another one reads them anew.
