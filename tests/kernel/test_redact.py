@@ -102,6 +102,20 @@ def test_it_is_found_in_bytes_too(form: str) -> None:
     assert b"[redacted:registered]" in clean
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_secret_of_several_lines_is_cut_out_of_json_within_json(depth: int) -> None:
+    """A private key in the answer of a service, in the log line that quotes the answer."""
+    secret = 'begin "key"\nMIIB/x9\u00e9\nend'
+    text = secret
+    for _ in range(depth):
+        text = json.dumps(text)
+
+    clean = Redactor([secret]).text(f"before {text} after")
+
+    assert "[redacted:registered]" in clean
+    assert "MIIB" not in clean
+
+
 @pytest.mark.parametrize("number", [8_312_904_417, 83.12904417])
 def test_a_registered_number_is_cut_where_it_is_no_text(number: float) -> None:
     """A PIN or an account number comes back as a JSON number."""
@@ -121,6 +135,13 @@ def test_a_message_cut_within_a_secret_does_not_keep_its_beginning(cut: int) -> 
     clean = Redactor([secret]).told(message)
 
     assert clean == "got '[redacted:registered]...'; pass a number"
+
+
+def test_a_message_that_begins_with_a_cut_secret_does_not_keep_it() -> None:
+    """Nothing has to stand before it."""
+    secret = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"
+
+    assert Redactor([secret]).told(f"{secret[:20]}...") == "[redacted:registered]..."
 
 
 def test_a_secret_that_is_a_word_of_the_mark_ends_too() -> None:
