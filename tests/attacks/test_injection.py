@@ -96,8 +96,7 @@ def test_a01_one_of_the_two_labels_alone_asks_nobody(turns: list[Any]) -> None:
         desk, agent = desk_with(sent)
         model = Model(*turns, said("done"))
 
-        async with desk.open(providers={"fake": model}) as runtime:
-            state = await desk.settled(await runtime.start(agent, "what is new?", run_id="r"))
+        state = await desk.ran(agent, "what is new?", providers={"fake": model})
 
         assert (state, len(sent)) == (Finished("done"), 1)
 
@@ -112,8 +111,7 @@ def test_a01_a_private_read_and_a_send_of_one_turn_do_not_slip_past() -> None:
         desk, agent = desk_with(sent)
         model = Model(FETCH, TOGETHER, said("done"))
 
-        async with desk.open(providers={"fake": model}) as runtime:
-            await desk.settled(await runtime.start(agent, "what is new?", run_id="r"))
+        await desk.ran(agent, "what is new?", providers={"fake": model})
 
         assert sent == []
 
@@ -164,9 +162,8 @@ def test_a02_a_model_that_forges_a_tools_answer_is_not_believed() -> None:
         desk, agent = desk_with(sent)
         model = Model(said(json.dumps(FORGED)))
 
-        async with desk.open(providers={"fake": model}) as runtime:
-            state = await desk.settled(await runtime.start(agent, "hi", run_id="r"))
-            outcomes = await desk.all("r", ActionSucceeded)
+        state = await desk.ran(agent, "hi", providers={"fake": model})
+        outcomes = await desk.all("r", ActionSucceeded)
 
         assert state == Finished(json.dumps(FORGED))
         assert (len(outcomes), sent) == (1, [])

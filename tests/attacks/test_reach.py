@@ -28,9 +28,8 @@ def asked(tools: Any, name: str, args: list[dict[str, Any]]) -> list[Any]:
     async def scenario() -> list[Any]:
         desk, agent = Desk(), Agent(name="a", model="fake:m", tools=list(tools))
         model = Model(calls(*((name, each) for each in args)), said("done"))
-        async with desk.open(providers={"fake": model}) as runtime:
-            state = await desk.settled(await runtime.start(agent, "go", run_id="r"))
-            events = await desk.events("r")
+        state = await desk.ran(agent, "go", providers={"fake": model})
+        events = await desk.events("r")
         assert state == Finished("done")
         ended = {e.address: e for e in events if isinstance(e, ENDS)}
         asks = [e for e in events if isinstance(e, ASKS) and isinstance(e.action, CallTool)]
@@ -121,9 +120,8 @@ def test_a10_a_redirect_to_the_metadata_address_is_not_followed() -> None:
             agent = Agent(name="a", model="fake:m", tools=list(tools))
             desk = Desk()
             model = Model(calls(("http.get", {"url": server.url})), said("done"))
-            async with desk.open(providers={"fake": model}) as runtime:
-                await desk.settled(await runtime.start(agent, "go", run_id="r"))
-                failed = await desk.only("r", ActionFailed)
+            await desk.ran(agent, "go", providers={"fake": model})
+            failed = await desk.only("r", ActionFailed)
 
             assert failed.error.code == "E_HTTP_HOST"
             assert server.count == 1

@@ -83,9 +83,8 @@ def test_a15_a_model_that_asks_for_800_calls_a_turn_gets_no_more() -> None:
         agent = Agent(name="a", model="fake:m", tools=[work], max_turns=4)
         storm = calls(*(("work", {"number": number}) for number in range(800)))
         model = Model(storm, storm, storm, said("done"))
-        async with desk.open(providers={"fake": model}) as runtime:
-            await desk.settled(await runtime.start(agent, "go", run_id="r"))
-            events = await desk.events("r")
+        await desk.ran(agent, "go", providers={"fake": model})
+        events = await desk.events("r")
 
         assert len(ran) == LIMIT
         assert never_passed(events) == LIMIT + 1  # the model's own

@@ -47,9 +47,8 @@ def test_a04_arguments_that_change_after_they_were_given_do_not_count() -> None:
             order["amount"] = 1_000_000
             return await asked
 
-        async with desk.open() as runtime:
-            state = await desk.settled(await runtime.start(flow(body, pay), None, run_id="r"))
-            request = await desk.only("r", ActionRequested)
+        state = await desk.ran(flow(body, pay))
+        request = await desk.only("r", ActionRequested)
 
         assert (state, ran) == (Finished({"amount": 1}), [{"amount": 1}])
         assert request.action.arguments == {"order": {"amount": 1}}  # type: ignore[union-attr]
@@ -77,8 +76,7 @@ def test_a04_a_policy_that_changes_the_arguments_is_asked_about_what_it_made() -
             except ActionDenied as exc:
                 return exc.code
 
-        async with desk.open() as runtime:
-            state = await desk.settled(await runtime.start(flow(body, pay), None, run_id="r"))
+        state = await desk.ran(flow(body, pay))
 
         assert (state, ran) == (Finished("E_POLICY_DENIED"), [])
 
@@ -99,8 +97,7 @@ def test_a04_a_program_that_asks_otherwise_on_resume_is_stopped() -> None:
             return first
 
         program = flow(body, pay)
-        async with desk.open() as runtime:
-            await desk.settled(await runtime.start(program, None, run_id="r"))
+        await desk.ran(program)
         async with desk.open(program) as runtime:
             await runtime.handle("r").signal("go")
             state = await desk.settled(runtime.handle("r"))
@@ -173,8 +170,7 @@ def test_a06_a_rule_for_one_tool_is_none_for_a_renamed_twin() -> None:
             except ActionDenied as exc:
                 return exc.code
 
-        async with desk.open() as runtime:
-            state = await desk.settled(await runtime.start(flow(body, pay, twin), None, run_id="r"))
+        state = await desk.ran(flow(body, pay, twin))
 
         assert (state, ran) == (Finished("E_POLICY_DENIED"), [1])
 

@@ -44,9 +44,7 @@ async def calling(policy: Policy, *, caught: bool = True) -> tuple[Any, list[Any
                 return exc.code
             raise
 
-    async with desk.open() as runtime:
-        state = await desk.settled(await runtime.start(flow(body, pay), None, run_id="r"))
-    await desk.journal.open()
+    state = await desk.ran(flow(body, pay))
     return state, calls, await desk.all("r", ActionDeniedEvent)
 
 
@@ -147,9 +145,7 @@ def test_a_policy_that_changed_decides_from_the_next_decision_on() -> None:
                 return exc.code
 
         program = flow(body, pay)
-        async with desk.open() as runtime:
-            await desk.settled(await runtime.start(program, None, run_id="r"))
-        await desk.journal.open()
+        await desk.ran(program)
         desk.clock.advance(3600)
         closed = AllowListPolicy()
         async with desk.open(program, policy=closed) as runtime:

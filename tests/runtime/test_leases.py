@@ -385,8 +385,7 @@ def test_a_stale_lease_is_renewed_before_an_effect() -> None:
 
         journal = Slow(desk.journal, [])
         program = flow(body, pay)
-        async with desk.open(program, journal=journal) as runtime:
-            state = await desk.settled(await runtime.start(program, None, run_id="r"))
+        state = await desk.ran(program, journal=journal)
 
         assert state == Finished(None)
         assert journal.calls["renew"] == 1

@@ -54,10 +54,7 @@ def test_what_a_ledger_cannot_carry_is_denied_and_the_rest_goes_on() -> None:
 
     async def scenario() -> None:
         desk = Desk(ledgers={"tenant": Budget(tool_calls=3), "day": Budget(tool_calls=4)})
-        async with desk.open() as runtime:
-            handle = await runtime.start(flow(looking, look), 5, run_id="r")
-            state = await desk.settled(handle)
-        await desk.journal.open()
+        state = await desk.ran(flow(looking, look), 5)
         denied = await desk.all("r", DeniedEvent)
 
         assert state == Finished([0, 1, 2, "E_LEDGER", "E_LEDGER"])
@@ -109,9 +106,7 @@ def test_one_refusal_is_enough_for_a_whole_step() -> None:
     async def scenario() -> None:
         desk = Desk(ledgers={"day": Budget(tool_calls=1)})
         journal = FailpointJournal(desk.journal, [])
-        async with desk.open(journal=journal) as runtime:
-            handle = await runtime.start(flow(looking, look), 90, run_id="r")
-            state = await desk.settled(handle)
+        state = await desk.ran(flow(looking, look), 90, journal=journal)
 
         assert state == Finished([0, *["E_LEDGER"] * 89])
         assert journal.calls["append"] <= 4
@@ -126,9 +121,7 @@ def test_an_agent_ends_as_denied() -> None:
         desk = Desk(ledgers={"day": Budget(tool_calls=0)})
         agent = Agent(name="a", model="fake:m", tools=[look])
         script = Scripted(lambda _: Reply(call=(ToolUse("look", {"n": 1}),)))
-        async with desk.open(agent, providers={"fake": script}) as runtime:
-            handle = await runtime.start(agent, "hi", run_id="r")
-            state = await desk.settled(handle)
+        state = await desk.ran(agent, "hi", providers={"fake": script})
 
         assert isinstance(state, Failed)
         assert (state.error.code, state.denied) == ("E_LEDGER", True)
@@ -155,9 +148,7 @@ def test_retries_are_charged_to_the_ledger() -> None:
                 return exc.code
             return ""
 
-        async with desk.open() as runtime:
-            handle = await runtime.start(flow(body, flaky), None, run_id="r")
-            state = await desk.settled(handle)
+        state = await desk.ran(flow(body, flaky))
 
         assert state == Finished("E_LEDGER")
         assert (await balance(desk)).spent.tool_calls == 3
@@ -284,10 +275,8 @@ def test_the_smallest_of_all_limits_counts() -> None:
             RetryWithBackoffPolicy(Sharing(), 1, 0),
             ledgers={"day": Budget(tool_calls=20, llm_tokens=7)},
         )
-        async with desk.open() as runtime:
-            handle = await runtime.start(flow(looking, look), 1, run_id="r")
-            await desk.settled(handle)
-            declared = await desk.only("r", LedgersDeclared)
+        await desk.ran(flow(looking, look), 1)
+        declared = await desk.only("r", LedgersDeclared)
 
         assert declared.ledgers == {
             "day": Limits(tool_calls=9, llm_tokens=7), "tenant": Limits(llm_tokens=5)
@@ -308,8 +297,7 @@ def test_changed_limits_count_from_the_next_request_and_are_recorded_once() -> N
         desk = Desk()
         program = flow(body, look)
         for limit in (9, 9):
-            async with desk.open(program, ledgers={"tenant": Budget(tool_calls=limit)}) as runtime:
-                await desk.settled(await runtime.start(program, None, run_id="r"))
+            await desk.ran(program, ledgers={"tenant": Budget(tool_calls=limit)})
         async with desk.open(program, ledgers={"tenant": Budget(tool_calls=3)}) as runtime:
             handle = runtime.handle("r", program)
             await handle.signal("go")

@@ -79,9 +79,7 @@ def test_a_fan_out_above_the_limit_is_refused(count: int) -> None:
     async def scenario() -> None:
         desk = Desk()
 
-        async with desk.open() as runtime:
-            handle = await runtime.start(flow(gathering, look), count, run_id="r")
-            state = await desk.settled(handle)
+        state = await desk.ran(flow(gathering, look), count)
 
         await desk.journal.open()
         requested = await desk.all("r", ActionRequested)

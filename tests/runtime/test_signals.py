@@ -107,9 +107,7 @@ def test_a_wait_that_nobody_answers_times_out() -> None:
             return "came"
 
         program = flow(patient)
-        async with desk.open() as runtime:
-            await desk.settled(await runtime.start(program, None, run_id="r"))
-        await desk.journal.open()
+        await desk.ran(program)
         desk.clock.advance(86_399)
         async with desk.open(program) as runtime:
             handle = handle_of(runtime)
