@@ -1,20 +1,18 @@
 """Recovery: what a worker finds open after another one died, and what it may do about it."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.runtime.crashing import Bank, crash_during_the_tool
 from tests.runtime.kit import CutJournal, Desk, eventually, flow, handle_of, run
 
-from gatebook import RETRY, Denied, Succeeded, ToolContext, tool
-from gatebook.errors import ActionError, InvalidInput, Permanent, Transient
+from gatebook.errors import Permanent, Transient
 from gatebook.journals import SqliteJournal
 from gatebook.kernel.events import (
     ActionDenied,
     ActionFailed,
     ActionRequested,
-    ActionResolved,
     ActionSucceeded,
     ActionUnknown,
     AttemptFailed,
@@ -25,54 +23,6 @@ from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision, Policy
 from gatebook.runtime.driving.planner import MAX_LOST
 from gatebook.runtime.runs.states import Finished, Waiting
-
-
-class Bank:
-    """Tools of each effect class that hang once and then work, and what was done with them."""
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-        self.attempts: list[int] = []
-        self.expected = 1
-        self.hang = True
-        self.error: Exception | None = None
-
-    async def _act(self, ctx: ToolContext[Any]) -> str:
-        self.keys.append(ctx.idempotency_key)
-        self.attempts.append(ctx.attempt)
-        if self.hang:
-            await asyncio.Event().wait()
-        if self.error is not None:
-            raise self.error
-        return f"done {ctx.attempt}"
-
-    def tool(self, effect: Any) -> Any:
-        @tool(effect=effect, name="act")
-        async def act(ctx: ToolContext[Any]) -> str:
-            return await self._act(ctx)
-
-        return act
-
-    def program(self, effect: Any) -> Any:
-        act = self.tool(effect)
-
-        async def body(ctx: Any) -> str:
-            try:
-                return str(await ctx.call_tool(act))
-            except ActionError as exc:
-                return f"{type(exc).__name__} {exc}"
-
-        return flow(body, act)
-
-
-async def crash_during_the_tool(desk: Desk, bank: Bank, program: Any) -> None:
-    """Start a run, wait until its tool hangs, and let the worker die."""
-    runtime = desk.runtime(program)
-    await runtime.open()
-    await runtime.start(program, None, run_id="r")
-    await eventually(lambda: bank.keys, "the tool was called")
-    await desk.crash(runtime)
-    bank.hang = False
 
 
 def test_a_lost_at_most_once_action_is_unknown_and_the_run_waits() -> None:
@@ -91,99 +41,6 @@ def test_a_lost_at_most_once_action_is_unknown_and_the_run_waits() -> None:
         assert state == Waiting(("resolve 0",))
         assert (unknown.address, unknown.error.code) == ("0", "E_UNKNOWN_LOST")
         assert len(bank.keys) == 1
-
-    run(scenario())
-
-
-@pytest.mark.parametrize(
-    ("word", "output", "calls"),
-    [
-        (Succeeded("paid"), "paid", 1),
-        (Denied("it was not paid"), "Permanent it was not paid", 1),
-        (RETRY, "done 1", 2),
-    ],
-)
-def test_a_person_says_what_became_of_an_unknown_action(word: Any, output: str, calls: int) -> None:
-    """Whoever looked at the service knows; the run goes on from their word."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(), Bank()
-        program = bank.program("at_most_once")
-        await crash_during_the_tool(desk, bank, program)
-        desk.lapse()
-
-        async with desk.open(program) as runtime:
-            handle = runtime.handle("r", program)
-            await desk.settled(handle)
-            await handle.resolve("0", word, by="ann")
-            state = await desk.settled(handle)
-            resolved = await desk.only("r", ActionResolved)
-
-        assert state == Finished(output)
-        assert (len(bank.keys), resolved.by) == (calls, "ann")
-
-    run(scenario())
-
-
-def test_an_ordered_start_says_so() -> None:
-    """An action that ran twice must show who wanted it."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(), Bank()
-        program = bank.program("at_most_once")
-        await crash_during_the_tool(desk, bank, program)
-        desk.lapse()
-
-        async with desk.open(program) as runtime:
-            handle = handle_of(runtime)
-            await desk.settled(handle)
-            await handle.resolve("0", RETRY)
-            await desk.settled(handle)
-            again = await desk.only("r", AttemptStarted)
-
-        assert (again.attempt, again.cause) == (1, "resolved")
-        assert bank.keys[0] == bank.keys[1]
-
-    run(scenario())
-
-
-def test_the_second_resolution_of_an_action_is_refused() -> None:
-    """The first word wins; the second person is told."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(), Bank()
-        program = bank.program("at_most_once")
-        await crash_during_the_tool(desk, bank, program)
-        desk.lapse()
-
-        async with desk.open(program) as runtime:
-            handle = handle_of(runtime)
-            await desk.settled(handle)
-            await handle.resolve("0", Succeeded("paid"))
-            with pytest.raises(InvalidInput) as caught:
-                await handle.resolve("0", Denied("no"))
-
-        assert caught.value.code in ("E_ACTION_NOT_UNKNOWN", "E_RUN_TERMINAL")
-
-    run(scenario())
-
-
-def test_a_resolution_that_does_not_fit_the_tool_is_refused() -> None:
-    """The program would fail on it after the chance to correct it has passed."""
-
-    async def scenario() -> None:
-        desk, bank = Desk(), Bank()
-        program = bank.program("at_most_once")
-        await crash_during_the_tool(desk, bank, program)
-        desk.lapse()
-
-        async with desk.open(program) as runtime:
-            handle = runtime.handle("r", program)
-            await desk.settled(handle)
-            with pytest.raises(InvalidInput) as caught:
-                await handle.resolve("0", Succeeded({"not": "text"}))
-
-        assert caught.value.code == "E_RESULT_TYPE"
 
     run(scenario())
 
@@ -333,26 +190,6 @@ def test_an_action_that_kills_its_workers_is_stopped() -> None:
         assert stopped == Waiting(("resume",))
         assert (calls, error.code) == (MAX_LOST + 1, "E_ACTION_POISON")
         assert state == Finished(f"done {MAX_LOST + 1}")
-
-    run(scenario())
-
-
-def test_only_an_interrupted_run_can_be_resumed() -> None:
-    """Whoever presses the button twice is told."""
-
-    async def scenario() -> None:
-        desk = Desk()
-
-        async def asleep(ctx: Any) -> None:
-            await ctx.sleep(100)
-
-        async with desk.open() as runtime:
-            handle = await runtime.start(flow(asleep), None)
-
-            with pytest.raises(InvalidInput) as caught:
-                await handle.resume()
-
-        assert caught.value.code == "E_NOT_INTERRUPTED"
 
     run(scenario())
 
