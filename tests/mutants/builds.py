@@ -243,14 +243,14 @@ BUILDS = (
         "runtime/performing/executor.py",
         "        self._used = True\n",
         "",
-        (f"{RUNTIME}/test_leases.py",),
+        (f"{RUNTIME}/test_permits.py",),
     ),
     Build(
         "a permit outlives its lease",
         "runtime/performing/executor.py",
         "elif not self._fresh(self.lease):",
         "elif False:",
-        (f"{RUNTIME}/test_leases.py",),
+        (f"{RUNTIME}/test_permits.py",),
     ),
     Build(
         "a lease is trusted for its whole life",

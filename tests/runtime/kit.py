@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from gatebook import tool
 from gatebook.errors import StoreError
 from gatebook.journals import MemoryJournal
-from gatebook.kernel.events import AnyEvent, kind_of
+from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import AnyEvent, RunStarted, kind_of
 from gatebook.kernel.messages import (
     Call,
     Capabilities,
@@ -38,6 +39,9 @@ T = TypeVar("T")
 PATIENCE_S = 20.0  # after this a scenario has failed; none depends on how fast it is
 TTL_S = 30.0
 RUN = RunKey("default", "r")  # what `Desk` starts
+STARTED = RunStarted(  # for what needs a beginning, and no program
+    program="p", program_kind="workflow", definition="d", nonce="00", input=Raw(b"null")
+)
 
 
 def run(scenario: Coroutine[Any, Any, T]) -> T:

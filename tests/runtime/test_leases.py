@@ -1,4 +1,4 @@
-"""Leases and permits: who may act, how long, and what a worker that lost its run may still say."""
+"""Leases: how long a worker may act, and what one that lost its run may still say."""
 
 import asyncio
 import threading
@@ -6,126 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.programs.play import Echo
-from tests.runtime.kit import RUN, TTL_S, Desk, eventually, flow, handle_of, run
+from tests.runtime.kit import RUN, STARTED, TTL_S, Desk, eventually, flow, handle_of, run
 
 from gatebook import ToolContext, tool
-from gatebook.errors import IntegrityError, StoreError
+from gatebook.errors import StoreError
 from gatebook.journals import MemoryJournal
-from gatebook.kernel.actions import CallTool
-from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import ActionRequested, ActionSucceeded, Note, RunStarted
-from gatebook.kernel.redact import Redactor
-from gatebook.ports import Lease, RunKey, Want
+from gatebook.kernel.events import ActionRequested, ActionSucceeded, Note
+from gatebook.ports import Lease, RunKey
 from gatebook.runtime.clock import SystemClock
 from gatebook.runtime.leases import LeaseKeeper
-from gatebook.runtime.models.routes import Providers
-from gatebook.runtime.performing.executor import Executor, Permit
 from gatebook.runtime.runs.states import Finished, Waiting
-from gatebook.runtime.subscriptions import Hub
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import FailpointJournal
-
-KEY = RUN
-LEASE = Lease(KEY, "w", 1)
-STARTED = RunStarted(
-    program="p", program_kind="workflow", definition="d", nonce="00", input=Raw(b"null")
-)
-
-
-class Counting(Echo):
-    """A tool that counts its calls."""
-
-    calls = 0
-
-    async def call(self, args: bytes, invocation: Any) -> bytes:
-        self.calls += 1
-        return b"1"
-
-
-def call(args: bytes = b"{}") -> CallTool:
-    return CallTool("t", Raw(args))
-
-
-def permit(*, fresh: bool = True) -> Permit:
-    return Permit(ActionRequested(address="0", action=call()), 0, LEASE, lambda _: fresh)
-
-
-def test_a_permit_is_good_once() -> None:
-    """One committed request, one call."""
-    given = permit()
-    given.use(call())
-
-    with pytest.raises(IntegrityError, match="used already"):
-        given.use(call())
-
-
-def test_a_permit_is_void_under_a_stale_lease() -> None:
-    """Another worker may have the run by now."""
-    with pytest.raises(IntegrityError, match="lease was not renewed"):
-        permit(fresh=False).use(call())
-
-
-def test_a_permit_is_good_for_its_bytes_only() -> None:
-    """What was decided about is what runs."""
-    with pytest.raises(IntegrityError, match="other arguments"):
-        permit().use(call(b'{"n":2}'))
-
-
-def test_a_refused_permit_stays_unused() -> None:
-    """A refusal is not a call."""
-    given = permit(fresh=False)
-
-    with pytest.raises(IntegrityError):
-        given.use(call())
-
-    assert not given.used
-
-
-@pytest.mark.parametrize("spoil", ["used", "stale"])
-def test_the_executor_calls_nothing_without_a_good_permit(spoil: str) -> None:
-    """The only code that calls out checks for itself."""
-    made = Counting("t")
-    executor = Executor(
-        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
-    )
-    given = permit(fresh=spoil != "stale")
-    if spoil == "used":
-        given.use(call())
-
-    ended = run(executor.perform(given, Want("0", call()), made, STARTED))
-
-    assert made.calls == 0
-    assert ended.error is not None
-    assert ended.error.code == "E_PERMIT"
-
-
-def test_the_executor_calls_a_tool_with_the_stored_bytes() -> None:
-    """Not with the object the program made."""
-    seen: list[bytes] = []
-
-    class Seeing(Echo):
-        async def call(self, args: bytes, invocation: Any) -> bytes:
-            seen.append(args)
-            return b"1"
-
-    executor = Executor(
-        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
-    )
-    want = Want("0", call(b'{"from":"program"}'))
-
-    run(executor.perform(permit(), want, Seeing("t"), STARTED))
-
-    assert seen == [b"{}"]
 
 
 async def keeper(journal: Any, clock: VirtualClock) -> LeaseKeeper:
     """A keeper over a store with one claimed run."""
     await journal.open()
-    started = RunStarted(
-        program="p", program_kind="workflow", definition="d", nonce="00", input=Raw(b"1")
-    )
-    await journal.create(KEY, started, input_hash="h")
+    await journal.create(RUN, STARTED, input_hash="h")
     return LeaseKeeper(journal, "w", clock=clock, ttl_s=TTL_S)
 
 
@@ -136,7 +34,7 @@ def test_a_lease_is_fresh_for_half_its_life(seconds: float, fresh: bool) -> None
     async def scenario() -> None:
         clock = VirtualClock()
         leases = await keeper(MemoryJournal(clock=clock), clock)
-        lease = await leases.claim(KEY)
+        lease = await leases.claim(RUN)
         assert lease is not None
         clock.advance(seconds)
 
@@ -151,7 +49,7 @@ def test_a_renewal_makes_a_lease_fresh_again() -> None:
     async def scenario() -> None:
         clock = VirtualClock()
         leases = await keeper(MemoryJournal(clock=clock), clock)
-        lease = await leases.claim(KEY)
+        lease = await leases.claim(RUN)
         assert lease is not None
         clock.advance(20)
 
@@ -168,10 +66,10 @@ def test_a_lost_lease_is_never_fresh_again() -> None:
         clock = VirtualClock()
         journal = MemoryJournal(clock=clock)
         leases = await keeper(journal, clock)
-        lease = await leases.claim(KEY)
+        lease = await leases.claim(RUN)
         assert lease is not None
         clock.advance(TTL_S + 1)
-        await journal.claim(KEY, owner="other", ttl_ms=30_000)
+        await journal.claim(RUN, owner="other", ttl_ms=30_000)
 
         assert not await leases.renew_now(lease)
         assert not leases.fresh(lease)
@@ -185,7 +83,7 @@ def test_a_lease_given_back_is_not_fresh() -> None:
     async def scenario() -> None:
         clock = VirtualClock()
         leases = await keeper(MemoryJournal(clock=clock), clock)
-        lease = await leases.claim(KEY)
+        lease = await leases.claim(RUN)
         assert lease is not None
         leases.forget(lease)
 
@@ -215,7 +113,7 @@ def test_leases_are_renewed_while_the_loop_is_blocked() -> None:
         await keeper(journal, VirtualClock())
         leases = LeaseKeeper(journal, "w", clock=SystemClock(), ttl_s=0.06)
         leases.start()
-        await leases.claim(KEY)
+        await leases.claim(RUN)
         beaten = journal.beaten.wait(10)
         await leases.close()
         return beaten
@@ -232,7 +130,7 @@ def test_a_loop_that_hangs_beyond_its_word_lets_its_leases_lapse() -> None:
         await keeper(journal, clock)
         leases = LeaseKeeper(journal, "w", clock=clock, ttl_s=0.06)
         leases.start()
-        await leases.claim(KEY)
+        await leases.claim(RUN)
         assert journal.beaten.wait(10)
         clock.advance(1)
         journal.beaten.clear()
@@ -249,7 +147,7 @@ class Taken(FailpointJournal):
     """A journal in which another worker takes the run as soon as a tool runs."""
 
     async def take(self) -> None:
-        lease = await self.inner.claim(KEY, owner="other", ttl_ms=3_600_000)
+        lease = await self.inner.claim(RUN, owner="other", ttl_ms=3_600_000)
         assert lease is not None
 
 

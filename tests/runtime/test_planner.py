@@ -10,13 +10,7 @@ from gatebook import tool
 from gatebook.errors import ActionDenied as ActionDeniedError
 from gatebook.kernel.append import MAX_EVENTS
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import (
-    ActionDenied,
-    ActionRequested,
-    AnyEvent,
-    RunStarted,
-    kind_of,
-)
+from gatebook.kernel.events import ActionDenied, ActionRequested, AnyEvent, RunStarted, kind_of
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
@@ -30,8 +24,6 @@ from gatebook.runtime.redrive import Redrive, final_args
 from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.services import Services
 from gatebook.runtime.subscriptions import Hub
-
-KEY = RUN
 
 
 @tool(effect="read")
@@ -66,7 +58,7 @@ def planner_of(program: Any, *, events: tuple[AnyEvent, ...] = ()) -> Planner:
     stepper = program.begin(started)
     planner = Planner(
         RunState(), Redrive(stepper, final_args(program.tools)), services=services,
-        program=program, lease=Lease(KEY, "w", 1), started=started,
+        program=program, lease=Lease(RUN, "w", 1), started=started,
     )  # fmt: skip
     planner.fold(Stretch(0, [started, *events], b""))
     return planner

@@ -33,7 +33,6 @@ from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Reset
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
-KEY = RUN
 END = MessageEnd("stop", "stop", None)
 WORDS = ["one ", "two ", "three ", "four"]
 SECRET = "canary-7f3e91d2b4"
@@ -338,7 +337,7 @@ def test_a_secret_in_pieces_reaches_neither_readers_nor_the_store() -> None:
             handle = await runtime.start(ASKS, None, run_id="r")
             live = asyncio.create_task(_live(handle))
             items, _ = await begun(elsewhere(desk), upto="it is [redacted:registered]. and more ")
-            kept = b"".join(piece.body for piece in await desk.journal.pieces(KEY))
+            kept = b"".join(piece.body for piece in await desk.journal.pieces(RUN))
             hold.set()
             whole = await rest(elsewhere(desk))
 
@@ -433,7 +432,7 @@ def test_a_commit_whose_answer_was_lost_leaves_nothing_behind() -> None:
             program = flow(body, wait, models=["fake:m"])
             handle = await runtime.start(program, None, run_id="r")
             await running.wait()
-            left = dict(runtime.hub.current(KEY))
+            left = dict(runtime.hub.current(RUN))
             hold.set()
 
             assert written(await rest(handle)) == "hello"

@@ -1,0 +1,106 @@
+"""Permits: one committed request is one call, of its very bytes, under a fresh lease."""
+
+from typing import Any
+
+import pytest
+from tests.programs.play import Echo
+from tests.runtime.kit import RUN, STARTED, run
+
+from gatebook.errors import IntegrityError
+from gatebook.kernel.actions import CallTool
+from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import ActionRequested
+from gatebook.kernel.redact import Redactor
+from gatebook.ports import Lease, Want
+from gatebook.runtime.models.routes import Providers
+from gatebook.runtime.performing.executor import Executor, Permit
+from gatebook.runtime.subscriptions import Hub
+from gatebook.testing.clock import VirtualClock
+
+LEASE = Lease(RUN, "w", 1)
+
+
+class Counting(Echo):
+    """A tool that counts its calls."""
+
+    calls = 0
+
+    async def call(self, args: bytes, invocation: Any) -> bytes:
+        self.calls += 1
+        return b"1"
+
+
+def call(args: bytes = b"{}") -> CallTool:
+    return CallTool("t", Raw(args))
+
+
+def permit(*, fresh: bool = True) -> Permit:
+    return Permit(ActionRequested(address="0", action=call()), 0, LEASE, lambda _: fresh)
+
+
+def test_a_permit_is_good_once() -> None:
+    """One committed request, one call."""
+    given = permit()
+    given.use(call())
+
+    with pytest.raises(IntegrityError, match="used already"):
+        given.use(call())
+
+
+def test_a_permit_is_void_under_a_stale_lease() -> None:
+    """Another worker may have the run by now."""
+    with pytest.raises(IntegrityError, match="lease was not renewed"):
+        permit(fresh=False).use(call())
+
+
+def test_a_permit_is_good_for_its_bytes_only() -> None:
+    """What was decided about is what runs."""
+    with pytest.raises(IntegrityError, match="other arguments"):
+        permit().use(call(b'{"n":2}'))
+
+
+def test_a_refused_permit_stays_unused() -> None:
+    """A refusal is not a call."""
+    given = permit(fresh=False)
+
+    with pytest.raises(IntegrityError):
+        given.use(call())
+
+    assert not given.used
+
+
+@pytest.mark.parametrize("spoil", ["used", "stale"])
+def test_the_executor_calls_nothing_without_a_good_permit(spoil: str) -> None:
+    """The only code that calls out checks for itself."""
+    made = Counting("t")
+    executor = Executor(
+        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
+    )
+    given = permit(fresh=spoil != "stale")
+    if spoil == "used":
+        given.use(call())
+
+    ended = run(executor.perform(given, Want("0", call()), made, STARTED))
+
+    assert made.calls == 0
+    assert ended.error is not None
+    assert ended.error.code == "E_PERMIT"
+
+
+def test_the_executor_calls_a_tool_with_the_stored_bytes() -> None:
+    """Not with the object the program made."""
+    seen: list[bytes] = []
+
+    class Seeing(Echo):
+        async def call(self, args: bytes, invocation: Any) -> bytes:
+            seen.append(args)
+            return b"1"
+
+    executor = Executor(
+        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
+    )
+    want = Want("0", call(b'{"from":"program"}'))
+
+    run(executor.perform(permit(), want, Seeing("t"), STARTED))
+
+    assert seen == [b"{}"]
