@@ -153,8 +153,7 @@ def test_recovery_starts_nothing_the_journal_does_not_know(effect: Any, called: 
         await eventually(lambda: witness.seen, "the call began")
         await desk.crash(runtime)
         desk.lapse()
-        async with desk.open(program) as second:
-            await desk.settled(second.handle("r"))
+        await desk.taken_up(program)
 
         assert (len(witness.seen), witness.wrong) == (called, [])
 

@@ -176,6 +176,13 @@ class Desk:
         await self.journal.open()
         return state
 
+    async def taken_up(self, *programs: Any, **options: Any) -> Settled:
+        """Where the run comes to rest under one more runtime, which has its program and closes."""
+        async with self.open(*programs, **options) as runtime:
+            state = await self.settled(handle_of(runtime))
+        await self.journal.open()
+        return state
+
     async def events(self, run_id: str) -> list[AnyEvent]:
         """A run's events, in order."""
         return [each.event for each in await self.journal.read(RunKey("default", run_id))]

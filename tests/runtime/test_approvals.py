@@ -108,9 +108,8 @@ def test_an_approval_outlives_its_worker() -> None:
             await client.approval(approval.id).approve(by="ann")
         await desk.journal.open()
         program = bank.paying(50)
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r", program))
-            kinds = await desk.kinds("r")
+        state = await desk.taken_up(program)
+        kinds = await desk.kinds("r")
 
         assert state == Finished(["paid 50"])
         assert kinds.count("approval_asked") == 1

@@ -57,8 +57,7 @@ def test_the_stricter_of_then_and_now_counts(after: str, end: Any) -> None:
         await desk.journal.open()
         policy.verdicts.pop(0)
         program = bank.paying(50)
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r", program))
+        state = await desk.taken_up(program)
 
         assert state == end if isinstance(end, Finished) else isinstance(state, end)
         assert bank.paid == ([50] if after == "allow" else [])
@@ -104,8 +103,7 @@ def test_an_open_question_is_answered_also_when_policy_would_allow_now() -> None
         await desk.journal.open()
         policy.verdicts.pop(0)
         program = bank.paying(50)
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r", program))
+        state = await desk.taken_up(program)
 
         assert isinstance(state, Waiting)
         assert bank.paid == []
@@ -123,9 +121,7 @@ async def changed(before: Any, after: Any) -> tuple[Any, Desk]:
     async with elsewhere(desk) as client:
         await client.approval(approval.id).approve(by="ann")
     await desk.journal.open()
-    async with desk.open(after, on_definition_change="adopt") as runtime:
-        state = await desk.settled(runtime.handle("r", after))
-    await desk.journal.open()
+    state = await desk.taken_up(after, on_definition_change="adopt")
     return state, desk
 
 

@@ -49,10 +49,7 @@ async def changing(desk: Desk, **options: Any) -> Any:
     await desk.ran(flow(body, name="f"))
     desk.clock.advance(3600)
     changed = flow(body, name="f", version="2")
-    async with desk.open(changed, **options) as runtime:
-        state = await desk.settled(runtime.handle("r", changed))
-    await desk.journal.open()
-    return state
+    return await desk.taken_up(changed, **options)
 
 
 def test_a_changed_definition_is_refused() -> None:

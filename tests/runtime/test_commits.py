@@ -279,8 +279,7 @@ def test_a_driver_that_loses_its_store_leaves_the_run_to_the_next() -> None:
             await eventually(lambda: calls, "the tool ran")
             await desk.clock.settle()
         await desk.journal.open()
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
+        state = await desk.taken_up(program)
 
         assert isinstance(state, Waiting)
         assert (state.on, calls) == (("resolve 0",), [1])

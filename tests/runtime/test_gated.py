@@ -148,9 +148,7 @@ def test_a_policy_that_changed_decides_from_the_next_decision_on() -> None:
         await desk.ran(program)
         desk.clock.advance(3600)
         closed = AllowListPolicy()
-        async with desk.open(program, policy=closed) as runtime:
-            state = await desk.settled(runtime.handle("r", program))
-        await desk.journal.open()
+        state = await desk.taken_up(program, policy=closed)
 
         assert state == Finished("E_NOT_ALLOWED")
         assert (await desk.only("r", ActionDeniedEvent)).decision.policy == closed.digest

@@ -213,9 +213,7 @@ def test_what_a_hook_did_is_not_done_again_after_a_crash(append: int) -> None:
         await desk.journal.open()
         before = await desk.kinds("r")
 
-        async with desk.open(shop.program, hooks=[shop.cap]) as runtime:
-            await desk.settled(runtime.handle("r"))
-        await desk.journal.open()
+        await desk.taken_up(shop.program, hooks=[shop.cap])
 
         looked = shop.done.count("owed 7")
         assert looked == (2 if before[-1] == "action_requested" and append == 2 else 1)
@@ -250,8 +248,7 @@ def test_a_hook_that_acts_otherwise_the_second_time_fails() -> None:
         await eventually(lambda: cut.dead, "the store is gone")
         await desk.crash(runtime)
         desk.lapse()
-        async with desk.open(shop.program, hooks=[fickle]) as runtime:
-            state = await desk.settled(runtime.handle("r"))
+        state = await desk.taken_up(shop.program, hooks=[fickle])
 
         assert (state, shop.done) == (Finished("E_HOOK_FAILED"), ["owed 1"])
 

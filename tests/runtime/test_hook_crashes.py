@@ -260,8 +260,7 @@ def test_an_answer_counts_where_its_hook_is_gone() -> None:
         kept = await answered(desk)
 
         model = Model(said("hello"))
-        async with desk.open(world.program, providers={"fake": model}) as runtime:
-            await desk.settled(runtime.handle("r"))
+        await desk.taken_up(world.program, providers={"fake": model})
 
         assert [event.hook for event in kept] == ["on_run_start", "before_model"]
         assert len(model.asked[0].messages) == 2

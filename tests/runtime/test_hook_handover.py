@@ -42,8 +42,7 @@ def test_an_answer_without_its_request_is_used_by_the_next_worker() -> None:
         await desk.journal.open()
         between = await desk.kinds("r")
 
-        async with desk.open(program, hooks=[cap]) as runtime:
-            state = await desk.settled(runtime.handle("r"))
+        state = await desk.taken_up(program, hooks=[cap])
 
         assert between == ["run_started", "hook_answered"]
         assert (state, calls, len(asked)) == (Finished(10), [10], 1)
@@ -85,8 +84,7 @@ def test_a_recorded_refusal_holds_without_its_hook(point: Any) -> None:
         await desk.journal.append(RUN, batch)
         desk.lapse()
 
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
+        state = await desk.taken_up(program)
 
         assert isinstance(state, Failed)
         assert (state.error.code, calls) == ("E_HOOK_DENIED", [])
@@ -157,9 +155,7 @@ def test_a_read_that_was_lost_is_looked_at_anew() -> None:
         await desk.crash(runtime)
         desk.lapse()
 
-        async with desk.open(program, hooks=[watch]) as runtime:
-            state = await desk.settled(runtime.handle("r"))
-        await desk.journal.open()
+        state = await desk.taken_up(program, hooks=[watch])
 
         assert (state, seen) == (Finished(2), [(0, 1), (1, 2)])
         assert [event.attempt for event in await desk.all("r", HookAnswered)] == [1]

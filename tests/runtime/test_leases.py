@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.runtime.kit import RUN, STARTED, TTL_S, Desk, eventually, flow, handle_of, run
+from tests.runtime.kit import RUN, STARTED, TTL_S, Desk, eventually, flow, run
 
 from gatebook import ToolContext, tool
 from gatebook.errors import StoreError
@@ -252,8 +252,7 @@ def test_a_store_that_does_not_answer_about_the_lease_stops_the_effect() -> None
             await desk.clock.settle()
         await desk.journal.open()
         desk.lapse()
-        async with desk.open(program) as runtime:
-            state = await desk.settled(handle_of(runtime))
+        state = await desk.taken_up(program)
 
         assert (state, calls) == (Waiting(("resolve 0",)), [])
 

@@ -181,8 +181,7 @@ def test_an_attempt_that_died_with_its_worker_is_charged() -> None:
         held = await balance(desk)
         await desk.crash(dying)
         desk.lapse()
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
+        state = await desk.taken_up(program)
 
         assert held == Balance(reserved=Amount(tool_calls=1))
         assert state == Finished(1)

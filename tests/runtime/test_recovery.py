@@ -34,9 +34,8 @@ def test_a_lost_at_most_once_action_is_unknown_and_the_run_waits() -> None:
         await crash_during_the_tool(desk, bank, program)
         desk.lapse()
 
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
-            unknown = await desk.only("r", ActionUnknown)
+        state = await desk.taken_up(program)
+        unknown = await desk.only("r", ActionUnknown)
 
         assert state == Waiting(("resolve 0",))
         assert (unknown.address, unknown.error.code) == ("0", "E_UNKNOWN_LOST")
@@ -55,9 +54,8 @@ def test_a_repeatable_action_is_sent_again_with_its_key(effect: str) -> None:
         await crash_during_the_tool(desk, bank, program)
         desk.lapse()
 
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
-            again = await desk.only("r", AttemptStarted)
+        state = await desk.taken_up(program)
+        again = await desk.only("r", AttemptStarted)
 
         assert state == Finished("done 1")
         assert (again.attempt, again.cause) == (1, "recovery")
@@ -98,8 +96,7 @@ def test_a_result_that_was_not_recorded_is_not_guessed() -> None:
             await desk.clock.settle()
         desk.lapse()
 
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
+        state = await desk.taken_up(program)
 
         assert state == Waiting(("resolve 0",))
         assert len(bank.keys) == 1
@@ -127,8 +124,7 @@ def test_a_recorded_success_is_never_repeated() -> None:
         await desk.crash(runtime)
         desk.clock.advance(100)
 
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
+        state = await desk.taken_up(program)
 
         assert (state, len(bank.keys)) == (Finished("done 0, once"), 1)
 
@@ -152,9 +148,8 @@ def test_a_back_off_survives_a_crash_at_its_own_time() -> None:
         bank.error = None
         desk.lapse()
 
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
-            again = await desk.only("r", AttemptStarted)
+        state = await desk.taken_up(program)
+        again = await desk.only("r", AttemptStarted)
 
         assert failed.delay_ms > 0
         assert (state, again.cause, again.attempt) == (Finished("done 1"), "retry", 1)
@@ -212,10 +207,9 @@ def test_a_lost_attempt_that_may_not_be_repeated_is_not_denied(effect: str, kind
         await crash_during_the_tool(desk, bank, program)
         desk.lapse()
 
-        async with desk.open(program) as runtime:
-            await desk.settled(runtime.handle("r"))
-            ended = await desk.only("r", kind)
-            denied = await desk.all("r", ActionDenied)
+        await desk.taken_up(program)
+        ended = await desk.only("r", kind)
+        denied = await desk.all("r", ActionDenied)
 
         assert (ended.error.code, denied, len(bank.keys)) == ("E_POLICY_DENIED", [], 1)
 
@@ -232,9 +226,8 @@ def test_an_idempotent_action_that_fails_after_a_lost_attempt_is_unknown() -> No
         bank.error = Permanent("closed")
         desk.lapse()
 
-        async with desk.open(program) as runtime:
-            state = await desk.settled(runtime.handle("r"))
-            unknown = await desk.only("r", ActionUnknown)
+        state = await desk.taken_up(program)
+        unknown = await desk.only("r", ActionUnknown)
 
         assert state == Waiting(("resolve 0",))
         assert (unknown.attempt, unknown.error.message) == (1, "closed")
@@ -295,10 +288,9 @@ def test_after_recovery_every_request_has_one_outcome() -> None:
         await crash_during_the_tool(desk, bank, program)
         desk.lapse()
 
-        async with desk.open(program) as runtime:
-            await desk.settled(runtime.handle("r"))
-            asked = [event.address for event in await desk.all("r", ActionRequested)]
-            answered = [event.address for event in await desk.all("r", ActionSucceeded)]
+        await desk.taken_up(program)
+        asked = [event.address for event in await desk.all("r", ActionRequested)]
+        answered = [event.address for event in await desk.all("r", ActionSucceeded)]
 
         assert asked == answered == ["0"]
 

@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, flow, handle_of, run
+from tests.runtime.kit import Desk, flow, run
 from tests.runtime.results import find, play, ruled, send
 
 from gatebook import ActionDenied, Permanent, Succeeded, tool
@@ -52,10 +52,9 @@ def test_labels_of_results_decide_what_comes_after(name: str, crash: bool) -> No
         else:
             await runtime.close()
         desk.clock.advance(3601)
-        async with desk.open(program) as second:
-            state = await desk.settled(handle_of(second))
-            (denied,) = await desk.all("r", ActionDeniedEvent)
-            ended: list[Any] = [e for e in await desk.events("r") if getattr(e, "labels", ())]
+        state = await desk.taken_up(program)
+        (denied,) = await desk.all("r", ActionDeniedEvent)
+        ended: list[Any] = [e for e in await desk.events("r") if getattr(e, "labels", ())]
         return state, denied.decision.rule, [e.labels for e in ended]
 
     assert run(scenario()) == (Finished("E_POLICY_DENIED"), "no-private-out", [("private",)])
