@@ -86,9 +86,7 @@ class Redrive:
             Diverged: E_NONDETERMINISM when the program does not ask for what is recorded, or
                 ends otherwise.
         """
-        follow = _FOLLOW.get(type(event))
-        if follow is not None:
-            follow(self, event, seq)
+        _FOLLOW.get(type(event), _pass_by)(self, event, seq)
 
     def _of_hook(self, event: ActionRequested | ActionDenied) -> None:
         """Note what a hook asked for itself: the program knows nothing of it."""
@@ -233,6 +231,10 @@ def outcome_of(
             return Outcome(event.address, "failed", seq, event.time, error=event.error or LOST)
         case _:
             return None
+
+
+def _pass_by(redrive: Redrive, event: Event, seq: int) -> None:
+    """Follow what the program never learns of."""
 
 
 _FOLLOW: dict[type[Event], Callable[[Redrive, Any, int], None]] = {

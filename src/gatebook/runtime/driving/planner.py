@@ -182,9 +182,10 @@ class Planner:
             for seq, event in enumerate(stretch.events, stretch.after + 1):
                 fold(event)
                 note(event)
-                if self._past is not None:
-                    self._past.apply(event)
                 feed(event, seq)
+        if self._past is not None:
+            for event in stretch.events:
+                self._past.apply(event)
         if stretch.events:
             self.state.head.hash = stretch.hash
 
