@@ -197,10 +197,17 @@ class Scribe:
         answer(members)
 
     def _write(self, members: list[Change]) -> None:
+        """Let members act; a refusal is its member's answer, a failing engine everybody's."""
         desk = self._desk
         desk.begin(self._now())
         for member in members:
-            _act(member, desk)
+            member.answer = member.error = None
+            try:
+                member.act(desk)
+            except apsw.Error:
+                raise
+            except Exception as exc:  # noqa: BLE001 - handed to the caller, who raises it
+                member.error = exc
         desk.write()
 
     def _end_transaction(self) -> None:
@@ -360,14 +367,3 @@ class Scribe:
 
 def _renewals_first(member: Change) -> bool:
     return type(member) is not Renew
-
-
-def _act(member: Change, desk: Desk) -> None:
-    """Let a member act; a refusal is its own answer, a failing engine everybody's."""
-    member.answer = member.error = None
-    try:
-        member.act(desk)
-    except apsw.Error:
-        raise
-    except Exception as exc:  # noqa: BLE001 - handed to the caller, who raises it
-        member.error = exc

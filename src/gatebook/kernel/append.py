@@ -233,7 +233,7 @@ class Draft:
         """Whether the rows follow `head` by the store's clock."""
         if head.hash != self._began or not self._epoch or head.epoch != self._epoch:
             return False
-        return _may_stamp(self._time, head, max(now, head.time))
+        return _may_stamp(self._time, head, now if now > head.time else head.time)
 
 
 def _check_origin(head: Head, event: AnyEvent, batch: Batch, run: str) -> None:
