@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gatebook.errors import GatebookError
 from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, ApprovalExpired
 from gatebook.kernel.events import ActionRequested, ActionSucceeded, Interrupted, Resumed
-from tests.kernel.test_approvals import CALL, DAY_MS, ERROR, OTHER, Run, asks, says, wants
+from tests.kernel.asked import CALL, DAY_MS, ERROR, OTHER, Run, asks, says, wants
 
 ACTIONS = (CALL, CALL, OTHER)
 BOUNDS = (None, asks(CALL).bound, asks(CALL).bound, asks(OTHER).bound)

@@ -4,104 +4,33 @@ from typing import Any
 
 import pytest
 
-from gatebook.errors import GatebookError
-from gatebook.kernel.actions import CallTool, action_digest
-from gatebook.kernel.append import Batch, admit
-from gatebook.kernel.approvals.events import (
-    ApprovalAnswered,
-    ApprovalAsked,
-    ApprovalExpired,
-    Granted,
-    GrantRevoked,
-)
+from gatebook.kernel.actions import action_digest
+from gatebook.kernel.approvals.events import ApprovalExpired
 from gatebook.kernel.approvals.standing import NOBODY_ASKED, binding, common_choices, same_person
 from gatebook.kernel.approvals.terms import ApprovalTerms
-from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
     ActionDenied,
-    ActionRequested,
     ActionSucceeded,
     AttemptFailed,
     AttemptStarted,
     DecisionRecord,
-    ErrorRecord,
     Interrupted,
     Resumed,
     RunCompleted,
-    RunStarted,
 )
-from gatebook.kernel.state import Head
-
-CALL = CallTool("pay", Raw(b'{"n":1}'))
-OTHER = CallTool("pay", Raw(b'{"n":9}'))
-ERROR = ErrorRecord("E_X", "no")
-DAY_MS = 86_400_000
-
-
-class Run:
-    """A run's head, with one worker and a clock that tests set."""
-
-    def __init__(self) -> None:
-        self.head = Head()
-        self.now = 1_000
-        started = RunStarted(
-            program="p", program_kind="agent", definition="d", nonce="00", input=Raw(b"1")
-        )
-        self.outside(started)
-        self.head.epoch = 1
-
-    def outside(self, *events: Any) -> None:
-        self._append(Batch(events=events, append_id=b"0" * 8))
-
-    def inside(self, *events: Any) -> None:
-        self._append(Batch(events=events, append_id=b"0" * 8, epoch=1, after=self.head.seq))
-
-    def _append(self, batch: Batch) -> None:
-        head = self.head.copy()
-        admit(head, batch, now=self.now, run="r")
-        self.head = head
-
-    @property
-    def phase(self) -> str | None:
-        entry = self.head.approvals.asked.get("0")
-        return None if entry is None else entry.phase
-
-
-def asks(action: CallTool = CALL, **fields: Any) -> ApprovalAsked:
-    facts: dict[str, Any] = {
-        "address": "0", "action": action, "digest": action_digest(action),
-        "bound": binding("default", "r", "0", action, "f"), "requester": "rita",
-        "expires_ms": DAY_MS, "terms": (ApprovalTerms(choices=("approve", "edit", "deny")),),
-    }  # fmt: skip
-    return ApprovalAsked(**facts | fields)
-
-
-def says(answer: Any = "approve", by: str = "ann", **fields: Any) -> ApprovalAnswered:
-    return ApprovalAnswered(**{"address": "0", "asked": 2, "answer": answer, "by": by} | fields)
-
-
-def wants(action: CallTool = CALL, **fields: Any) -> ActionRequested:
-    decision: dict[str, Any] = {"verdict": "ask"}
-    decision["approval"] = binding("default", "r", "0", action, "f")
-    return ActionRequested(address="0", action=action, decision=DecisionRecord(**decision | fields))
-
-
-def waiting(**fields: Any) -> Run:
-    run = Run()
-    run.inside(asks(**fields))
-    return run
-
-
-def approved() -> Run:
-    run = waiting()
-    run.outside(says())
-    return run
-
-
-def refused(run: Run, *events: Any, inside: bool = False) -> str:
-    with pytest.raises(GatebookError) as caught:
-        (run.inside if inside else run.outside)(*events)
-    return caught.value.code
+from tests.kernel.asked import (
+    CALL,
+    DAY_MS,
+    ERROR,
+    OTHER,
+    Run,
+    approved,
+    asks,
+    refused,
+    says,
+    waiting,
+    wants,
+)
 
 
 def test_an_approved_action_may_start() -> None:
@@ -389,63 +318,6 @@ def test_the_end_of_a_run_ends_its_approvals() -> None:
     run.inside(RunCompleted())
 
     assert run.head.approvals is NOBODY_ASKED
-
-
-# ---- grants ----
-
-
-def grants(**fields: Any) -> Granted:
-    facts: dict[str, Any] = {"tool": "pay", "definition": "f", "until": 10**12, "by": "ann"}
-    return Granted(**facts | fields)
-
-
-def test_a_grant_lets_a_request_through_until_it_ends() -> None:
-    """By the store's clock, inside the append."""
-    run = Run()
-    run.outside(grants(until=5_000))
-    request = wants(approval="", grant=2)
-
-    run.now = 5_000
-    late = refused(run, request, inside=True)
-    run.now = 4_999
-    run.inside(request)
-
-    assert late == "E_GRANT_UNKNOWN"
-
-
-@pytest.mark.parametrize("action", [CallTool("other", Raw(b"{}"))])
-def test_a_grant_is_for_one_tool(action: CallTool) -> None:
-    """Whatever the worker thinks it covers."""
-    run = Run()
-    run.outside(grants())
-
-    assert refused(run, wants(action, approval="", grant=2), inside=True) == "E_GRANT_UNKNOWN"
-
-
-def test_a_revoked_grant_lets_nothing_through() -> None:
-    """And who revokes it a second time is told."""
-    run = Run()
-    run.outside(grants())
-    run.outside(GrantRevoked(grant=2, by="bob"))
-
-    assert refused(run, wants(approval="", grant=2), inside=True) == "E_GRANT_UNKNOWN"
-    assert refused(run, GrantRevoked(grant=2, by="bob")) == "E_GRANT_UNKNOWN"
-
-
-@pytest.mark.parametrize(
-    ("fields", "code"), [({"until": 1_000}, "E_GRANT_PAST"), ({"by": ""}, "E_APPROVAL_BY")]
-)
-def test_a_grant_has_an_author_and_a_time_to_come(fields: Any, code: str) -> None:
-    """Else it says nothing."""
-    assert refused(Run(), grants(**fields)) == code
-
-
-def test_a_run_holds_a_limited_number_of_grants() -> None:
-    """They are stored with every append."""
-    run = Run()
-    run.outside(*(grants() for _ in range(100)))
-
-    assert refused(run, grants()) == "E_GRANT_REFUSED"
 
 
 def test_names_are_compared_as_people_read_them() -> None:

@@ -120,7 +120,7 @@ APPROVAL_BUILDS = (
         "kernel/approvals/standing.py",
         "seq: grant for seq, grant in _of(head).grants.items() if seq != event.grant",
         "seq: grant for seq, grant in _of(head).grants.items()",
-        APPEND,
+        (f"{KERNEL}/test_grants.py",),
     ),
     Build(
         "what was approved is not compared with what would run",
