@@ -57,14 +57,14 @@ HOOK_BUILDS = (
         "kernel/hooks/declared.py",
         '    if security and on_failure == "open":\n',
         "    if False:\n",
-        (f"{KERNEL}/test_hooks.py",),
+        (f"{KERNEL}/test_hook_declarations.py",),
     ),
     Build(
         "a hook changes what it may only look at",
         "kernel/hooks/answers.py",
         '    if "change" not in rights:\n',
         "    if False:\n",
-        (f"{KERNEL}/test_hooks.py",),
+        (f"{KERNEL}/test_hook_answers.py",),
     ),
     Build(
         "a hook that hangs holds the run",
@@ -137,14 +137,14 @@ HOOK_BUILDS = (
         "kernel/hooks/subjects.py",
         "    if redactor.json(bytes(change)) != bytes(change):\n",
         "    if False:\n",
-        (f"{KERNEL}/test_hooks.py",),
+        (f"{KERNEL}/test_hook_answers.py",),
     ),
     Build(
         "a hook's reason is stored as it is",
         "kernel/hooks/answers.py",
         "redactor.text(reason[:MAX_REASON])",
         "(reason[:MAX_REASON])",
-        (f"{KERNEL}/test_hooks.py",),
+        (f"{KERNEL}/test_hook_answers.py",),
     ),
     Build(
         "hooks are asked about what hooks do",
@@ -172,6 +172,6 @@ HOOK_BUILDS = (
         "kernel/hooks/subjects.py",
         "prompt = msgspec.structs.replace(self.action.prompt, sent=sent, size=size)",
         "prompt = self.action.prompt",
-        (f"{KERNEL}/test_hooks.py",),
+        (f"{KERNEL}/test_hook_answers.py",),
     ),
 )

@@ -1,20 +1,18 @@
-"""Hooks as they are declared, and what their answers mean, without a run."""
+"""What the answers of hooks mean, and what is recorded of them, without a run."""
 
-import functools
-from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatebook.errors import ConfigError, InvalidInput
+from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import CallLLM, CallTool, Prompt
-from gatebook.kernel.codec import Raw, canonical, plain
+from gatebook.kernel.codec import Raw, plain
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.hooks.answers import HookLog, applied, heard
-from gatebook.kernel.hooks.declared import POINTS, POSSIBLE, Change, Deny, Hook, Hooks, hook
+from gatebook.kernel.hooks.declared import Change, Deny
 from gatebook.kernel.hooks.subjects import (
     ModelEnded,
     ModelWanted,
@@ -24,16 +22,13 @@ from gatebook.kernel.hooks.subjects import (
     ToolEnded,
     ToolWanted,
 )
-from gatebook.kernel.hooks.views import AfterModel, BeforeTool
+from gatebook.kernel.hooks.views import AfterModel
 from gatebook.kernel.messages import ChatResponse, Message, ToolCallPart
 from gatebook.kernel.redact import Redactor
+from tests.kernel.hooked import TOLD, all_rights, declared
 
 CANARY = "canary-0123456789"
 REDACTOR = Redactor([CANARY])
-TOLD: dict[str, Any] = {
-    "run": "r", "tenant": "default", "program": "p", "labels": {}, "context": None,
-    "cancelled": lambda: False,
-}  # fmt: skip
 CALL = ToolWanted("0", CallTool("pay", Raw(b'{"amount":5}')))
 TALK = (Message.system("be kind"), Message.user("hi"), Message.user("there"))
 ASK = ModelWanted("t1", CallLLM("p", "m", Prompt("d", size=4)), TALK)
@@ -46,175 +41,15 @@ ANSWER = ChatResponse(
 
 
 def encoded(answer: ChatResponse) -> Raw:
-    import msgspec
-
     return Raw(msgspec.json.encode(answer))
 
 
 SAID = ModelEnded("t1", ASK.action, 0, encoded(ANSWER))
 
 
-def declared(**changes: Any) -> Hook[Any]:
-    """A hook with every right, but for what a test changes."""
-    options: dict[str, Any] = {
-        "point": "before_tool", "rights": ["change", "deny"], "timeout": 1, "on_failure": "closed",
-        "name": "cap",
-    }  # fmt: skip
-    options |= changes
-    return hook(options.pop("point"), **options)(lambda call: None)
-
-
-def all_rights(point: Any) -> Hook[Any]:
-    return declared(point=point, rights=POSSIBLE[point] - {"act"}, name="h")
-
-
 def hears(subject: Subject, said: Any) -> Any:
     """What is recorded when a hook with every right says this."""
     return heard(all_rights(subject.point), subject, said, REDACTOR)
-
-
-# ---- declarations ----
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"point": "before_sleep"}, {"point": None}, {"rights": []}, {"rights": "deny"},
-        {"rights": ["change", "fly"]}, {"rights": None}, {"point": "on_run_start"},
-        {"point": "on_run_end"}, {"point": "on_run_end", "rights": ["act"]},
-        {"timeout": 0}, {"timeout": -1}, {"timeout": 601},
-        {"timeout": "1"}, {"timeout": None}, {"timeout": True}, {"timeout": float("nan")},
-        {"on_failure": "shut"}, {"on_failure": None}, {"security": 1}, {"tools": []},
-        {"tools": "pay"}, {"tools": [3]}, {"point": "before_model", "tools": ["pay"]},
-    ],
-)  # fmt: skip
-def test_a_hook_that_says_too_little_or_too_much_is_refused(changes: dict[str, Any]) -> None:
-    """What it may do, for how long and how it fails is said where it is declared, or not at all."""
-    with pytest.raises(ConfigError) as refused:
-        declared(**changes)
-
-    assert refused.value.code == "E_HOOK_DECLARATION"
-
-
-@pytest.mark.parametrize("missing", ["rights", "timeout", "on_failure"])
-def test_rights_timeout_and_failure_mode_have_no_default(missing: str) -> None:
-    """A default would be chosen by nobody."""
-    options: dict[str, Any] = {"rights": ["deny"], "timeout": 1, "on_failure": "closed"}
-    del options[missing]
-
-    with pytest.raises(TypeError, match=missing):
-        hook("before_tool", **options)
-
-
-def test_a_security_hook_cannot_fail_open() -> None:
-    """A guard that looks away when it stumbles guards nothing."""
-    with pytest.raises(ConfigError) as refused:
-        declared(security=True, on_failure="open")
-
-    assert refused.value.code == "E_HOOK_OPEN"
-
-
-def gives(call: Any) -> Any:
-    yield call
-
-
-async def gives_slowly(call: Any) -> Any:
-    yield call
-
-
-@pytest.mark.parametrize(
-    "function", [None, 5, lambda: None, lambda a, b: None, gives, gives_slowly, "cap"]
-)
-def test_what_cannot_be_asked_is_no_hook(function: Any) -> None:
-    """It would fail at its first call, in the middle of a run."""
-    with pytest.raises((ConfigError, InvalidInput)) as refused:
-        hook("before_tool", rights=["deny"], timeout=1, on_failure="open", name="h")(function)
-
-    assert refused.value.code == "E_HOOK_DECLARATION"
-
-
-@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "gatebook.x", "cäp", 5])
-def test_names_are_plain(name: Any) -> None:
-    """They stand in journals, and people tell hooks apart by them."""
-    with pytest.raises(InvalidInput) as refused:
-        declared(name=name)
-
-    assert refused.value.code in ("E_HOOK_NAME", "E_NAME_CONFUSABLE", "E_NAME_RESERVED")
-
-
-def test_two_hooks_of_one_name_are_refused() -> None:
-    """An answer in the journal would be of either."""
-    with pytest.raises(ConfigError) as refused:
-        Hooks([declared(name="cap"), declared(name="cap", point="after_tool")])
-
-    assert refused.value.code == "E_HOOK_DUPLICATE"
-
-
-def test_a_bare_function_is_no_hook() -> None:
-    """It declares nothing."""
-    bare: Any = [lambda call: None]
-
-    with pytest.raises(ConfigError) as refused:
-        Hooks(bare)
-
-    assert refused.value.code == "E_HOOK_DECLARATION"
-
-
-def test_a_declared_hook_says_what_it_is() -> None:
-    """And can be called as the function it is, in a unit test."""
-
-    @hook(
-        "before_tool", rights={"deny"}, timeout=timedelta(milliseconds=1500), on_failure="closed",
-        security=True, tools=["pay"],
-    )  # fmt: skip
-    def cap(call: BeforeTool) -> Deny | None:
-        return Deny("too much") if call.args["amount"] > 5 else None
-
-    spec = cap.spec
-    assert (spec.name, spec.point, spec.timeout_ms, spec.security) == (
-        "cap", "before_tool", 1500, True,
-    )  # fmt: skip
-    assert (spec.sees("pay"), spec.sees("look")) == (True, False)
-    assert cap(BeforeTool(**TOLD, tool="pay", args={"amount": 6})) == Deny("too much")
-
-
-class Asked:
-    """An object with an async call."""
-
-    async def __call__(self, call: Any) -> None:
-        """Let it pass."""
-
-
-async def waits(call: Any) -> None:
-    """Let it pass."""
-
-
-@pytest.mark.parametrize(
-    ("function", "is_async"),
-    [(waits, True), (functools.partial(waits), True), (Asked(), True), (lambda call: None, False)],
-)
-def test_async_functions_are_told_from_blocking_ones(
-    function: Callable[..., Any], is_async: bool
-) -> None:
-    """The one is awaited, the other goes to a thread of its own."""
-    made = hook("before_tool", rights=["deny"], timeout=1, on_failure="open", name="h")(function)
-
-    assert made.is_async is is_async
-
-
-def test_hooks_are_asked_in_the_order_they_were_given_in() -> None:
-    """Neither names nor points change it."""
-    first, second = declared(name="z"), declared(name="a")
-    after = declared(name="b", point="after_tool", tools=["look"])
-    hooks = Hooks([first, after, second])
-
-    assert hooks.at("before_tool", "pay") == (first, second)
-    assert hooks.at("after_tool", "pay") == ()
-    assert hooks.at("after_tool", "look") == (after,)
-    assert hooks.named == {"look": "b"}
-
-
-# ---- answers ----
 
 
 def test_no_answer_lets_pass() -> None:
@@ -318,9 +153,6 @@ def test_a_denial_without_a_reason_denies(reason: Any) -> None:
     event, _ = hears(CALL, Deny(reason))
 
     assert (event.verdict, event.stops) == ("deny", True)
-
-
-# ---- what changes ----
 
 
 @given(
@@ -444,9 +276,3 @@ def test_an_answer_is_of_use_once() -> None:
     assert log.answered == {"0", "t1"}
     assert list(log.refused) == ["t1"]
     assert not log.refused_run("E_HOOK_DENIED")
-
-
-def test_every_point_can_be_declared() -> None:
-    """None of the six is a word only."""
-    assert [all_rights(point).spec.point for point in POINTS] == list(POINTS)
-    assert canonical(sorted(POSSIBLE)) == canonical(sorted(POINTS))
