@@ -5,94 +5,22 @@ the worker but what the store holds.
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
-from tests.runtime.kit import (
-    RUN,
-    CutJournal,
-    Desk,
-    LoopClock,
-    Model,
-    Said,
-    eventually,
-    flow,
-    run_jumping,
-    said,
-)
+from tests.runtime.kit import RUN, Desk, LoopClock, Model, eventually, flow, run_jumping, said
+from tests.runtime.reading import ASKS, WORDS, begun, elsewhere, facts, rest, spoken, written
 
-from gatebook import Agent, tool
-from gatebook.errors import ActionError, InvalidInput, ProviderError, StoreError
-from gatebook.kernel.messages import MessageEnd, MessageStart, TextDelta
-from gatebook.ports import Journal, Lease, Piece, Recorded
+from gatebook.errors import InvalidInput, ProviderError
+from gatebook.kernel.messages import MessageStart, TextDelta
+from gatebook.ports import Recorded
 from gatebook.runtime.client import Client
 from gatebook.runtime.runs.cursors import Shown, cursor_of, place_of
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Reset
-from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
-END = MessageEnd("stop", "stop", None)
-WORDS = ["one ", "two ", "three ", "four"]
 SECRET = "canary-7f3e91d2b4"
-
-
-async def asking(ctx: Any) -> str:
-    try:
-        return str((await ctx.call_llm("fake:m", "hi")).text)
-    except ActionError as exc:
-        return exc.code
-
-
-ASKS = flow(asking, models=["fake:m"])
-
-
-def spoken(*words: str, hold: asyncio.Event, at: int) -> Said:
-    """An answer that waits before its word number `at`."""
-    deltas: list[Any] = [TextDelta(0, word) for word in words]
-    return [MessageStart("m"), *deltas[:at], hold.wait, *deltas[at:], END]
-
-
-def elsewhere(desk: Desk) -> RunHandle[Any]:
-    """The run as another process sees it: the same store, nobody to tell it anything."""
-    client = Client(CutJournal(desk.journal), clock=desk.clock)
-    client._journal = client.store  # type: ignore[assignment]
-    return client.handle("r")
-
-
-def written(items: Sequence[Any]) -> str:
-    """The text a reader adds up that drops what it is told to drop."""
-    texts: dict[str, str] = {}
-    for item in items:
-        if isinstance(item, Reset):
-            assert len(texts.get(item.address, "")) == item.shown
-            texts.pop(item.address, None)
-        elif isinstance(item, Delta) and isinstance(item.event, TextDelta):
-            texts[item.address] = texts.get(item.address, "") + item.event.text
-    return "".join(texts.values())
-
-
-def facts(items: Sequence[Any]) -> list[int]:
-    """The seqs of the events a reader was given."""
-    return [item.seq for item in items if isinstance(item, Recorded)]
-
-
-async def begun(handle: RunHandle[Any], *, upto: str) -> tuple[list[Any], str]:
-    """Read until that text has come; what came, and the cursor."""
-    items: list[Any] = []
-    reading = handle.events(deltas=True)
-    async with aclosing(reading):
-        async for item in reading:
-            items.append(item)
-            if written(items) == upto:
-                break
-    return items, reading.cursor
-
-
-async def rest(handle: RunHandle[Any], cursor: int | str = 0) -> list[Any]:
-    """Everything after a cursor."""
-    return [item async for item in handle.events(after=cursor, deltas=True)]
 
 
 @pytest.mark.parametrize("leave", range(9))
@@ -240,91 +168,6 @@ def test_what_an_answer_said_before_it_failed_is_told_to_late_readers_too() -> N
     run_jumping(scenario())
 
 
-# ---- answers that did not fit ----
-
-
-def typed(name: str) -> Any:
-    """A program whose first answer is refused: an agent, or a workflow."""
-    if name == "agent":
-        return Agent(name="a", model="fake:m", output=list[int])
-
-    async def body(ctx: Any) -> Any:
-        return await ctx.call_llm("fake:m", "hi", output=list[int])
-
-    return flow(body, models=["fake:m"])
-
-
-@pytest.mark.parametrize(
-    ("program", "refused", "repair"), [("agent", "t1", "t2"), ("workflow", "0", "0.r1")]
-)
-def test_an_answer_that_did_not_fit_is_dropped_when_it_is_asked_for_again(
-    program: str, refused: str, repair: str
-) -> None:
-    """A refused candidate is no part of the answer, though another action wrote it."""
-
-    async def scenario() -> None:
-        desk = Desk(clock=LoopClock())
-        model = Model(said('["no"]'), said("[1, 2]"))
-        async with desk.open(providers={"fake": model}) as runtime:
-            value: Any = "hi" if program == "agent" else None
-            handle = await runtime.start(typed(program), value, run_id="r")
-            here = asyncio.create_task(rest(handle))
-            await handle.result()
-            late = await rest(elsewhere(desk))
-            parts = [part async for part in elsewhere(desk).text()]
-
-        reset = Reset(refused, 0, shown=len('["no"]'), instead=repair)
-        for items in (await here, late):
-            assert [item for item in items if isinstance(item, Reset)] == [reset]
-            assert written(items) == "[1, 2]"
-        assert parts == ['["no"]', reset, "[1, 2]"]
-
-    run_jumping(scenario())
-
-
-@pytest.mark.parametrize("program", ["agent", "workflow"])
-def test_a_reader_that_leaves_around_a_repair_is_told_once(program: str) -> None:
-    """Not before and not again: whoever counts what it drops would drop too much."""
-
-    async def scenario() -> None:
-        desk = Desk(clock=LoopClock())
-        model = Model(said('["no"]'), said("[1, 2]"))
-        async with desk.open(providers={"fake": model}) as runtime:
-            value: Any = "hi" if program == "agent" else None
-            await (await runtime.start(typed(program), value, run_id="r")).result()
-            whole = await rest(elsewhere(desk))
-            for leave in range(1, len(whole)):
-                reading = elsewhere(desk).events(deltas=True)
-                first = [await anext(reading) for _ in range(leave)]
-                await reading.aclose()
-
-                assert first + await rest(elsewhere(desk), reading.cursor) == whole
-
-    run_jumping(scenario())
-
-
-def test_an_agents_turns_are_all_shown() -> None:
-    """What a model says before it calls a tool was not refused."""
-
-    async def talk(ctx: Any) -> str:
-        first = await ctx.call_llm("fake:m", "hi")
-        second = await ctx.call_llm("fake:m", [first.message])
-        return str(second.text)
-
-    async def scenario() -> None:
-        desk = Desk(clock=LoopClock())
-        async with desk.open(providers={"fake": Model(said("one "), said("two"))}) as runtime:
-            program = flow(talk, models=["fake:m"])
-            await (await runtime.start(program, None, run_id="r")).settled()
-
-            assert written(await rest(elsewhere(desk))) == "one two"
-
-    run_jumping(scenario())
-
-
-# ---- secrets ----
-
-
 def test_a_secret_in_pieces_reaches_neither_readers_nor_the_store() -> None:
     """What is shown live cannot be taken back."""
 
@@ -354,94 +197,6 @@ def test_a_secret_in_pieces_reaches_neither_readers_nor_the_store() -> None:
 
 async def _live(handle: RunHandle[Any]) -> list[Any]:
     return [item async for item in handle.live()]
-
-
-# ---- stores that fail ----
-
-
-class DeafJournal(CutJournal):
-    """A journal that does not take pieces, a few times or for ever."""
-
-    def __init__(self, inner: Journal, *, times: int) -> None:
-        super().__init__(inner)
-        self.times = times
-
-    async def put_pieces(self, lease: Lease, pieces: Sequence[Piece]) -> None:
-        """Refuse, or put."""
-        self.times -= 1
-        if self.times >= 0:
-            raise StoreError("E_STORE_BUSY", store=self.url)
-        await super().put_pieces(lease, pieces)
-
-
-def test_pieces_that_were_not_kept_are_kept_with_the_next() -> None:
-    """A store that is busy for a moment leaves no hole."""
-
-    async def scenario() -> None:
-        desk, hold = Desk(clock=LoopClock()), asyncio.Event()
-        journal = DeafJournal(desk.journal, times=3)
-        model = Model(spoken(*WORDS, hold=hold, at=2))
-        async with desk.open(journal=journal, providers={"fake": model}) as runtime:
-            await runtime.start(ASKS, None, run_id="r")
-
-            items, _ = await begun(elsewhere(desk), upto="one two ")
-            hold.set()
-
-        assert written(items) == "one two "
-
-    run_jumping(scenario())
-
-
-def test_a_store_that_takes_no_pieces_costs_the_run_nothing() -> None:
-    """They are for reading along only: the outcome has the whole answer."""
-
-    async def scenario() -> None:
-        desk, hold = Desk(clock=LoopClock()), asyncio.Event()
-        journal = DeafJournal(desk.journal, times=10**9)
-        model = Model(spoken(*WORDS, hold=hold, at=2))
-        async with desk.open(journal=journal, providers={"fake": model}) as runtime:
-            handle = await runtime.start(ASKS, None, run_id="r")
-            await asyncio.sleep(3)
-            hold.set()
-            await handle.result()
-
-            assert written(await rest(elsewhere(desk))) == "".join(WORDS)
-
-    run_jumping(scenario())
-
-
-def test_a_commit_whose_answer_was_lost_leaves_nothing_behind() -> None:
-    """The journal has the outcome; a reader that comes now must not be shown it as live."""
-
-    async def scenario() -> None:
-        desk, running, hold = Desk(clock=LoopClock()), asyncio.Event(), asyncio.Event()
-
-        @tool(effect="read")
-        async def wait() -> None:
-            running.set()
-            await hold.wait()
-
-        async def body(ctx: Any) -> str:
-            text = (await ctx.call_llm("fake:m", "hi")).text
-            await ctx.call_tool(wait)
-            return str(text)
-
-        plan = [Failpoint("after", "append", 2, "unknown")]  # the answer, and the tool's request
-        journal = FailpointJournal(desk.journal, plan)
-        async with desk.open(journal=journal, providers={"fake": Model(said("hello"))}) as runtime:
-            program = flow(body, wait, models=["fake:m"])
-            handle = await runtime.start(program, None, run_id="r")
-            await running.wait()
-            left = dict(runtime.hub.current(RUN))
-            hold.set()
-
-            assert written(await rest(handle)) == "hello"
-        assert left == {}
-
-    run_jumping(scenario())
-
-
-# ---- cursors ----
 
 
 @pytest.mark.parametrize(
