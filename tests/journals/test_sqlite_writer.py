@@ -14,7 +14,7 @@ from tests.journals.disk import Disk
 from gatebook.errors import StoreError
 from gatebook.journals import sqlite_scribe, sqlite_writer
 from gatebook.journals.sqlite import SqliteJournal
-from gatebook.ports import RunQuery
+from gatebook.ports import RunKey, RunQuery
 from gatebook.testing.journal_facts.kit import begin, note, outside
 
 
@@ -59,6 +59,35 @@ def test_a_quick_commit_is_made_where_it_is_asked_for(
         for i in range(3):
             await journal.append(run, outside(note(str(i))))
         assert disk.by == ["MainThread"] * 3
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_runs_a_turn_apart_come_to_share_their_commits(
+    tmp_path: Path, disk: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They began in different turns of the loop, and would each pay for a sync for ever."""
+    never_slow(monkeypatch)
+
+    async def scenario() -> None:
+        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
+        await journal.open()
+
+        async def steps(run: RunKey) -> None:
+            for i in range(20):
+                await journal.append(run, outside(note(str(i))))
+                await asyncio.sleep(0)  # as a tool takes a turn between its commits
+
+        runs = [await begin(journal, f"r{i}") for i in range(3)]
+        disk.by.clear()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(steps(runs[0]))
+            group.create_task(steps(runs[1]))
+            await asyncio.sleep(0)
+            group.create_task(steps(runs[2]))
+
+        assert len(disk.by) < 30
         await journal.close()
 
     asyncio.run(scenario())

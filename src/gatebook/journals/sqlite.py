@@ -89,6 +89,7 @@ class SqliteJournal(Journal):
         self._process = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outbox: list[Change] = []
+        self._last_sent = 0
         self._door = asyncio.Lock()
 
     async def open(self) -> None:
@@ -277,11 +278,22 @@ class SqliteJournal(Journal):
         else:
             self._outbox.append(member)
             if len(self._outbox) == 1:
-                member.loop.call_soon(self._send)
+                member.loop.call_soon(self._gather, member.loop)
         return member.future
+
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send what has come; fewer than last time wait a turn for those who are one behind.
+
+        Else runs that began in different turns would go on in different commits.
+        """
+        if len(self._outbox) < self._last_sent:
+            loop.call_soon(self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         members, self._outbox = self._outbox, []
+        self._last_sent = len(members)
         if not members:
             return
         try:
