@@ -100,7 +100,7 @@ def counting(place: Path) -> dict[str, str]:
 def run(module: str, *arguments: object, environment: dict[str, str] | None = None) -> str:
     """Run a measured process to its end and return what it printed."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | (environment or {})
+    env = os.environ | (environment or {})
     done = subprocess.run(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=300
     )

@@ -82,9 +82,7 @@ def _condition(condition: Condition, *, opens: bool) -> Question:
         value = read(request)
         if type(value) is Each:
             return _of_each([judge(item) for item in value], absent, opens=opens)
-        if value is MISSING or (value is None and not null_counts):
-            return absent
-        return check(value)
+        return judge(value)
 
     return ask
 
