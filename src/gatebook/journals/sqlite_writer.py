@@ -67,7 +67,9 @@ class Writer(threading.Thread):
             return
         try:
             done = not self._ended and scribe.serve_at_once(members)
-            behind = scribe.in_doubt or scribe.log_is_long or scribe.news
+            if done and scribe.news:
+                scribe.notice()
+            behind = scribe.in_doubt or scribe.log_is_long
         finally:
             scribe.turn.release()
         if done:

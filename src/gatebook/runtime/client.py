@@ -249,8 +249,11 @@ class Client:
         self._check_policy(policy, program)
         self._check_providers(program)
         guards = self._check_hooks(program)
-        own = Budget() if budget is None else checked_budget(budget, "budget=")
         general = policy_budget(policy)
+        limits, soft = general.limits, general.soft
+        if budget is not None:
+            own = checked_budget(budget, "budget=")
+            limits, soft = limits.smallest(own.limits), soft + own.soft
         started = RunStarted(
             program=program.name,
             program_kind=program.kind,
@@ -261,8 +264,8 @@ class Client:
             policy=policy_digest(policy),
             policy_name=policy_name(policy),
             guards=guards,
-            limits=general.limits.smallest(own.limits),
-            soft=general.soft + own.soft,
+            limits=limits,
+            soft=soft,
             labels={name: self.redactor.text(text) for name, text in (labels or {}).items()},
             pins=pins_of(program.tools),
         )
