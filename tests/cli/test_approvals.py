@@ -217,9 +217,6 @@ def test_doctor_names_what_waits(asked: Inside) -> None:
     assert "gatebook approve" in checks["open approvals"]["detail"]
 
 
-# ---- the prompt ----
-
-
 def typed(folder: Folder, text: str, *args: str) -> tuple[int, str]:
     """Run the command on a terminal, type when it asks, and return its code and all it wrote."""
     ours, theirs = pty.openpty()

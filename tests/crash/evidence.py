@@ -95,8 +95,6 @@ class Evidence:
         (end,) = self.of(RunCompleted)
         return plain(bytes(end.output))
 
-    # ---- what must hold ----
-
     def check(self) -> None:
         """Check everything that holds of a run at any moment while nobody drives it."""
         assert self.report.ok, self.report.violation

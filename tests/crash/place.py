@@ -96,8 +96,6 @@ class Place:
         """Every acknowledged event."""
         return self.read("acks", Ack)
 
-    # ---- for tools ----
-
     def started(self, tool: str, ctx: ToolContext[Any]) -> None:
         """Record that a tool was started."""
         self.write("starts", Start(tool, ctx.idempotency_key, ctx.attempt, os.getpid()))
@@ -114,8 +112,6 @@ class Place:
         n = self._counts[when, tool] = self._counts.get((when, tool), 0) + 1
         if f"{when}:{tool}:{n}" in self._strikes:
             os.kill(os.getpid(), signal.SIGKILL)
-
-    # ---- frost ----
 
     @contextmanager
     def quiet_store(self) -> Iterator[None]:
@@ -147,8 +143,6 @@ class Place:
     def thaw(self) -> None:
         """Let a worker that stood still go on once it runs again."""
         (self.folder / "thawed").touch()
-
-    # ---- gates ----
 
     def open_gate(self) -> None:
         """Let everybody through who waits."""

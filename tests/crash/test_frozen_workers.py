@@ -187,9 +187,6 @@ def finish_together(fleet: Fleet, places: list[Place]) -> None:
         assert all(answer_unknown(place) for place in left)
 
 
-# ---- who may claim ----
-
-
 def claim(place: Place, *, ttl_s: float) -> Lease | None:
     """Try to claim the run once, as a worker would that has just come."""
 

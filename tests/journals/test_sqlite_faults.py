@@ -296,9 +296,6 @@ def test_one_append_is_one_sync_and_fifty_share_theirs(store: Path, disk: Disk) 
     asyncio.run(scenario())
 
 
-# ---- stores that somebody or something has changed ----
-
-
 def flip(store: Path, needle: bytes) -> None:
     """Change one bit right behind a text in a file."""
     content = bytearray(store.read_bytes())

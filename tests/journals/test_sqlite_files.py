@@ -320,9 +320,6 @@ def test_a_failed_open_leaves_no_thread_and_may_be_repeated(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
-# ---- how a store is named ----
-
-
 @pytest.mark.parametrize(
     ("url", "path"),
     [

@@ -113,9 +113,6 @@ def test_a_call_without_a_maximum_reserves_the_usual_answer() -> None:
     assert charged(action, PRICE, None) == OUTPUT_TOKENS * 2
 
 
-# ---- amounts that people write and read ----
-
-
 @pytest.mark.parametrize(
     ("value", "micros"),
     [
@@ -168,9 +165,6 @@ def test_a_short_budget_is_told_in_dollars() -> None:
     assert "the 'usd' budget cannot carry 'openai:m': limit $0.01, used $0.009" in str(error)
 
 
-# ---- what is known of a cost ----
-
-
 def test_a_cost_is_known_when_every_token_has_a_price() -> None:
     """Free is a price; no price is none."""
     free = Amount(llm_tokens=10, priced_tokens=10)
@@ -178,9 +172,6 @@ def test_a_cost_is_known_when_every_token_has_a_price() -> None:
     assert (SPENT + free).cost_usd == Decimal("0.000045")
     assert (SPENT + Amount(llm_tokens=1)).cost_usd is None
     assert Amount(tool_calls=3).cost_usd == 0
-
-
-# ---- in the journal ----
 
 
 def started(**fields: Any) -> RunStarted:

@@ -137,9 +137,6 @@ def test_an_attempt_that_is_repeated_is_charged() -> None:
     run(scenario())
 
 
-# ---- limits in dollars ----
-
-
 def test_a_request_reserves_dollars_under_a_limit() -> None:
     """Two calls at once must not both spend the last cent."""
 

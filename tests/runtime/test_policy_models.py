@@ -24,8 +24,6 @@ from gatebook.kernel.events import ActionFailed, ActionRequested, AttemptStarted
 from gatebook.kernel.messages import MessageStart
 from gatebook.runtime.runs.states import Failed, Finished
 
-# ---- models ----
-
 SMALLER = rule("modify", 'action = "call_llm"',
                'set = { model = "small", max_output_tokens = 9 }')  # fmt: skip
 
@@ -95,8 +93,6 @@ def test_a_model_that_is_not_allowed_is_not_asked(parts: list[str], code: str) -
     assert (state.error.code, state.denied, model.asked) == (code, True, [])
 
 
-# ---- hidden tools ----
-
 HIDE = rule("deny", 'tool = "admin.*"', "hide = true")
 
 
@@ -130,9 +126,6 @@ def test_a_hidden_tool_is_not_offered_and_its_call_is_denied(
     hidden = () if paid else ("admin.wipe",)
     assert [event.decision.hidden for event in asked] == [hidden, hidden]
     assert [event.decision.rule for event in denied] == ([] if paid else ["deny-it"])
-
-
-# ---- a changed policy ----
 
 
 def test_a_retry_is_decided_under_the_policy_in_force_and_the_stricter_wins() -> None:
@@ -228,9 +221,6 @@ def test_a_stricter_policy_file_counts_for_a_run_that_is_taken_up(tmp_path: Path
 
     assert state == Finished(["paid 1", "E_POLICY_DENIED"])
     assert denied.decision.policy == digest
-
-
-# ---- a policy that is code ----
 
 
 def test_a_decision_that_takes_too_long_is_a_deny() -> None:

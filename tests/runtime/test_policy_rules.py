@@ -36,9 +36,6 @@ async def paying(policy: Any, amount: int = 5) -> tuple[Any, Shop, Desk]:
     return state, shop, desk
 
 
-# ---- tools ----
-
-
 @pytest.mark.parametrize(
     ("parts", "end", "paid"),
     [
@@ -189,9 +186,6 @@ def test_a_retry_does_not_count_itself() -> None:
             return await desk.settled(await runtime.start(flow(body, fetch), None))
 
     assert run(scenario()) == Finished(["fine", "E_POLICY_NO_RULE"])
-
-
-# ---- waits ----
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-# ---- tables of one's own ----
-
-
 @pytest.mark.parametrize("name", ["openai:gpt-5-mini", "gpt-5-mini"])
 def test_a_table_names_a_route_or_a_model(name: str) -> None:
     """The same model may cost the same everywhere, or not."""
@@ -122,9 +119,6 @@ def test_a_wrong_price_in_a_file_is_refused_with_its_line(
     assert told in str(caught.value)
 
 
-# ---- what runs here ----
-
-
 @pytest.mark.parametrize("route", ["local:smollm2", "scripted:x.json", "ollama:llama3:8b"])
 def test_a_model_on_this_machine_is_free(route: str) -> None:
     """Its price is known, and it is nothing."""
@@ -139,9 +133,6 @@ def test_a_provider_that_was_moved_elsewhere_is_not_free() -> None:
     table = prices(endpoints={"ollama": "https://ollama.example/v1"})
 
     assert table.price(call("ollama:llama3")) is None
-
-
-# ---- the package ----
 
 
 @packaged

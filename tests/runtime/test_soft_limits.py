@@ -55,9 +55,6 @@ def answers(count: int) -> Model:
     return Model(*(said("yes", usage=usage) for _ in range(count)))
 
 
-# ---- asking ----
-
-
 def test_beyond_a_soft_limit_a_person_is_asked() -> None:
     """The run waits with the call that would go beyond, and what went before is done."""
 
@@ -133,9 +130,6 @@ def test_a_raise_moves_the_soft_limit_too() -> None:
 
     assert found.limits == Limits(tool_calls=13, usd_micros=1_000_000)
     assert moved((soft,), before, before) == (soft,)
-
-
-# ---- another route ----
 
 
 def test_beyond_a_soft_limit_a_model_call_goes_to_the_other_route() -> None:
@@ -215,9 +209,6 @@ def test_a_soft_limit_names_a_limit_and_a_whole_route() -> None:
         Soft(route=CHEAP)
     with pytest.raises(InvalidInput, match="E_ROUTE"):
         Soft(usd="1", route="cheap")
-
-
-# ---- fan-out ----
 
 
 def test_what_a_step_asks_for_beyond_its_fan_out_is_denied() -> None:

@@ -175,9 +175,6 @@ def test_an_idempotent_program_is_given_the_key(tmp_path: Path) -> None:
     assert call(run, argv=["env"])["stdout"] == "GATEBOOK_IDEMPOTENCY_KEY=gb1-key\n"
 
 
-# ---- the end of processes ----
-
-
 async def cancelled_once(task: "asyncio.Task[Any]", ready: Any) -> None:
     """Cancel a call once its program runs, and wait for its end."""
     await asyncio.to_thread(ready)
@@ -320,9 +317,6 @@ def test_a_program_that_runs_out_of_time_is_unknown_and_gone(tmp_path: Path) -> 
         return pids(tmp_path / "pids", 2)
 
     assert all_gone(asyncio.run(scenario()))
-
-
-# ---- what is declared ----
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,6 @@ class Desk:
         self._version = -1
         self.forget()
 
-    # ---- for members ----
-
     def find(self, run: RunKey) -> RunEntry | None:
         """Return a run as the earlier members have left it, or None."""
         entry = self._entries.get(run)
@@ -241,8 +239,6 @@ class Desk:
     def conflict(self, entry: RunEntry, after: int, tail: tuple[Recorded, ...]) -> Conflict:
         """Return the refusal of an append or a park that expected `after`."""
         return Conflict(tail=tail, run=entry.run.id, seq=entry.head.seq, expected=after)
-
-    # ---- for the writer ----
 
     def write(self) -> None:
         """Write what the members have left, then ask what was put off."""

@@ -80,8 +80,6 @@ class Scribe:
             self._copied = 0  # the log has begun anew
         return 0
 
-    # ---- transactions ----
-
     def serve(self, members: list[Change]) -> None:
         """Commit members, as one transaction if it can be; every one gets its answer."""
         try:
@@ -244,8 +242,6 @@ class Scribe:
             else:
                 self._commit([member], tries=alone)
 
-    # ---- commits that failed ----
-
     def _settle_unknown(self, members: list[Change], exc: apsw.Error, *, tries: int) -> None:
         """Find out whether a commit that raised is there; answer its members or try them again.
 
@@ -287,8 +283,6 @@ class Scribe:
     def _stop(self) -> StoreError:
         return StoreError("E_STORE_STOPPED", store=str(self._store.path), detail=self._stopped)
 
-    # ---- the log ----
-
     @property
     def log_is_long(self) -> bool:
         """Whether the log should be copied into the database."""
@@ -305,8 +299,6 @@ class Scribe:
         busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0]
         if busy:
             raise StoreError("E_STORE_IO", store=str(self._store.path), detail="a reader is stuck")
-
-    # ---- those who wait ----
 
     def notice(self) -> None:
         """Look for what other processes have committed, and wake whom it concerns."""

@@ -103,8 +103,6 @@ class Writer(threading.Thread):
         """Whether a member is a claim that waits for nothing: an owner's first takes a lock."""
         return isinstance(member, Claim) and member.owner in self._locks.owners
 
-    # ---- the thread ----
-
     def run(self) -> None:
         """Open the store for the first member, then serve members until a Close comes."""
         (opening,) = self._queue.get()

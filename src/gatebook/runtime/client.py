@@ -123,8 +123,6 @@ class Client:
         """Return this tenant's runs, newest first."""
         return await self.journal.runs(self.tenant, query or RunQuery())
 
-    # ---- approvals ----
-
     def approvals(
         self, run_id: str | None = None, *, follow: bool = False
     ) -> AsyncIterator[Approval]:
@@ -206,8 +204,6 @@ class Client:
     def touched(self, run: RunKey) -> None:
         """Somebody appended to a run here: wake its readers (and its driver, in a Runtime)."""
         self.hub.changed(run)
-
-    # ---- start ----
 
     async def start(
         self,

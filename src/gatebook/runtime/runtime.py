@@ -147,8 +147,6 @@ class Runtime(Client):
         """What this worker can drive, by name."""
         return dict(self._programs)
 
-    # ---- life ----
-
     async def open(self) -> None:
         """Open the store, make `deps`, and begin to drive. Raises ConfigError."""
         await super().open()
@@ -255,8 +253,6 @@ class Runtime(Client):
         if self._serving is None:
             raise ConfigError("E_RUNTIME_CLOSED")
         await asyncio.shield(self._serving)
-
-    # ---- driving ----
 
     async def drive(self, run: RunKey) -> Parked:
         """Advance one run until it is over or blocked; the unit of distribution.

@@ -124,8 +124,6 @@ class Cassette:
             names = "".join(f"\n  {_summary(request)}" for request in unused)
             raise CassetteUnused(f"{self.path} holds {len(unused)} unused recording(s):{names}")
 
-    # ---- the provider port ----
-
     @asynccontextmanager
     async def stream(
         self, request: ChatRequest, call: Call
@@ -164,8 +162,6 @@ class Cassette:
         """Close the providers that were made here."""
         for provider in self._made.values():
             await provider.aclose()
-
-    # ---- playing and recording ----
 
     def _take(self, request: ChatRequest, *, streamed: bool) -> Recording | None:
         """Return the next recording of a request, None when the provider must be asked.

@@ -201,9 +201,6 @@ def _asked(setting: _Setting, headers: Mapping[str, str] | None) -> dict[str, st
     return found
 
 
-# ---- what is declared ----
-
-
 def _setting(prefix: str, hosts: Sequence[str], options: HttpOptions) -> _Setting:
     allowed = reach(prefix, hosts, options.get("schemes", ("https",)), options.get("private", ()))
     most = MAX_PAYLOAD // MAX_TIMES - ROOM

@@ -214,9 +214,6 @@ def _stream(name: str, size: object) -> int:
     return size
 
 
-# ---- one run ----
-
-
 async def _run(setting: _Setting, argv: list[str], folder: str, env: Mapping[str, str]) -> Ran:
     path = _checked(setting, argv)
     names = parts(folder)

@@ -68,9 +68,6 @@ def _seq(text: str) -> int:
     return int(text)
 
 
-# ---- a recorded decision ----
-
-
 def _recorded(given: Given, name: str, seq: int) -> None:
     row, events = read_run(given, name)
     declared = Declared(given)
@@ -156,9 +153,6 @@ def _record_lines(row: RunRow, decided: Decided) -> list[tuple[str, str]]:
     return lines
 
 
-# ---- an action that somebody thinks of ----
-
-
 def _imagined(given: Given, name: str, args: Any, facts: Mapping[str, Any]) -> None:
     app = settings_app(given)
     policy = _document(given, app)
@@ -217,9 +211,6 @@ def _label(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise click.BadParameter(f"a label is KEY=VALUE, got {text!r}")
     return name, value
-
-
-# ---- what both show ----
 
 
 def _document(given: Given, app: App | None) -> Document | None:

@@ -129,9 +129,6 @@ def decide_again(address: str, action: Action, attempt: int, grounds: Grounds, n
     return decide_attempt(address, action, attempt, grounds, approved=approved)
 
 
-# ---- what must wait ----
-
-
 def _held(address: str, judged: Judged, grounds: Grounds, now: int) -> Events:
     """Return what holds an action that its decision does not let through."""
     decision = judged.decision
@@ -250,9 +247,6 @@ def _may_approve(question: ApprovalAsked, by: str, groups: tuple[str, ...]) -> b
     if same_person(by, question.requester):
         return False
     return all(may_answer(term.approvers, by, groups) for term in question.terms)
-
-
-# ---- what was answered ----
 
 
 def _answered(address: str, action: Action, grounds: Grounds, now: int) -> Events:

@@ -124,9 +124,6 @@ def name_of(run: str, asked: int) -> str:
     return f"{run}#{asked}"
 
 
-# ---- what each event changes ----
-
-
 def _of(head: Any) -> Approvals:
     found: Approvals = head.approvals
     return found
@@ -264,9 +261,6 @@ def _answerable(entry: Asked, event: ApprovalAnswered) -> list[int]:
         for place, approvers in enumerate(entry.approvers)
         if may_answer(approvers, event.by, event.groups)
     ]
-
-
-# ---- what an append refuses; events are stamped ----
 
 
 def guard_asked(head: Any, event: ApprovalAsked, run: str) -> None:

@@ -179,8 +179,6 @@ class Driver:
                 return parked
         return Parked("waiting")
 
-    # ---- where the run stands ----
-
     async def _load(self) -> Planner | None:
         """Fold the journal and bring the program to where it stands; None when it may not go on."""
         run = self._lease.run
@@ -261,8 +259,6 @@ class Driver:
             raise Fenced("E_FENCED", run=run, current=current, epoch=epoch)
         planner.fold(stretch)
         self._services.hub.keep_only(self._lease.run, planner.state.head.open.keys())
-
-    # ---- one round ----
 
     def _plan(self, planner: Planner) -> list[AnyEvent]:
         now, last, attempts = self._journal.now(), planner.state.head.time, self._attempts
@@ -398,8 +394,6 @@ class Driver:
             return None
         self._services.hub.changed(self._lease.run)
         return Parked("waiting", wake_at)
-
-    # ---- bad ends ----
 
     async def _halt(self, exc: GatebookError) -> Parked:
         """Take the run out of circulation without touching its journal."""

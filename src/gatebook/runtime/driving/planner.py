@@ -207,8 +207,6 @@ class Planner:
         grounds.shared = Shared(ledgers, self._now, self.balances) if ledgers else None
         return grounds
 
-    # ---- what has happened ----
-
     def _record(self, results: Mapping[str, tuple[int, Ended]]) -> None:
         state, looked = self.state, self._results
         for address, (attempt, ended) in results.items():
@@ -341,8 +339,6 @@ class Planner:
                 address = waiting[0]
                 event = ActionSucceeded(address=address, output=payload, consumed=seq)
                 self._settle(*self._results.arrived(self.state.requests[address].action, event))
-
-    # ---- what is wanted ----
 
     def _admit(self) -> None:
         redrive, head, turns = self.redrive, self.state.head, self.ending.turns

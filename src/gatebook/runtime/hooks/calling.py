@@ -66,8 +66,6 @@ class Hooking:
         """Whether some hook is being asked whose answer the run waits for."""
         return bool(self._running)
 
-    # ---- before an action, and at the run's own points ----
-
     def ask(self, key: Key, subject: Subject, started: RunStarted) -> None:
         """Ask the hooks of a point once what is planned now is stored, unless they were asked."""
         if key not in self._running and key not in self.answers:
@@ -117,8 +115,6 @@ class Hooking:
             self.answers[key] = tuple(said)
             self._on_end()
 
-    # ---- after an attempt ----
-
     async def after(
         self, permit: Permit, tool: Tool | None, ended: Ended, started: RunStarted
     ) -> Ended:
@@ -148,8 +144,6 @@ class Hooking:
             if event.stops:
                 break
         return _reworked(ended, subject, tuple(said)) if said else ended
-
-    # ---- one hook ----
 
     async def _ask(
         self, hook: Hook[Any], subject: Subject, started: RunStarted

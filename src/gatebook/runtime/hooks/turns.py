@@ -112,8 +112,6 @@ class HookTurns:
         self._begun = True
         return True
 
-    # ---- an action ----
-
     def ready(self, wants: Sequence[Want], refused: Set[str]) -> list[Want]:
         """Return the wants that may go to the gate; the hooks of the others are asked."""
         return [want for want in wants if want.address in refused or self._is_ready(want)]
@@ -149,8 +147,6 @@ class HookTurns:
             decision=DecisionRecord("deny", rule=rule, reason=error.message, code=error.code),
             error=error,
         )
-
-    # ---- the run's end ----
 
     def ended(self, end: Complete | Fail) -> Complete | Fail | None:
         """Return the end as hooks leave it, None while they are asked."""

@@ -210,8 +210,6 @@ class Executor:
             return Amount(0, tokens, wall_ms, reserve.usd_micros, priced), None
         return Amount(0, tokens, wall_ms, charged(action, price, usage), tokens), price
 
-    # ---- tools ----
-
     async def _with_secrets(
         self, permit: Permit, action: CallTool, tool: Tool, started: RunStarted
     ) -> Ended:
@@ -310,8 +308,6 @@ class Executor:
     ) -> None:
         said = Progress(address, done, total, self._redactor.text(detail))
         loop.call_soon_threadsafe(self._hub.publish, run, said)
-
-    # ---- models ----
 
     async def _call_llm(self, permit: Permit, action: CallLLM, want: Want, nonce: str) -> Ended:
         run, request = permit.lease.run, permit.request

@@ -192,8 +192,6 @@ class Inbox:
         run, seq = place_of_id(id)
         return Approval(self, RunKey(self.tenant, run), seq)
 
-    # ---- what is asked ----
-
     async def open(self, run_id: str | None, *, follow: bool) -> AsyncIterator[Approval]:
         """Yield what waits for an answer, oldest first; with `follow`, then what is asked next."""
         journal, seen = self.door.journal, set[str]()
@@ -239,8 +237,6 @@ class Inbox:
             if isinstance(each.event, ApprovalAsked):
                 return each.event
         raise InvalidInput("E_APPROVAL_UNKNOWN", approval=name_of(run.id, seq))
-
-    # ---- answers ----
 
     def edited(self, approval: Approval, edit: Mapping[str, Any]) -> Raw:
         """Return an edit's arguments as they are recorded, checked as far as is known here."""

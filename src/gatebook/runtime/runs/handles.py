@@ -67,8 +67,6 @@ class RunHandle(Generic[Out]):
         """Tenant and run id."""
         return self._key
 
-    # ---- reading ----
-
     async def row(self) -> RunRow:
         """Return the run at a glance. Raises RunNotFound."""
         return await self._door.journal.row(self._key)
@@ -195,8 +193,6 @@ class RunHandle(Generic[Out]):
         """
         follower = Follower(self._door, self._key, after)
         return Reading(follower, follower.texts())
-
-    # ---- steering ----
 
     async def signal(self, name: str, payload: Any = None, *, by: str = "") -> None:
         """Send a signal; it is kept until a wait takes it.
