@@ -95,15 +95,20 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """Where a batch landed: the run's new head and the events as they were stored."""
+    """Where a batch landed.
+
+    Attributes:
+        head: the run's new head.
+        read: returns the events as they were stored; asked by `events`, and never by a driver.
+    """
 
     head: Head
-    _read: Callable[[], tuple[Recorded, ...]]
+    read: Callable[[], tuple[Recorded, ...]]
 
     @property
     def events(self) -> tuple[Recorded, ...]:
-        """What readers see of the batch, made when it is asked for: a driver never does."""
-        return self._read()
+        """The events as they were stored."""
+        return self.read()
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):

@@ -62,9 +62,7 @@ class Attempts:
         self._prefix = f"{lease.run.id}/"  # of tasks' names
         self._loop = asyncio.get_running_loop()
         self._flights: dict[str, _Flight] = {}
-        self._silent_until = (
-            -math.inf
-        )  # what was announced, in the loop's time: once a beat will do
+        self._silent_until = -math.inf  # as announced, once a beat; the loop's time
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf  # the loop's time
         self._landed = asyncio.Event()
