@@ -137,6 +137,18 @@ def test_a_broken_link_is_found_at_the_later_event() -> None:
     assert (error.code, error.fields["seq"]) == ("E_JOURNAL_CORRUPT", 3)
 
 
+def test_a_link_that_was_changed_alone_is_found() -> None:
+    """The hash is still good: it was made over another link."""
+    rows, head = stored(*GOOD)
+    found = raw(rows)
+    seq, _, after, body = found[2]
+    found[2] = (seq, bytes(32), after, body)
+
+    error = chain_refusal(found, head)
+
+    assert (error.code, error.fields["seq"]) == ("E_JOURNAL_CORRUPT", 3)
+
+
 def test_a_cut_tail_is_found_by_the_anchor() -> None:
     """A prefix of a chain is a good chain."""
     rows, head = stored(*GOOD)
@@ -186,6 +198,16 @@ def test_a_request_above_the_limit_is_found() -> None:
     )
 
     assert "seq 3: 1 + 1 is above the limit of 1 tool_calls" in text
+
+
+def test_a_further_attempt_above_the_limit_is_found() -> None:
+    """Each attempt reserves anew."""
+    failed = AttemptFailed(address="a", attempt=0, error=LOST, delay_ms=1, spent=Amount(1))
+    again = AttemptStarted(address="a", attempt=1, reserve=Amount(1))
+
+    assert "1 + 1 is above the limit of 1 tool_calls" in refusal(
+        begun(limits=Limits(tool_calls=1)), asked(reserve=Amount(1)), failed, again
+    )
 
 
 def test_an_overrun_by_an_outcome_is_no_violation() -> None:
