@@ -2,7 +2,7 @@
 
 from tests.mutants.builds import KERNEL, RUNTIME, Build
 
-RESULTS = (f"{RUNTIME}/test_result_rules.py",)
+RESULTS = (f"{RUNTIME}/test_result_rules.py", f"{RUNTIME}/test_result_rules_models.py")
 BACKTEST = (f"{RUNTIME}/test_backtest.py",)
 DECISIONS = (f"{KERNEL}/review/test_decisions.py",)
 NARROWEST = (f"{KERNEL}/review/test_narrowest.py",)
