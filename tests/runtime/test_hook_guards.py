@@ -18,20 +18,26 @@ def test_security_hooks_are_named_in_the_runs_first_event() -> None:
     assert only(events, RunStarted).guards == ("guard",)
 
 
+async def waiting(desk: Desk, pay: Pay) -> tuple[Any, Any]:
+    """Start a run under a security hook; return its program, which waits to pay, and the hook."""
+    guard = asked("before_tool", None, "deny", security=True, name="guard")
+
+    async def body(ctx: Any) -> Any:
+        await ctx.wait_signal("go")
+        return await ctx.call_tool(act, amount=5)
+
+    (act,) = pay.program.tools.values()
+    program = flow(body, act)
+    await desk.ran(program, hooks=[guard])
+    return program, guard
+
+
 def test_without_its_security_hooks_a_run_is_not_driven() -> None:
     """A worker that forgot them would be the way round them."""
 
     async def scenario() -> None:
         desk, pay = Desk(), Pay()
-        guard = asked("before_tool", None, "deny", security=True, name="guard")
-
-        async def body(ctx: Any) -> Any:
-            await ctx.wait_signal("go")
-            return await ctx.call_tool(act, amount=5)
-
-        (act,) = pay.program.tools.values()
-        program = flow(body, act)
-        await desk.ran(program, hooks=[guard])
+        program, guard = await waiting(desk, pay)
         async with desk.open(program) as runtime:
             await runtime.handle("r").signal("go")
             bare = await desk.settled(runtime.handle("r"))
@@ -54,15 +60,7 @@ def test_somebody_can_let_a_run_go_on_without_a_hook_that_is_gone() -> None:
 
     async def scenario() -> None:
         desk, pay = Desk(), Pay()
-        guard = asked("before_tool", None, "deny", security=True, name="guard")
-
-        async def body(ctx: Any) -> Any:
-            await ctx.wait_signal("go")
-            return await ctx.call_tool(act, amount=5)
-
-        (act,) = pay.program.tools.values()
-        program = flow(body, act)
-        await desk.ran(program, hooks=[guard])
+        program, guard = await waiting(desk, pay)
         async with desk.open(program, on_definition_change="adopt") as runtime:
             await runtime.handle("r").signal("go")
             state = await desk.settled(runtime.handle("r"))
