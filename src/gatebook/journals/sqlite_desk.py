@@ -7,6 +7,7 @@ the whole transaction and every member be tried again alone.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import apsw
@@ -21,9 +22,12 @@ from gatebook.kernel.append import Batch, Row
 from gatebook.kernel.state import Head
 from gatebook.ports import Lease, Piece, Recorded, RunKey, RunRow
 
-_INSERT_EVENT = """
-INSERT INTO events (position, run, seq, epoch, append_id, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?)
+AT_ONCE = 10  # events of one statement, each of which keeps the store's last position: measured
+_EVENT = "(?, ?, ?, ?, ?, ?, ?)"
+_INSERT_EVENT = f"""
+INSERT INTO events (position, run, seq, epoch, append_id, hash, body) VALUES {_EVENT}
 """
+_INSERT_EVENTS = f"{_INSERT_EVENT}, {', '.join([_EVENT] * (AT_ONCE - 1))}"
 _INSERT_RUN = """
 INSERT INTO runs (id, definition, status, seq, head_hash, epoch, head, updated, cancel_seq,
   owner, lease_until, wake_at, waiting_on, parked_reason,
@@ -246,7 +250,7 @@ class Desk:
         if self._new:
             cursor.executemany(_INSERT_RUN, [_step(e) + _held(e) + _named(e) for e in self._new])
         if self._rows:
-            cursor.executemany(_INSERT_EVENT, self._rows)
+            self._insert_events(self._rows)
         for entry, row in self._blobs:
             digest, body = row.blob or ("", b"")
             cursor.execute(_INSERT_BLOB, (entry.run.tenant, digest, body))
@@ -267,6 +271,13 @@ class Desk:
             )
         for ask in self._later:
             ask()
+
+    def _insert_events(self, rows: list[tuple[Any, ...]]) -> None:
+        alone = len(rows) % AT_ONCE
+        self.cursor.executemany(_INSERT_EVENT, rows[:alone])
+        for first in range(alone, len(rows), AT_ONCE):
+            group = rows[first : first + AT_ONCE]
+            self.cursor.execute(_INSERT_EVENTS, tuple(chain.from_iterable(group)))
 
     @property
     def mark(self) -> tuple[int, bytes] | None:
