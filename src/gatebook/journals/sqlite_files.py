@@ -18,7 +18,7 @@ import apsw
 from gatebook.errors import ConfigError, GatebookError, JournalCorrupt, StoreError
 from gatebook.journals.sqlite_locks import OwnerLocks
 
-SCHEMA = 4  # the last of sql/schema_N.sql
+SCHEMA = 5  # the last of sql/schema_N.sql
 APPLICATION_ID = 0x6761_7465  # "gate"
 SOUND = (3, 51, 3)  # the first release without the WAL-reset bug; sqlite.org/wal.html
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs"})

@@ -38,22 +38,25 @@ ORDER BY id DESC LIMIT ?7
 """
 _ID = "SELECT id FROM runs WHERE tenant = ?1 AND run_id = ?2"
 _APART = 2
-# One statement is one snapshot: where the last event must be, events, and what is kept apart.
+# One statement is one snapshot: where the last event must be, events, and what is kept apart. One
+# event past the last is looked for: it should not be there.
 _PAST = f"""
 SELECT 0, seq, head_hash{{none}} FROM runs WHERE tenant = ?1 AND run_id = ?2
 UNION ALL
-SELECT 1, seq, body{{more}} FROM events
-WHERE run = ({_ID} AND seq - ?3 <= ?4) AND seq > ?3 AND seq <= ?5
+SELECT 1, e.seq, e.body{{more}} FROM runs AS r CROSS JOIN events AS e
+WHERE r.tenant = ?1 AND r.run_id = ?2 AND r.seq - ?3 <= ?4
+  AND e.run >> 4 = r.id >> 4 AND e.run = r.id AND e.seq > ?3 AND e.seq <= min(?5, r.seq + 1)
 UNION ALL
-SELECT {_APART}, r.seq, b.body{{none}}
-FROM blob_refs AS r LEFT JOIN blobs AS b USING (tenant, digest)
-WHERE r.run = ({_ID} AND seq - ?3 <= ?4) AND r.seq > ?3 AND r.seq <= ?5
+SELECT {_APART}, a.seq, b.body{{none}}
+FROM runs AS r CROSS JOIN blob_refs AS a ON a.run = r.id
+LEFT JOIN blobs AS b ON b.tenant = a.tenant AND b.digest = a.digest
+WHERE r.tenant = ?1 AND r.run_id = ?2 AND r.seq - ?3 <= ?4 AND a.seq > ?3 AND a.seq <= ?5
 """
-_EVENTS = _PAST.format(more=", position, append_id, hash", none=", NULL, NULL, NULL")
+_EVENTS = _PAST.format(more=", e.position, e.append_id, e.hash", none=", NULL, NULL, NULL")
 _STRETCH = _PAST.format(more="", none="")
 _RAW = """
 SELECT seq, lag(hash, 1, zeroblob(32)) OVER (ORDER BY seq), hash, body
-FROM events WHERE run = ? ORDER BY seq
+FROM events WHERE run >> 4 = ?1 >> 4 AND run = ?1 ORDER BY seq
 """
 _TAIL = """
 SELECT r.run_id, e.position, e.seq, e.append_id, e.hash, e.body, ref.seq IS NOT NULL, b.body
