@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import gatebook
-from gatebook.runtime.performing.executor import Permit
+from gatebook.runtime.performing.permits import Permit
 
 SOURCE = Path(gatebook.__file__).parent
 

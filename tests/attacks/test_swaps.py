@@ -15,7 +15,8 @@ from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.policy import Decision, Policy
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Invocation, Lease, RunKey
-from gatebook.runtime.performing.executor import Permit
+from gatebook.runtime.leases import Held
+from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.runs.states import Finished, Waiting
 from tests.attacks.kit import verdicts
 from tests.runtime.kit import Desk, flow, run
@@ -112,7 +113,7 @@ def test_a04_a_program_that_asks_otherwise_on_resume_is_stopped() -> None:
 def permit(*, fresh: bool = True) -> Permit:
     """A permit for one call."""
     request = ActionRequested(address="0", action=CallTool("pay", Raw(b'{"order":1}')))
-    return Permit(request, 0, LEASE, lambda _: fresh)
+    return Permit(request, 0, Held(LEASE, lambda: 0.0, 1.0 if fresh else 0.0))
 
 
 def test_a04_a_permit_is_good_for_its_own_bytes_only() -> None:

@@ -160,8 +160,8 @@ BUILDS = (
     Build(
         "results are stored as they came",
         "runtime/performing/executor.py",
-        "ended.output = self._redactor.raw(ended.output)",
-        "pass",
+        "clean = self._redactor.json(output)",
+        "clean = output",
         (f"{RUNTIME}/test_redaction.py",),
         quick=True,
     ),
@@ -240,15 +240,15 @@ BUILDS = (
     # Permits and leases.
     Build(
         "a permit is good twice",
-        "runtime/performing/executor.py",
+        "runtime/performing/permits.py",
         "        self._used = True\n",
         "",
         (f"{RUNTIME}/test_permits.py",),
     ),
     Build(
         "a permit outlives its lease",
-        "runtime/performing/executor.py",
-        "elif not self._fresh(self.lease):",
+        "runtime/performing/permits.py",
+        "elif not self.held.fresh():",
         "elif False:",
         (f"{RUNTIME}/test_permits.py",),
     ),
@@ -263,7 +263,7 @@ BUILDS = (
     Build(
         "a lost lease is not asked about",
         "runtime/performing/attempts.py",
-        "if not self._fresh(self._lease) and not await self._renewed():",
+        "if not self._held.fresh() and not await self._renewed():",
         "if False:",
         (f"{RUNTIME}/test_leases.py",),
     ),
@@ -305,9 +305,9 @@ BUILDS = (
     ),
     Build(
         "the key changes with the worker",
-        "runtime/performing/executor.py",
-        "idempotency_key(run.tenant, run.id, started.nonce, address)",
-        "idempotency_key(run.tenant, run.id, started.nonce, str(permit.lease.epoch))",
+        "runtime/performing/permits.py",
+        "idempotency_key(run.tenant, run.id, nonce, self.request.address)",
+        "idempotency_key(run.tenant, run.id, nonce, str(self.held.lease.epoch))",
         (f"{RUNTIME}/test_recovery.py",),
     ),
     # Parking.

@@ -12,7 +12,7 @@ from gatebook.kernel.actions import CallTool
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import ActionDenied, ActionRequested, RunFailed
 from gatebook.ports import Lease
-from gatebook.runtime.performing.executor import Permit
+from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.runs.states import Failed, Finished
 
 
@@ -74,7 +74,7 @@ def test_a_hook_has_no_permit() -> None:
             request = ActionRequested(address="0", action=_call(view))
             services = runtime._services
             assert services is not None
-            stale = Permit(request, 0, _lease(), services.leases.fresh)
+            stale = Permit(request, 0, services.leases.held(_lease()))
             try:
                 stale.use(request.action)  # type: ignore[arg-type]
             except IntegrityError as exc:

@@ -38,7 +38,7 @@ def test_a_lease_is_fresh_for_half_its_life(seconds: float, fresh: bool) -> None
         assert lease is not None
         clock.advance(seconds)
 
-        assert leases.fresh(lease) is fresh
+        assert leases.held(lease).fresh() is fresh
 
     run(scenario())
 
@@ -54,7 +54,7 @@ def test_a_renewal_makes_a_lease_fresh_again() -> None:
         clock.advance(20)
 
         assert await leases.renew_now(lease)
-        assert leases.fresh(lease)
+        assert leases.held(lease).fresh()
 
     run(scenario())
 
@@ -72,7 +72,7 @@ def test_a_lost_lease_is_never_fresh_again() -> None:
         await journal.claim(RUN, owner="other", ttl_ms=30_000)
 
         assert not await leases.renew_now(lease)
-        assert not leases.fresh(lease)
+        assert not leases.held(lease).fresh()
 
     run(scenario())
 
@@ -87,7 +87,7 @@ def test_a_lease_given_back_is_not_fresh() -> None:
         assert lease is not None
         leases.forget(lease)
 
-        assert not leases.fresh(lease)
+        assert not leases.held(lease).fresh()
 
     run(scenario())
 

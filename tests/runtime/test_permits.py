@@ -8,16 +8,24 @@ from tests.runtime.kit import RUN, STARTED, run
 
 from gatebook.errors import IntegrityError
 from gatebook.kernel.actions import CallTool
-from gatebook.kernel.codec import Raw
+from gatebook.kernel.codec import MAX_PAYLOAD, Raw
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, Want
+from gatebook.runtime.leases import Held
 from gatebook.runtime.models.routes import Providers
-from gatebook.runtime.performing.executor import Executor, Permit
+from gatebook.runtime.performing.executor import Executor
+from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.subscriptions import Hub
 from gatebook.testing.clock import VirtualClock
 
 LEASE = Lease(RUN, "w", 1)
+
+
+def executor() -> Executor:
+    return Executor(
+        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
+    )
 
 
 class Counting(Echo):
@@ -35,7 +43,11 @@ def call(args: bytes = b"{}") -> CallTool:
 
 
 def permit(*, fresh: bool = True) -> Permit:
-    return Permit(ActionRequested(address="0", action=call()), 0, LEASE, lambda _: fresh)
+    return Permit(
+        ActionRequested(address="0", action=call()),
+        0,
+        Held(LEASE, lambda: 0.0, 1.0 if fresh else 0.0),
+    )
 
 
 def test_a_permit_is_good_once() -> None:
@@ -73,14 +85,11 @@ def test_a_refused_permit_stays_unused() -> None:
 def test_the_executor_calls_nothing_without_a_good_permit(spoil: str) -> None:
     """The only code that calls out checks for itself."""
     made = Counting("t")
-    executor = Executor(
-        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
-    )
     given = permit(fresh=spoil != "stale")
     if spoil == "used":
         given.use(call())
 
-    ended = run(executor.perform(given, Want("0", call()), made, STARTED))
+    ended = run(executor().perform(given, Want("0", call()), made, STARTED))
 
     assert made.calls == 0
     assert ended.error is not None
@@ -96,11 +105,21 @@ def test_the_executor_calls_a_tool_with_the_stored_bytes() -> None:
             seen.append(args)
             return b"1"
 
-    executor = Executor(
-        providers=Providers({}, {}), hub=Hub(), redactor=Redactor(), clock=VirtualClock()
-    )
     want = Want("0", call(b'{"from":"program"}'))
 
-    run(executor.perform(permit(), want, Seeing("t"), STARTED))
+    run(executor().perform(permit(), want, Seeing("t"), STARTED))
 
     assert seen == [b"{}"]
+
+
+@pytest.mark.parametrize(("over", "code"), [(0, ""), (1, "E_RESULT_TOO_LARGE")])
+def test_the_bound_on_what_is_kept_is_that_of_every_payload(over: int, code: str) -> None:
+    """A tool of somebody else's making may return any number of bytes."""
+
+    class Long(Echo):
+        async def call(self, args: bytes, invocation: Any) -> bytes:
+            return b'"%b"' % (b"x" * (MAX_PAYLOAD - 2 + over))
+
+    ended = run(executor().perform(permit(), Want("0", call()), Long("t"), STARTED))
+
+    assert (ended.error.code if ended.error else "") == code

@@ -10,25 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tools.invocations import Given
 
 from gatebook.errors import ActionError
-from gatebook.ports import Invocation
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="it looks at processes in /proc")
 WAIT_S = 30  # far above what any machine needs; only a broken build gets there
 
 
-def invocation(*, attempt: int = 0, key: str = "gb1-key") -> Invocation:
+def invocation(*, attempt: int = 0, key: str = "gb1-key") -> Given:
     """One attempt."""
-    return Invocation(
-        deps=None,
-        context=dict,
-        idempotency_key=lambda: key,
-        attempt=attempt,
-        deadline=1e12,
-        cancelled=lambda: False,
-        progress=lambda *_: None,
-    )
+    return Given(attempt=attempt, idempotency_key=lambda: key)
 
 
 async def ask(made: Any, *, attempt: int = 0, **args: Any) -> Any:

@@ -11,26 +11,23 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.tools.invocations import Given
 
 from gatebook.errors import InvalidInput, Permanent
-from gatebook.ports import Invocation
 from gatebook.tools import ToolContext, tool
 
 WAIT_S = 30  # far above what any machine needs; only a broken build gets there
 user = contextvars.ContextVar("user", default="nobody")
 
 
-def invocation(**changes: Any) -> Invocation:
+def invocation(**changes: Any) -> Given:
     given: dict[str, Any] = {
         "deps": "bank",
         "context": lambda: {"user": "u7"},
-        "idempotency_key": lambda: "gb1-key",
         "attempt": 2,
         "deadline": 100.0,
-        "cancelled": lambda: False,
-        "progress": lambda done, total, detail: None,
     }
-    return Invocation(**(given | changes))
+    return Given(**(given | changes))
 
 
 def call(made: Any, args: bytes = b"{}", **changes: Any) -> bytes:
@@ -235,8 +232,7 @@ def test_a_tool_is_cancelled_when_the_runtime_says_so() -> None:
 def test_a_hung_tool_does_not_keep_the_interpreter_alive() -> None:
     """The executor of the loop would be joined at exit, for ever."""
     code = (
-        "import asyncio, threading\n"
-        "from gatebook.ports import Invocation\n"
+        "import asyncio, threading, types\n"
         "from gatebook.tools import tool\n"
         "started = threading.Event()\n"
         "@tool\n"
@@ -244,8 +240,7 @@ def test_a_hung_tool_does_not_keep_the_interpreter_alive() -> None:
         "    started.set()\n"
         "    threading.Event().wait()\n"
         "async def main():\n"
-        "    inv = Invocation(deps=0, context=dict, idempotency_key=str, attempt=0, deadline=1.0,\n"
-        "        cancelled=lambda: False, progress=lambda *a: None)\n"
+        "    inv = types.SimpleNamespace(secrets={})\n"
         "    task = asyncio.create_task(hang.call(b'{}', inv))\n"
         "    while not started.is_set():\n"
         "        await asyncio.sleep(0.001)\n"

@@ -32,10 +32,9 @@ class Artifact(msgspec.Struct, frozen=True, gc=False):
     shown: int
 
 
-def check_size(output: bytes, *, tool: str) -> None:
-    """Refuse a result that is too long to be kept. Raises InvalidInput E_RESULT_TOO_LARGE."""
-    if len(output) > MAX_PAYLOAD:
-        raise InvalidInput("E_RESULT_TOO_LARGE", tool=tool, size=len(output), limit=MAX_PAYLOAD)
+def too_large(output: bytes, *, tool: str) -> InvalidInput:
+    """Return the refusal of a result that is too long to be kept."""
+    return InvalidInput("E_RESULT_TOO_LARGE", tool=tool, size=len(output), limit=MAX_PAYLOAD)
 
 
 def artifact_of(output: bytes, *, limit: int) -> Artifact:

@@ -1,10 +1,8 @@
 """What a tool and a model provider offer. Protocols: users pass their own in."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
-
-import msgspec
 
 from gatebook.kernel.messages import (
     Call,
@@ -17,30 +15,39 @@ from gatebook.kernel.secrets import Secret
 from gatebook.kernel.tools import ToolSpec
 
 
-class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=True):
-    """What one attempt of a tool may know; a tool's context object is made from it.
+class Invocation(Protocol):
+    """What one attempt of a tool may know; a tool's context object is made from it."""
 
-    Attributes:
-        deps: the live object of this runtime's `deps=` factory; never journaled.
-        context: returns a copy of the JSON given to `start(context=)`.
-        idempotency_key: returns the key, the same on every attempt of this action.
-        attempt: from 0.
-        deadline: on the clock `monotonic`, seconds.
-        cancelled: becomes True when the attempt should stop; safe from any thread.
-        monotonic: the clock of `deadline`; None for the machine's own.
-        progress: call with (done, total, detail); safe from any thread.
-        secrets: those that the arguments refer to, by name; arguments hold only references.
-    """
+    @property
+    def deps(self) -> Any:
+        """The live object of this runtime's `deps=` factory; never journaled."""
 
-    deps: Any
-    context: Callable[[], Any]
-    idempotency_key: Callable[[], str]
-    attempt: int
-    deadline: float
-    cancelled: Callable[[], bool]
-    progress: Callable[[float | None, float | None, str], None]
-    monotonic: Callable[[], float] | None = None
-    secrets: Mapping[str, Secret[str]] = {}
+    @property
+    def attempt(self) -> int:
+        """Which try this is, from 0."""
+
+    @property
+    def deadline(self) -> float:
+        """When the attempt is given up, in seconds on the clock `monotonic`."""
+
+    @property
+    def secrets(self) -> Mapping[str, Secret[str]]:
+        """Those that the arguments refer to, by name; arguments hold only references."""
+
+    def context(self) -> Any:
+        """Return a copy of the JSON given to `start(context=)`."""
+
+    def idempotency_key(self) -> str:
+        """Return the key, the same on every attempt of this action."""
+
+    def cancelled(self) -> bool:
+        """Whether the attempt should stop; safe from any thread."""
+
+    def monotonic(self) -> float:
+        """Return the time of the clock of `deadline`."""
+
+    def progress(self, done: float | None, total: float | None, detail: str, /) -> None:
+        """Tell readers how far the attempt is; safe from any thread."""
 
 
 class Tool(Protocol):

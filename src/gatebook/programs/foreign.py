@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import ConfigError, InvalidInput
-from gatebook.kernel.artifacts import check_size
-from gatebook.kernel.codec import canonical, parse
+from gatebook.kernel.artifacts import too_large
+from gatebook.kernel.codec import MAX_PAYLOAD, canonical, parse
 from gatebook.kernel.pins import definition_digest
 from gatebook.kernel.tools import ToolSpec, WritesCanonical
 from gatebook.ports import Invocation, Tool
@@ -88,7 +88,8 @@ class Checked(WritesCanonical):
         if type(output) is not bytes:
             detail = f"it returned {type(output).__name__}, not JSON as bytes"
             raise InvalidInput("E_RESULT_TYPE", tool=name, detail=detail)
-        check_size(output, tool=name)
+        if len(output) > MAX_PAYLOAD:
+            raise too_large(output, tool=name)
         try:
             return canonical(parse(output, what="result"), what="result")
         except InvalidInput as exc:

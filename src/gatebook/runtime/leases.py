@@ -7,7 +7,11 @@ run; but a loop that is silent beyond every deadline it announced is taken for d
 import asyncio
 import contextlib
 import logging
+import math
 import threading
+from collections.abc import Callable
+
+import msgspec
 
 from gatebook.errors import GatebookError
 from gatebook.ports import Clock, Journal, Lease, RunKey
@@ -16,9 +20,23 @@ TTL_S = 30.0  # docs/design.md, "Leases"
 BEATS_PER_TTL = 6
 LOOP_BEAT_S = 1.0
 
-NOT_HELD = (None, 0.0)
-
 _log = logging.getLogger(__name__)
+
+
+class Held(msgspec.Struct, eq=False):
+    """A lease as its keeper knows it; the keeper alone changes it.
+
+    Attributes:
+        fresh_until: the time of `monotonic` from which no effect may start under it.
+    """
+
+    lease: Lease
+    monotonic: Callable[[], float]
+    fresh_until: float = -math.inf
+
+    def fresh(self) -> bool:
+        """Whether it was renewed within half its life; no effect may start under another."""
+        return self.monotonic() < self.fresh_until
 
 
 class LeaseKeeper:
@@ -36,7 +54,7 @@ class LeaseKeeper:
         self._monotonic = clock.monotonic
         self._ttl_s = ttl_s
         self._fresh_s = ttl_s / 2
-        self._renewed: dict[RunKey, tuple[Lease, float]] = {}
+        self._held: dict[RunKey, Held] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._stopped = asyncio.Event()
@@ -77,21 +95,28 @@ class LeaseKeeper:
         asked_at = self._monotonic()
         lease = await self._journal.claim(run, owner=self.owner, ttl_ms=self.ttl_ms)
         if lease is not None:
+            held = Held(lease, self._monotonic, asked_at + self._fresh_s)
             with self._lock:
-                self._renewed[run] = (lease, asked_at)
+                self._drop(run)
+                self._held[run] = held
         return lease
 
     def forget(self, lease: Lease) -> None:
         """Stop renewing a lease that was given back or lost."""
         with self._lock:
-            self._renewed.pop(lease.run, None)
+            self._drop(lease.run)
 
-    def fresh(self, lease: Lease) -> bool:
-        """Whether the lease was renewed within half its life; no effect may start under another."""
-        held, asked_at = self._renewed.get(lease.run, NOT_HELD)
-        if held is not lease and held != lease:
-            return False
-        return self._monotonic() - asked_at < self._fresh_s
+    def _drop(self, run: RunKey) -> None:
+        held = self._held.pop(run, None)
+        if held is not None:
+            held.fresh_until = -math.inf
+
+    def held(self, lease: Lease) -> Held:
+        """Return what is known of a lease, now and later; one not held is never fresh."""
+        held = self._held.get(lease.run)
+        if held is None or held.lease != lease:
+            return Held(lease, self._monotonic)
+        return held
 
     async def renew_now(self, lease: Lease) -> bool:
         """Renew one lease at once; False when it is lost."""
@@ -102,13 +127,13 @@ class LeaseKeeper:
     def _note(self, lost: list[Lease], asked: list[Lease], asked_at: float) -> list[Lease]:
         with self._lock:
             for lease in asked:
-                held = self._renewed.get(lease.run)
-                if held is None or held[0] != lease:
+                held = self._held.get(lease.run)
+                if held is None or held.lease != lease:
                     continue
                 if lease in lost:
-                    del self._renewed[lease.run]
+                    self._drop(lease.run)
                 else:
-                    self._renewed[lease.run] = (lease, asked_at)
+                    held.fresh_until = asked_at + self._fresh_s
         return lost
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -124,7 +149,7 @@ class LeaseKeeper:
             if self._monotonic() > self._alive_until + self._ttl_s:
                 continue  # the loop hangs: let the leases lapse so that others can go on
             with self._lock:
-                leases = [lease for lease, _ in self._renewed.values()]
+                leases = [held.lease for held in self._held.values()]
             if not leases:
                 continue
             asked_at = self._monotonic()

@@ -57,4 +57,4 @@ class Services:
 
     def fresh(self, lease: Lease) -> bool:
         """Whether a lease was renewed recently enough for an effect to start under it."""
-        return self.leases.fresh(lease)
+        return self.leases.held(lease).fresh()

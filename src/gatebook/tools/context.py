@@ -60,7 +60,7 @@ class ToolContext(Generic[Deps]):
             deadline=invocation.deadline,
             asked_to_stop=cancelled,
             report=invocation.progress,
-            monotonic=invocation.monotonic or time.monotonic,
+            monotonic=invocation.monotonic,
         )
 
     @property

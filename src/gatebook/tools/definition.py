@@ -5,7 +5,7 @@ Imports pydantic and docstring_parser, so it is itself imported at a tool's firs
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired
 
@@ -17,7 +17,6 @@ from pydantic_core import PydanticSerializationError
 from gatebook.errors import InvalidInput
 from gatebook.kernel.codec import canonical
 from gatebook.kernel.secrets import Secret
-from gatebook.ports import Invocation
 from gatebook.tools.context import ToolContext
 from gatebook.tools.options import refused
 from gatebook.tools.portable import is_simple, portable
@@ -43,15 +42,13 @@ class Definition:
     result: Result
     secrets: tuple[str, ...] = ()
 
-    def given(
-        self, args: bytes, invocation: Invocation, cancelled: Callable[[], bool]
-    ) -> tuple[tuple[ToolContext] | tuple[()], dict[str, Any]]:
-        """Return what the function is called with for stored arguments: by place and by name."""
+    def given(self, args: bytes, secrets: Mapping[str, Secret[str]]) -> dict[str, Any]:
+        """Return what the function is called with for stored arguments, but for its context."""
         values = self.arguments.take(args)
         for name in self.secrets:
             if values.get(name) is not None:
-                values[name] = invocation.secrets.get(values[name].name, values[name])
-        return (ToolContext.of(invocation, cancelled),) if self.takes_context else (), values
+                values[name] = secrets.get(values[name].name, values[name])
+        return values
 
 
 def define(function: Callable[..., Any], *, tool: str) -> Definition:

@@ -30,6 +30,7 @@ from gatebook.kernel.codec import MAX_PAYLOAD, check_name
 from gatebook.kernel.stepping import refuse_calls
 from gatebook.kernel.tools import Effect, ToolSpec, WritesCanonical, tool_digest
 from gatebook.ports import Invocation
+from gatebook.tools.context import ToolContext
 from gatebook.tools.options import CallOptions, Limits, ToolOptions, flow, refused, split
 from gatebook.tools.threads import run_in_thread
 
@@ -167,8 +168,12 @@ class AsyncTool(FunctionTool[P, R]):
         """See FunctionTool."""
         declared = self._declared
         found = declared.definition
-        context, values = found.given(args, invocation, invocation.cancelled)
-        result = await declared.function(*context, **values)
+        values = found.given(args, invocation.secrets)
+        if found.takes_context:
+            context = ToolContext.of(invocation, invocation.cancelled)
+            result = await declared.function(context, **values)
+        else:
+            result = await declared.function(**values)
         return found.result.encode(result, limit=MAX_PAYLOAD)
 
 
@@ -185,13 +190,13 @@ class SyncTool(FunctionTool[P, R]):
         stop = threading.Event()
         declared = self._declared
         found = declared.definition
-        context, values = found.given(
-            args, invocation, lambda: stop.is_set() or invocation.cancelled()
-        )
+        function, values = declared.function, found.given(args, invocation.secrets)
+        if found.takes_context:
+            context = ToolContext.of(invocation, lambda: stop.is_set() or invocation.cancelled())
+            function = functools.partial(function, context)
 
         def work() -> bytes:
-            result = declared.function(*context, **values)
-            return found.result.encode(result, limit=MAX_PAYLOAD)
+            return found.result.encode(function(**values), limit=MAX_PAYLOAD)
 
         return await run_in_thread(
             work,

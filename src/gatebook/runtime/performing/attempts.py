@@ -20,7 +20,8 @@ from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
 from gatebook.runtime.leases import LOOP_BEAT_S
 from gatebook.runtime.logs import traced
-from gatebook.runtime.performing.executor import Ended, Permit, outlived
+from gatebook.runtime.performing.executor import Ended, outlived
+from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.services import Services
 
 if TYPE_CHECKING:
@@ -36,12 +37,10 @@ class _Flight(Permit, eq=False):
 
     Attributes:
         until: the loop's time at which it is told to stop, and once told, given up; None: never.
-        told: it was told to stop.
     """
 
     task: asyncio.Task[Any] | None = None
     until: float | None = None
-    told: bool = False
 
 
 class Attempts:
@@ -56,7 +55,7 @@ class Attempts:
     def __init__(self, lease: Lease, services: Services, *, on_end: Callable[[], None]) -> None:
         self._lease = lease
         self._services = services
-        self._fresh = services.leases.fresh
+        self._held = services.leases.held(lease)
         self._executor = services.executor
         self._on_end = on_end
         self._prefix = f"{lease.run.id}/"  # of tasks' names
@@ -74,7 +73,7 @@ class Attempts:
     def launch(self, request: ActionRequested, entry: Open, want: Want, planner: "Planner") -> None:
         """Start an attempt whose request is committed; `entry` says which, on which route."""
         address = request.address
-        flight = _Flight(request, entry.attempt, self._lease, self._fresh, entry.route)
+        flight = _Flight(request, entry.attempt, self._held, entry.route)
         self._flights[address] = flight
         if type(request.action) is CallLLM:
             head = planner.state.head
@@ -88,7 +87,7 @@ class Attempts:
 
     def _set_deadline(self, flight: _Flight) -> None:
         timeout_ms = flight.request.timeout_ms
-        if timeout_ms is not None and not flight.told:
+        if timeout_ms is not None and not flight.asked_to_stop():
             timeout_s = timeout_ms / 1000
             flight.until = until = self._loop.time() + timeout_s
             if until > self._silent_until:
@@ -120,7 +119,7 @@ class Attempts:
         """Make the attempt; return how it ended, None when it was not made."""
         action = flight.request.action
         try:
-            if not self._fresh(self._lease) and not await self._renewed():
+            if not self._held.fresh() and not await self._renewed():
                 self.fenced = True
                 self._end(flight, None)
                 return None
@@ -180,7 +179,7 @@ class Attempts:
                 continue
             if flight.until > now:
                 self._set_alarm(flight.until)
-            elif flight.told:
+            elif flight.asked_to_stop():
                 self._give_up(flight)
             else:
                 flight.timed_out = True
@@ -190,7 +189,6 @@ class Attempts:
         if flight.task is not None:
             flight.task.add_done_callback(lambda _: self._stopped(flight))
             flight.task.cancel()
-        flight.told = True
         flight.until = self._loop.time() + GRACE_S
         self._set_alarm(flight.until)
 

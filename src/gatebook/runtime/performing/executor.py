@@ -6,7 +6,7 @@ whether to try again, and it appends nothing.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -22,20 +22,21 @@ from gatebook.errors import (
     Transient,
     described,
 )
-from gatebook.kernel.actions import CallLLM, CallTool, action_digest, describe, rerouted
-from gatebook.kernel.artifacts import Artifact, artifact_of, check_size
+from gatebook.kernel.actions import CallLLM, CallTool, describe, rerouted
+from gatebook.kernel.artifacts import Artifact, artifact_of, too_large
 from gatebook.kernel.budget import Amount, charged, impossible, tokens_used
-from gatebook.kernel.codec import MAX_PAYLOAD, Raw, idempotency_key, plain
+from gatebook.kernel.codec import MAX_PAYLOAD, Raw, plain
 from gatebook.kernel.events import ActionRequested, HookAnswered, RunStarted
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
 from gatebook.kernel.origins import bound, sendable
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.streams.machine import StreamMachine
-from gatebook.ports import Clock, Invocation, Lease, Provider, RunKey, Tool, Want
+from gatebook.ports import Clock, Provider, Tool, Want
 from gatebook.runtime.models.prices import Prices
 from gatebook.runtime.models.routes import Providers
 from gatebook.runtime.performing.cleaning import clean_error, clean_exit, sounded, text_of
+from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.performing.secrets import Lent, Secrets, late
 from gatebook.runtime.performing.voices import Voices
 from gatebook.runtime.subscriptions import Hub, Progress
@@ -46,54 +47,6 @@ _log = logging.getLogger(__name__)
 _calling: ContextVar[tuple["Executor", str] | None] = ContextVar("gatebook_calling", default=None)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-class Permit(msgspec.Struct, eq=False):
-    """The gate's one-use token: made from a committed request, good for exactly one attempt.
-
-    Attributes:
-        route: that a model call's attempt asks, "" for its first.
-        most_output: tokens that the answer of a model may have.
-    """
-
-    request: ActionRequested
-    attempt: int
-    lease: Lease
-    _fresh: Callable[[Lease], bool]
-    route: str = ""
-    most_output: int | None = None
-    cancelled: bool = False
-    timed_out: bool = False
-    _used: bool = False
-
-    def use(self, action: CallTool | CallLLM) -> None:
-        """Consume the permit for these bytes.
-
-        Raises:
-            IntegrityError: E_PERMIT when it was used, the lease is stale or the action differs.
-        """
-        reason = ""
-        if self._used:
-            reason = "it was used already"
-        elif not self._fresh(self.lease):
-            reason = "the lease was not renewed in time"
-        elif action is not self.request.action and not self._same(action):
-            reason = "it was given for other arguments"
-        if reason:
-            raise IntegrityError("E_PERMIT", tool=describe(action), detail=reason)
-        self._used = True
-
-    @property
-    def used(self) -> bool:
-        """Whether the attempt has begun."""
-        return self._used
-
-    def asked_to_stop(self) -> bool:
-        """Whether nobody waits for the attempt any more."""
-        return self.cancelled or self.timed_out
-
-    def _same(self, action: CallTool | CallLLM) -> bool:
-        return action_digest(action) == action_digest(self.request.action)
 
 
 class Ended(msgspec.Struct, kw_only=True):
@@ -125,12 +78,55 @@ class Ended(msgspec.Struct, kw_only=True):
     artifact: Artifact | None = None
 
 
+def _refused(error: IntegrityError) -> Ended:
+    """Return the end of an attempt that was not made."""
+    return Ended(error=Transient(str(error), code=error.code), spent=Amount())
+
+
 def outlived(request: ActionRequested) -> Ended:
     """Return the end of an attempt that ran past its deadline: nobody knows what it did."""
     once = request.effect == "at_most_once"
     code = "E_UNKNOWN_TIMEOUT" if once else "E_ACTION_TIMEOUT"
     error = GatebookError(code, tool=describe(request.action), limit=request.timeout_ms)
     return Ended(error=Transient(str(error), code=code), doubtful=True)
+
+
+class Invoked(msgspec.Struct, eq=False):
+    """What a tool may learn of its attempt: an `Invocation` that works out what it is asked."""
+
+    _executor: "Executor"
+    _permit: Permit
+    _started: RunStarted
+    _loop: asyncio.AbstractEventLoop
+    deadline: float
+    secrets: Lent
+
+    def __repr__(self) -> str:
+        return f"<attempt {self.attempt} of {describe(self._permit.request.action)}>"
+
+    @property
+    def deps(self) -> Any:
+        """See Invocation, here and below."""
+        return self._executor.deps
+
+    @property
+    def attempt(self) -> int:
+        return self._permit.attempt
+
+    def context(self) -> Any:
+        return plain(self._started.context)
+
+    def idempotency_key(self) -> str:
+        return self._permit.idempotency_key(self._started.nonce)
+
+    def cancelled(self) -> bool:
+        return self._permit.asked_to_stop()
+
+    def monotonic(self) -> float:
+        return self._executor.monotonic()
+
+    def progress(self, done: float | None, total: float | None, detail: str, /) -> None:
+        self._executor.report(self._permit, self._loop, done, total, detail)
 
 
 class Executor:
@@ -151,47 +147,41 @@ class Executor:
         self._prices = prices or Prices(now=clock.now)
         self._hub = hub
         self._redactor = redactor
-        self._monotonic = clock.monotonic
+        self.monotonic = clock.monotonic
         self.deps: Any = None
         self.secrets = Secrets({}, redactor)
 
-    async def perform(
+    def perform(
         self, permit: Permit, want: Want, tool: Tool | None, started: RunStarted
-    ) -> Ended:
-        """Make one attempt and return how it ended; raises nothing but programming errors."""
-        began = self._monotonic()
-        action = permit.request.action
-        try:
-            if type(action) is CallTool and tool is not None:
-                if tool.spec.secrets:
-                    ended = await self._with_secrets(permit, action, tool, started)
-                else:
-                    permit.use(action)
-                    ended = await self._call_tool(permit, tool, started, NOTHING_LENT)
-            elif isinstance(action, CallLLM):
-                permit.use(action)
-                ended = await self._call_llm(permit, action, want, started.nonce)
-            else:
-                raise IntegrityError("E_PERMIT", tool=describe(action), detail="nothing to call")
-        except IntegrityError as exc:
-            ended = Ended(error=Transient(str(exc), code=exc.code), spent=Amount())
-        return self._clean(ended, permit, self._monotonic() - began)
+    ) -> Coroutine[Any, Any, Ended]:
+        """Make one attempt and return how it ended; raises nothing but programming errors.
 
-    def _clean(self, ended: Ended, permit: Permit, elapsed_s: float) -> Ended:
-        """Redact what came in and complete what was spent."""
+        Await it in a task of its own: the mark of a running tool stays on that.
+        """
+        began = self.monotonic()
+        if tool is None or type(permit.request.action) is not CallTool:
+            return self._perform_llm(permit, want, started.nonce, began)
+        if tool.spec.secrets:
+            return self._with_secrets(permit, tool, started, began)
+        return self._call_tool(permit, tool, started, began)
+
+    def _came_back(self, output: bytes, *, shown: int = MAX_PAYLOAD) -> Ended:
+        """Return the end of an attempt that went well, what it brought redacted."""
+        clean = self._redactor.json(output)
+        artifact = artifact_of(clean, limit=shown) if len(clean) > shown else None
+        return Ended(output=Raw(clean), shown=shown, artifact=artifact)
+
+    def _complete(self, ended: Ended, permit: Permit, began: float) -> Ended:
+        """Work out what was spent, and redact what is said of an end that went wrong."""
         if ended.spent is None:
             request = permit.request
-            wall = round(elapsed_s * 1000) if elapsed_s > 0 else 0
+            wall_ms = round(max(0.0, self.monotonic() - began) * 1000)
             if type(request.action) is CallLLM:
                 reserve, usage = request.reserve, ended.usage
                 called = request.action.on(permit.route)
-                ended.spent, ended.price = self._cost(called, reserve, usage, wall)
+                ended.spent, ended.price = self._cost(called, reserve, usage, wall_ms)
             else:
-                ended.spent = Amount(request.reserve.tool_calls, 0, wall)
-        if ended.output is not None:
-            ended.output = self._redactor.raw(ended.output)
-            if len(ended.output) > ended.shown:
-                ended.artifact = artifact_of(bytes(ended.output), limit=ended.shown)
+                ended.spent = Amount(request.reserve.tool_calls, 0, wall_ms)
         if ended.error is not None:
             clean_error(ended.error, self._redactor)
         if ended.leave is not None:
@@ -211,62 +201,63 @@ class Executor:
         return Amount(0, tokens, wall_ms, charged(action, price, usage), tokens), price
 
     async def _with_secrets(
-        self, permit: Permit, action: CallTool, tool: Tool, started: RunStarted
+        self, permit: Permit, tool: Tool, started: RunStarted, began: float
     ) -> Ended:
         """Call a tool with the secrets its arguments refer to, read before its permit is used."""
         try:
             lent = await self.secrets.lend(bytes(permit.request.action.args), tool.spec)  # type: ignore[union-attr]
         except ActionError as exc:
-            return Ended(error=exc, spent=Amount())
+            return self._complete(Ended(error=exc, spent=Amount()), permit, began)
         except asyncio.CancelledError:
             if not permit.timed_out:
                 raise
-            return Ended(error=late(tool.spec), spent=Amount())
+            return self._complete(Ended(error=late(tool.spec), spent=Amount()), permit, began)
         try:
-            permit.use(action)
-            return await self._call_tool(permit, tool, started, lent)
+            return await self._call_tool(permit, tool, started, began, lent)
         finally:
             self.secrets.end(lent)
 
     async def _call_tool(
-        self, permit: Permit, tool: Tool, started: RunStarted, lent: Lent
+        self,
+        permit: Permit,
+        tool: Tool,
+        started: RunStarted,
+        began: float,
+        lent: Lent = NOTHING_LENT,
     ) -> Ended:
-        request, run, loop = permit.request, permit.lease.run, asyncio.get_running_loop()
-        address, spec = request.address, tool.spec
-        timeout_s = (request.timeout_ms or spec.timeout_ms) / 1000
-        invocation = Invocation(
-            deps=self.deps,
-            context=lambda: plain(started.context),
-            idempotency_key=lambda: idempotency_key(run.tenant, run.id, started.nonce, address),
-            attempt=permit.attempt,
-            deadline=self._monotonic() + timeout_s,
-            cancelled=permit.asked_to_stop,
-            progress=lambda *said: self._progress(run, address, loop, *said),
-            monotonic=self._monotonic,
-            secrets=lent,
-        )
-        token = _calling.set((self, run.id))
+        request, spec = permit.request, tool.spec
+        action: Any = request.action  # `perform` saw that it is a CallTool
+        deadline = began + (request.timeout_ms or spec.timeout_ms) / 1000
+        invoked = Invoked(self, permit, started, asyncio.get_running_loop(), deadline, lent)
         try:
-            output = await tool.call(bytes(request.action.args), invocation)  # type: ignore[union-attr]
-            check_size(output, tool=spec.name)
+            permit.use(action)
+        except IntegrityError as exc:
+            return self._complete(_refused(exc), permit, began)
+        _calling.set((self, permit.held.lease.run.id))
+        try:
+            output = await tool.call(bytes(action.args), invoked)
+            if len(output) > MAX_PAYLOAD:
+                raise too_large(output, tool=spec.name)
         except asyncio.CancelledError:
-            return self._stopped(permit, tool)
+            ended = self._stopped(permit, tool)
         except ActionError as exc:
-            return Ended(error=sounded(exc, spec.name, self._redactor))
+            ended = Ended(error=sounded(exc, spec.name, self._redactor))
         except InvalidInput as exc:
-            return Ended(error=Permanent(text_of(exc), code=exc.code))
+            ended = Ended(error=Permanent(text_of(exc), code=exc.code))
         except OSError as exc:
-            return Ended(error=_crash(tool, exc, kind="transient"), doubtful=True)
+            ended = Ended(error=_crash(tool, exc, kind="transient"), doubtful=True)
         except (SystemExit, KeyboardInterrupt) as exc:
             error = GatebookError("E_TOOL_EXIT", tool=spec.name, detail=type(exc).__name__)
             doubtful = spec.on_error == "unknown"
-            return Ended(error=Permanent(str(error), code=error.code), doubtful=doubtful, leave=exc)
+            ended = Ended(
+                error=Permanent(str(error), code=error.code), doubtful=doubtful, leave=exc
+            )
         except Exception as exc:  # noqa: BLE001 - whatever user code raises is this action's end
             doubtful = spec.on_error == "unknown" or _transport(exc)
-            return Ended(error=_crash(tool, exc), doubtful=doubtful)
-        finally:
-            _calling.reset(token)
-        return Ended(output=Raw(output), shown=spec.max_output)
+            ended = Ended(error=_crash(tool, exc), doubtful=doubtful)
+        else:
+            ended = self._came_back(output, shown=spec.max_output)
+        return self._complete(ended, permit, began)
 
     def check_caller(self) -> None:
         """Refuse a caller that is a tool performed here.
@@ -297,25 +288,34 @@ class Executor:
         text = f"{tool.spec.name} was cancelled while it ran"
         return Ended(error=Permanent(text, code="E_UNKNOWN_CANCELLED"), doubtful=True)
 
-    def _progress(
+    def report(
         self,
-        run: RunKey,
-        address: str,
+        permit: Permit,
         loop: asyncio.AbstractEventLoop,
         done: float | None,
         total: float | None,
         detail: str,
     ) -> None:
-        said = Progress(address, done, total, self._redactor.text(detail))
-        loop.call_soon_threadsafe(self._hub.publish, run, said)
+        """Tell readers, in the loop of the runtime, how far an attempt is; from any thread."""
+        said = Progress(permit.request.address, done, total, self._redactor.text(detail))
+        loop.call_soon_threadsafe(self._hub.publish, permit.held.lease.run, said)
+
+    async def _perform_llm(self, permit: Permit, want: Want, nonce: str, began: float) -> Ended:
+        action = permit.request.action
+        try:
+            if not isinstance(action, CallLLM):
+                raise IntegrityError("E_PERMIT", tool=describe(action), detail="nothing to call")
+            permit.use(action)
+            ended = await self._call_llm(permit, action, want, nonce)
+        except IntegrityError as exc:
+            ended = _refused(exc)
+        return self._complete(ended, permit, began)
 
     async def _call_llm(self, permit: Permit, action: CallLLM, want: Want, nonce: str) -> Ended:
-        run, request = permit.lease.run, permit.request
         asked = want.action
         assert isinstance(asked, CallLLM)
         if asked != action and rerouted(asked, action) != action:
             raise IntegrityError("E_PERMIT", tool=action.route, detail="its prompt was not rebuilt")
-        key = idempotency_key(run.tenant, run.id, nonce, request.address)
         action = action.on(permit.route)
         try:
             provider, model = self._providers.resolve(action.route)
@@ -325,7 +325,9 @@ class Executor:
         self._prices.warm(action)
         machine = StreamMachine(must_call=chat.must_call)
         try:
-            await self._ask(provider, chat, permit, key=key, machine=machine)
+            await self._ask(
+                provider, chat, permit, key=permit.idempotency_key(nonce), machine=machine
+            )
         except asyncio.CancelledError:
             if not machine.complete:
                 return self._stopped_llm(permit, action, machine)
@@ -345,7 +347,9 @@ class Executor:
             response = msgspec.structs.replace(response, usage=None)
         elif tokens_used(response.usage) is None:
             _log.warning("%s", GatebookError("W_USAGE_MISSING", tool=route))
-        return Ended(output=Raw(_encode(response)), usage=response.usage, note=note)
+        ended = self._came_back(_encode(response))
+        ended.usage, ended.note = response.usage, note
+        return ended
 
     def _stopped_llm(self, permit: Permit, action: CallLLM, machine: StreamMachine) -> Ended:
         if permit.timed_out:
@@ -390,7 +394,7 @@ class Executor:
     ) -> None:
         """Make one streamed attempt; what it says goes to readers as it comes."""
         machine.open()
-        voice = self._voices.begin(permit.lease, permit.request, permit.attempt)
+        voice = self._voices.begin(permit.held.lease, permit.request, permit.attempt)
         try:
             async with provider.stream(request, Call(key, permit.attempt)) as events:
                 async for event in events:
