@@ -93,6 +93,56 @@ def test_runs_a_turn_apart_come_to_share_their_commits(
     asyncio.run(scenario())
 
 
+def test_who_was_alone_waits_for_nobody(
+    tmp_path: Path, disk: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn of the loop after every commit is a tenth of a lone run's step."""
+    never_slow(monkeypatch)
+
+    async def scenario() -> None:
+        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
+        await journal.open()
+        run = await begin(journal)
+        await journal.append(run, outside(note("alone")))
+        await asyncio.sleep(0)
+
+        appending = journal.append(run, outside(note("at once")))
+        with pytest.raises(StopIteration):
+            appending.send(None)
+
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_appends_one_after_another_let_others_have_their_turns(
+    tmp_path: Path, disk: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits that wait for nobody would stop a loop's timers and cancellations for as long."""
+    never_slow(monkeypatch)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
+        await journal.open()
+        run = await begin(journal)
+        counting = asyncio.create_task(other())
+        before = turns
+        for i in range(20):
+            await journal.append(run, outside(note(str(i))))
+        assert turns - before >= 10
+        counting.cancel()
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_slow_disk_is_waited_for_by_the_thread(tmp_path: Path, disk: Told) -> None:
     """The loop serves everybody; a disk of many milliseconds must not stop it."""
 

@@ -89,7 +89,7 @@ class SqliteJournal(Journal):
         self._process = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outbox: list[Change] = []
-        self._last_sent = 0
+        self._came = self._came_last = 0  # into the outbox: in this turn, and in the last
         self._door = asyncio.Lock()
 
     async def open(self) -> None:
@@ -271,14 +271,20 @@ class SqliteJournal(Journal):
         return writer
 
     def _write(self, member: Change) -> asyncio.Future[Any]:
-        """Hand a member to the writer, with all that come in this turn of the loop."""
+        """Hand a member to the writer, with all that come in this turn of the loop.
+
+        Who was alone last time does not wait for others.
+        """
         writer = self._opened()
         if member.loop is not self._loop:
             writer.submit([member])
-        else:
-            self._outbox.append(member)
-            if len(self._outbox) == 1:
-                member.loop.call_soon(self._gather, member.loop)
+            return member.future
+        self._outbox.append(member)
+        self._came += 1
+        if self._came == 1:
+            member.loop.call_soon(self._gather, member.loop)
+            if self._came_last == 1:
+                self._hand_over()
         return member.future
 
     def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -286,14 +292,17 @@ class SqliteJournal(Journal):
 
         Else runs that began in different turns would go on in different commits.
         """
-        if len(self._outbox) < self._last_sent:
+        if self._came < self._came_last:
             loop.call_soon(self._send)
         else:
             self._send()
 
     def _send(self) -> None:
+        self._came_last, self._came = self._came, 0
+        self._hand_over()
+
+    def _hand_over(self) -> None:
         members, self._outbox = self._outbox, []
-        self._last_sent = len(members)
         if not members:
             return
         try:
