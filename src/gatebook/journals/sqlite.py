@@ -104,7 +104,7 @@ class SqliteJournal(Journal):
             writer.start()
             await opening.future
             self._process = os.getpid()
-            self._loop = opening.loop
+            self._loop = asyncio.get_running_loop()
             self._readers = Readers(self._store)
             self._writer = writer
 
@@ -227,7 +227,7 @@ class SqliteJournal(Journal):
 
     async def renew(self, owner: str, leases: Sequence[Lease], *, ttl_ms: int) -> list[Lease]:
         """Extend the leases and return those that were lost. Callable from any thread's loop."""
-        lost: list[Lease] = await self._write(Renew(owner, leases, ttl_ms))
+        lost: list[Lease] = await self._write(Renew(owner, tuple(leases), ttl_ms))
         return lost
 
     async def park(
@@ -235,7 +235,7 @@ class SqliteJournal(Journal):
     ) -> None:
         """Release a run until `wake_at` or until somebody appends to it."""
         await self._write(
-            Park(lease, after=after, wake_at=wake_at, waiting_on=waiting_on, reason=reason)
+            Park(lease=lease, after=after, wake_at=wake_at, waiting_on=waiting_on, reason=reason)
         )
 
     async def due(self, tenant: str, *, programs: Sequence[str], limit: int = 100) -> list[RunKey]:
@@ -275,17 +275,17 @@ class SqliteJournal(Journal):
 
         Who was alone last time does not wait for others.
         """
-        writer = self._opened()
-        if member.loop is not self._loop:
-            writer.submit([member])
-            return member.future
-        self._outbox.append(member)
+        future, loop = member.future, self._loop
+        if loop is None or future.get_loop() is not loop:
+            self._opened().submit([member])
+            return future
+        self._outbox.append(member)  # who hands it over asks whether the store is open
         self._came += 1
         if self._came == 1:
-            member.loop.call_soon(self._gather, member.loop)
+            loop.call_soon(self._gather, loop)
             if self._came_last == 1:
                 self._hand_over()
-        return member.future
+        return future
 
     def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
         """Send what has come; fewer than last time wait a turn for those who are one behind.

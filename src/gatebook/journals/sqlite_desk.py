@@ -167,8 +167,8 @@ class Desk:
         self._new.append(entry)
         self.store(entry, rows, batch)
 
-    def append(self, entry: RunEntry, batch: Batch) -> Callable[[], tuple[Recorded, ...]]:
-        """Admit a batch to a run and take in its rows; return what reads them back.
+    def append(self, entry: RunEntry, batch: Batch) -> tuple[RunKey, int, bytes, list[Row]]:
+        """Admit a batch to a run and take in its rows; return what `recorded` is asked with.
 
         Raises what `RunEntry.append` raises.
         """
@@ -179,7 +179,7 @@ class Desk:
         (self._stepped if held else self._changed)[entry.id] = entry
         first = self.last + 1
         self.store(entry, rows, batch)
-        return partial(_recorded, entry.run, first, batch.append_id, rows)
+        return entry.run, first, batch.append_id, rows
 
     def keep(self, entry: RunEntry, pieces: list[Piece]) -> None:
         """Take in pieces of answers that are being written."""
@@ -290,7 +290,7 @@ class Desk:
             self._entries.clear()
 
 
-def _recorded(run: RunKey, first: int, append_id: bytes, rows: list[Row]) -> tuple[Recorded, ...]:
+def recorded(run: RunKey, first: int, append_id: bytes, rows: list[Row]) -> tuple[Recorded, ...]:
     """Return the rows of one append as readers will see them."""
     return tuple(
         Recorded(run, row.seq, position, append_id, row.hash, row.event)

@@ -6,41 +6,41 @@ from an earlier try. What it raises is its caller's answer and nobody else's.
 
 import asyncio
 import copy
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import apsw
+import msgspec
 
 from gatebook.journals.entry import RunEntry
-from gatebook.journals.sqlite_desk import Desk
+from gatebook.journals.sqlite_desk import Desk, recorded
 from gatebook.kernel.append import Batch, SeqMismatch
 from gatebook.kernel.events import RunStarted
 from gatebook.ports import Appended, Lease, Piece, RunKey
 
 
-class Member:
-    """One call that waits for a thread.
+class Member(msgspec.Struct, eq=False, kw_only=True):
+    """One call that waits for a thread; made where its caller's event loop runs.
 
     Attributes:
-        loop, future: where the caller waits.
+        future: where the caller waits.
         answer, error: what it gets; an error that is not None is raised.
     """
 
-    __slots__ = ("answer", "error", "future", "loop")
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Any] = self.loop.create_future()
-        self.answer: Any = None
-        self.error: BaseException | None = None
+    future: asyncio.Future[Any] = msgspec.field(default_factory=asyncio.Future)
+    answer: Any = None
+    error: BaseException | None = None
 
 
-class Change(Member, ABC):
+class _AbstractStruct(msgspec.StructMeta, ABCMeta):
+    """Of structs that cannot be made while a method is missing."""
+
+
+class Change(Member, metaclass=_AbstractStruct, eq=False):
     """One call that changes the store, in a transaction it may share."""
 
-    __slots__ = ()
     lasts = True  # whether a crash of the machine may not take it; else the next commit syncs it
     brief = False  # whether it always waits for nothing
 
@@ -52,13 +52,11 @@ class Change(Member, ABC):
 class Create(Change):
     """Append a run's first event; answers its row, or None when the id is taken."""
 
-    __slots__ = ("batch", "input_hash", "run", "started")
+    run: RunKey
+    started: RunStarted
+    input_hash: str
+    append_id: bytes
     brief = True
-
-    def __init__(self, run: RunKey, started: RunStarted, input_hash: str, append_id: bytes) -> None:
-        super().__init__()
-        self.run, self.started, self.input_hash = run, started, input_hash
-        self.batch = Batch(events=(started,), append_id=append_id, after=0)
 
     def act(self, desk: Desk) -> None:
         """See Change."""
@@ -66,31 +64,28 @@ class Create(Change):
             self.answer = None
             return
         entry = RunEntry(self.run, self.started, self.input_hash)
-        rows = entry.append(self.batch, now=desk.now)
-        desk.create(entry, rows, self.batch)
+        batch = Batch(events=(self.started,), append_id=self.append_id, after=0)
+        desk.create(entry, entry.append(batch, now=desk.now), batch)
         self.answer = entry.row()
 
 
 class Append(Change):
     """Append a batch; answers Appended."""
 
-    __slots__ = ("batch", "run")
+    run: RunKey
+    batch: Batch
     brief = True
-
-    def __init__(self, run: RunKey, batch: Batch) -> None:
-        super().__init__()
-        self.run, self.batch = run, batch
 
     def act(self, desk: Desk) -> None:
         """See Change."""
         entry = desk.entry(self.run)
         try:
-            read = desk.append(entry, self.batch)
+            rows = desk.append(entry, self.batch)
         except SeqMismatch:
             desk.later(lambda: self._compare(desk, entry))
         else:
             drafted = self.batch.draft is not None  # then the caller made that head
-            self.answer = Appended(entry.head if drafted else entry.head.copy(), read)
+            self.answer = Appended(entry.head if drafted else entry.head.copy(), recorded, rows)
 
     def _compare(self, desk: Desk, entry: RunEntry) -> None:
         after = self.batch.after or 0
@@ -105,12 +100,10 @@ class Append(Change):
 class Claim(Change):
     """Claim a run for an owner; answers the lease, or None."""
 
-    __slots__ = ("owner", "run", "ttl_ms")
+    run: RunKey
+    owner: str
+    ttl_ms: int
     lasts = False  # the holder dies with the machine
-
-    def __init__(self, run: RunKey, owner: str, ttl_ms: int) -> None:
-        super().__init__()
-        self.run, self.owner, self.ttl_ms = run, owner, ttl_ms
 
     def act(self, desk: Desk) -> None:
         """See Change."""
@@ -135,12 +128,10 @@ class Claim(Change):
 class Renew(Change):
     """Extend leases; answers those that were lost. The writer puts these first."""
 
-    __slots__ = ("leases", "owner", "ttl_ms")
+    owner: str
+    leases: Sequence[Lease]
+    ttl_ms: int
     lasts = False
-
-    def __init__(self, owner: str, leases: Sequence[Lease], ttl_ms: int) -> None:
-        super().__init__()
-        self.owner, self.leases, self.ttl_ms = owner, list(leases), ttl_ms
 
     def act(self, desk: Desk) -> None:
         """See Change."""
@@ -155,19 +146,16 @@ class Renew(Change):
         return entry is None or lease.owner != self.owner or not entry.keeps(lease)
 
 
-class Park(Change):
+class Park(Change, kw_only=True):
     """Release a run until a time or until somebody appends to it."""
 
-    __slots__ = ("after", "lease", "reason", "waiting_on", "wake_at")
+    lease: Lease
+    after: int
+    wake_at: int | None
+    waiting_on: str
+    reason: str
     lasts = False  # the run looks held by a dead worker then, and is taken up at once
     brief = True
-
-    def __init__(
-        self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str
-    ) -> None:
-        super().__init__()
-        self.lease, self.after, self.wake_at = lease, after, wake_at
-        self.waiting_on, self.reason = waiting_on, reason
 
     def act(self, desk: Desk) -> None:
         """See Change."""
@@ -189,12 +177,9 @@ class Park(Change):
 class Keep(Change):
     """Keep pieces of answers that are being written."""
 
-    __slots__ = ("lease", "pieces")
+    lease: Lease
+    pieces: Sequence[Piece]
     lasts = False
-
-    def __init__(self, lease: Lease, pieces: Sequence[Piece]) -> None:
-        super().__init__()
-        self.lease, self.pieces = lease, pieces
 
     def act(self, desk: Desk) -> None:
         """See Change."""
@@ -205,46 +190,32 @@ class Keep(Change):
 class Wait(Member):
     """Wait for an event with position > `after`; answers the last position."""
 
-    __slots__ = ("after",)
-
-    def __init__(self, after: int) -> None:
-        super().__init__()
-        self.after = after
+    after: int
 
 
 class Touched(Member):
     """Wait for work from outside a claim; answers its runs."""
 
-    __slots__ = ()
-
 
 class Ask(Member):
     """Ask a reading thread: `question` gets its connection."""
 
-    __slots__ = ("question",)
-
-    def __init__(self, question: Callable[[apsw.Connection], Any]) -> None:
-        super().__init__()
-        self.question = question
+    question: Callable[[apsw.Connection], Any]
 
 
 class Open(Member):
     """Wait until the store is open."""
 
-    __slots__ = ()
-
 
 class Close(Member):
     """End the thread when everything before this is done."""
-
-    __slots__ = ()
 
 
 def answer(members: Sequence[Member]) -> None:
     """Wake the callers from another thread: one call into each event loop."""
     loops: dict[asyncio.AbstractEventLoop, list[Member]] = {}
     for member in members:
-        loops.setdefault(member.loop, []).append(member)
+        loops.setdefault(member.future.get_loop(), []).append(member)
     for loop, waiting in loops.items():
         with suppress(RuntimeError):  # the loop is closed: whoever waited there is gone
             loop.call_soon_threadsafe(resolve, waiting)
@@ -261,9 +232,10 @@ def fail(members: Sequence[Member], error: BaseException) -> None:
 def resolve(members: Sequence[Member]) -> None:
     """Wake callers of the running loop."""
     for member in members:
-        if member.future.done():
+        future = member.future
+        if future.done():
             continue
-        if member.error is not None:
-            member.future.set_exception(member.error)
+        if member.error is None:
+            future.set_result(member.answer)
         else:
-            member.future.set_result(member.answer)
+            future.set_exception(member.error)

@@ -121,15 +121,11 @@ def admit(head: Head, batch: Batch, *, now: int, run: str) -> list[Row]:
     now = max(now, head.time)
     if batch.time is not None and _may_stamp(batch.time, head, now):
         now = batch.time
-    epoch = batch.epoch or 0
-    end = stamp(now, epoch)
-    rows = []
+    draft = Draft(head, run, batch.append_id, batch.epoch or 0, now)
     for event in batch.events:
         _check_origin(head, event, batch, run)
-        fact = stamped(event, now, epoch)
-        _guard(head, fact, run)
-        rows.append(_folded(head, fact, written(event, end), batch.append_id))
-    return rows
+        draft.take(event)
+    return draft.rows
 
 
 def _may_stamp(time: int, head: Head, now: int) -> bool:
@@ -151,32 +147,19 @@ def charge(rows: Sequence[Row], find: Callable[[str], Balance]) -> dict[str, Bal
     return changed
 
 
-def _folded(head: Head, fact: AnyEvent, data: bytes, append_id: bytes) -> Row:
-    """Fold a fact into `head`, chain the head on, and return the fact's row."""
-    booked = () if head.ledgers is None else moves(head, fact)
-    head.apply(fact)
-    blob = None
-    if len(data) > DETACH:
-        whole = data
-        data, name = detach(whole, salt=append_id)
-        blob = (name, whole)
-    seq, previous = head.seq, head.hash
-    head.hash = hash = chain(previous, seq, data)
-    return Row(seq, fact.time, previous, hash, data, fact, blob, booked)
-
-
 class Draft:
-    """Rows made where a worker folds what it plans: an append is checked and folded once.
+    """Events on their way into a run: each is stamped, checked, folded and made a row.
 
+    A store makes one of a batch, a worker of what it plans: an append is checked and folded once.
     It begins at a head, and a hash names all that led there. So a store that finds the run at
     that hash and epoch would come to the same rows; at any other it admits the batch anew.
 
     Args:
-        head: of the worker, where the append begins; every `add` changes it.
+        head: where the append begins; every event changes it.
         append_id, epoch, time: what the rows are written under and stamped with.
 
     Attributes:
-        events: what was added, as it was given.
+        events: what a worker added, as it was given.
         rows: the same as rows, while nothing is among them that an append would refuse.
         head: once finished, of the run after them.
     """
@@ -200,18 +183,38 @@ class Draft:
 
         What an append would refuse spoils the draft, so that the store says why.
         """
-        head = self._live
-        fact = stamped(event, self._time, self._epoch)
-        if self._sound:
-            try:
-                _guard(head, fact, self._run)
-            except GatebookError:
-                self._sound = False
         self.events.append(event)
         if self._sound:
-            self.rows.append(_folded(head, fact, written(event, self._end), self._append_id))
-        else:
-            head.apply(fact)
+            try:
+                return self.take(event)
+            except GatebookError:
+                self._sound = False
+        fact = stamped(event, self._time, self._epoch)
+        self._live.apply(fact)
+        return fact
+
+    def take(self, event: AnyEvent) -> AnyEvent:
+        """Check one more event, fold it and make its row; return it as readers will see it.
+
+        Raises what `admit` raises, before anything has changed; IntegrityError also after.
+        """
+        head, time = self._live, self._time
+        if head.status in TERMINAL and not isinstance(event, AUDIT):
+            raise RunIsOver("E_RUN_TERMINAL", run=self._run, status=head.status.value)
+        fact = stamped(event, time, self._epoch)
+        check = _GUARDS.get(type(event))
+        if check is not None:
+            check(head, fact, self._run)
+        booked = () if head.ledgers is None else moves(head, fact)
+        head.apply(fact)
+        data, blob = written(event, self._end), None
+        if len(data) > DETACH:
+            whole = data
+            data, name = detach(whole, salt=self._append_id)
+            blob = (name, whole)
+        seq, previous = head.seq, head.hash
+        head.hash = hash = chain(previous, seq, data)
+        self.rows.append(Row(seq, time, previous, hash, data, fact, blob, booked))
         return fact
 
     def finish(self) -> Batch:
@@ -242,14 +245,6 @@ def _check_origin(head: Head, event: AnyEvent, batch: Batch, run: str) -> None:
         raise StoreError("E_EVENT_EXTERNAL", kind=kind_of(event))
     if batch.after is None and isinstance(event, Requests):
         raise StoreError("E_INVARIANT", run=run, detail="a request without an expected seq")
-
-
-def _guard(head: Head, event: AnyEvent, run: str) -> None:
-    if head.status in TERMINAL and not isinstance(event, AUDIT):
-        raise RunIsOver("E_RUN_TERMINAL", run=run, status=head.status.value)
-    check = _GUARDS.get(type(event))
-    if check is not None:
-        check(head, event, run)
 
 
 def _guard_outcome(head: Head, event: Outcomes, run: str) -> None:

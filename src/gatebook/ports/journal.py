@@ -6,7 +6,7 @@ construction. It knows nothing of who drives a run.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -99,16 +99,18 @@ class Appended(msgspec.Struct, frozen=True):
 
     Attributes:
         head: the run's new head.
-        read: returns the events as they were stored; asked by `events`, and never by a driver.
+        read, of: returns the events as they were stored, and what it is asked with: by `events`,
+            never by a driver.
     """
 
     head: Head
-    read: Callable[[], tuple[Recorded, ...]]
+    read: Callable[..., tuple[Recorded, ...]]
+    of: tuple[Any, ...] = ()
 
     @property
     def events(self) -> tuple[Recorded, ...]:
         """The events as they were stored."""
-        return self.read()
+        return self.read(*self.of)
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):

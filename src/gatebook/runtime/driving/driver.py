@@ -39,7 +39,7 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.hooks.declared import Hooks
-from gatebook.kernel.state import RunState
+from gatebook.kernel.state import TERMINAL, RunState
 from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, Stretch
 from gatebook.runtime.driving.off_loop import off_the_loop
@@ -300,7 +300,7 @@ class Driver:
         except StoreError as exc:
             await self._outwait(exc, tried)
             return await self._commit(batch, tried + 1)
-        self._services.hub.grew(run, batch.events, over=appended.head.terminal)
+        self._services.hub.grew(run, batch.events, over=appended.head.status in TERMINAL)
         return batch.time is None or appended.head.time == batch.time
 
     async def _give_way(self, refusal: BudgetShort | InvalidInput, batch: Batch) -> None:
