@@ -164,8 +164,8 @@ MODEL_BUILDS = (
     Build(
         "a workflow repairs without end",
         "programs/acts.py",
-        "        if self._repairs >= MAX_REPAIRS:\n",
-        "        if self._repairs >= 9:\n",
+        "        if self.repairs >= MAX_REPAIRS:\n",
+        "        if self.repairs >= 9:\n",
         (f"{PROGRAMS}/test_typed_output.py", f"{PROGRAMS}/test_typed_output_runs.py"),
     ),
     Build(

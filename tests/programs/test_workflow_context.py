@@ -1,5 +1,6 @@
 """What a workflow is given: actions, branches, time, chance and log lines."""
 
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,8 @@ from tests.programs.play import (
     tool_args,
     write,
 )
+
+tenant: ContextVar[str] = ContextVar("tenant", default="none")
 
 
 class Order(BaseModel):
@@ -338,3 +341,47 @@ def test_context_is_what_the_run_was_started_with() -> None:
     _, step = begin(flow(f), context=Raw(b'{"user":"u7"}'))
 
     assert output(step) == {"user": "u7"}
+
+
+def test_context_variables_of_a_workflow_are_its_own() -> None:
+    """A library that sets one goes on where it was after each await, and leaves none behind."""
+
+    async def part(ctx: WorkflowContext) -> str:
+        await ctx.call_tool(read)
+        return tenant.get()
+
+    async def f(ctx: WorkflowContext) -> list[str]:
+        found = [tenant.get()]
+        token = tenant.set("a")
+        found += await ctx.gather(part(ctx), part(ctx))
+        tenant.reset(token)
+        return [*found, tenant.get()]
+
+    token = tenant.set("driver")
+    stepper, _ = begin(flow(f))
+    beside = tenant.get()
+    tenant.reset(token)
+    stepper.step([ok("0.b0.s0")])
+    after = stepper.step([ok("0.b1.s0")])
+
+    assert beside == "driver"
+    assert output(after) == ["driver", "a", "a", "driver"]
+    assert tenant.get() == "none"
+
+
+def test_a_workflow_that_is_closed_elsewhere_may_reset_its_variables() -> None:
+    """A `finally` block that resets one must not fail because another task lets the run go."""
+    ended: list[str] = []
+
+    async def f(ctx: WorkflowContext) -> None:
+        token = tenant.set("a")
+        try:
+            await ctx.call_tool(read)
+        finally:
+            tenant.reset(token)
+            ended.append(tenant.get())
+
+    stepper, _ = begin(flow(f))
+    Context().run(stepper.close)
+
+    assert ended == ["none"]

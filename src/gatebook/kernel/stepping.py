@@ -1,11 +1,18 @@
 """While a workflow is stepped: its code may want actions, and must not perform them itself."""
 
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 
 from gatebook.errors import ConfigError
 
 # The workflow whose code runs in this context, "" for none.
 STEPPED: ContextVar[str] = ContextVar("gatebook_stepped", default="")
+
+
+def stepping(program: str) -> Context:
+    """Return a copy of the caller's context variables for a workflow's code to run in."""
+    context = copy_context()
+    context.run(STEPPED.set, program)
+    return context
 
 
 def refuse_calls(tool: str) -> None:

@@ -216,8 +216,8 @@ class WorkflowContext:
             timeout_ms=limits.timeout_ms,
             fallbacks=routes[1:],
         )
-        said = (as_messages(messages), offered)
-        return LLMAct(self._scheduler, self._threads, action, said, asked)
+        said = as_messages(messages)
+        return LLMAct(self._scheduler, self._threads, action, said, offered, asked)
 
     @overload
     def gather(self, a: Awaitable[T1], b: Awaitable[T2], /) -> Awaitable[tuple[T1, T2]]: ...

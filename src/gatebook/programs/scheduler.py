@@ -5,12 +5,14 @@ performed. An address is a causal position: `2.b0.s4` is the fifth thing awaited
 branch of what the workflow awaited third; it does not depend on which outcome came first.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Coroutine, Generator, Sequence
 from contextlib import suppress
 from types import CoroutineType
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from gatebook.errors import ConfigError, Diverged, GatebookError
 from gatebook.ports import Outcome, Want
@@ -21,14 +23,16 @@ Steps = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 NOT_OURS = (KeyboardInterrupt, MemoryError)  # the process's trouble, never the program's
 
 
-class Awaited(ABC, Generic[T]):
+class Awaited(msgspec.Struct, Generic[T], eq=False):
     """Something a workflow may await, once. Nothing happens until it is awaited."""
 
-    __slots__ = ("scheduler",)
+    scheduler: "Scheduler"
 
-    def __init__(self, scheduler: "Scheduler") -> None:
-        self.scheduler = scheduler
-        scheduler.unawaited[self] = None
+    def __post_init__(self) -> None:
+        self.scheduler.unawaited[self] = None
+
+    def __repr__(self) -> str:
+        return f"<{self.label}>"
 
     @abstractmethod
     def __await__(self) -> Generator[Any, Any, T]: ...
@@ -39,28 +43,22 @@ class Awaited(ABC, Generic[T]):
         """The few words an error message needs."""
 
 
-class Act(Awaited[T]):
+class Act(Awaited[T], eq=False):
     """One awaited action; it yields itself to the scheduler and is sent the outcome."""
-
-    __slots__ = ()
 
     @abstractmethod
     def want(self, address: str) -> Want:
         """Return the action, at the address it is awaited at; asked once more, below that."""
 
 
-class Gather(Awaited[list[Any]]):
+class Gather(Awaited[list[Any]], eq=False):
     """Several branches awaited together; goes on when all of them have ended."""
 
-    __slots__ = ("errors", "left", "parent", "parts", "results")
-
-    def __init__(self, scheduler: "Scheduler", parts: Sequence[Steps]) -> None:
-        super().__init__(scheduler)
-        self.parts = parts
-        self.results: list[Any] = [None] * len(parts)
-        self.errors: list[BaseException | None] = [None] * len(parts)
-        self.left = len(parts)
-        self.parent: Branch | None = None
+    parts: Sequence[Steps]
+    results: list[Any] = []
+    errors: list[BaseException | None] = []
+    left: int = 0
+    parent: "Branch | None" = None
 
     @property
     def label(self) -> str:
@@ -185,8 +183,8 @@ class Scheduler:
                 self._fork(branch, asked)
                 return
             else:
+                address = branch.prefix + str(branch.count)
                 try:
-                    address = f"{branch.prefix}{branch.count}"
                     want = asked.want(address)
                     if want.address == address:  # a step counts once, however often it asks
                         branch.count += 1
@@ -198,9 +196,12 @@ class Scheduler:
             asked = branch.steps.throw(error)
 
     def _fork(self, branch: Branch, gather: Gather) -> None:
-        address = f"{branch.prefix}{branch.count}"
+        address = branch.prefix + str(branch.count)
         branch.count += 1
         gather.parent = branch
+        gather.left = len(gather.parts)
+        gather.results = [None] * gather.left
+        gather.errors = [None] * gather.left
         if not gather.parts:
             self._ready.append(branch)
         for index, steps in enumerate(gather.parts):

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, 
 from gatebook.errors import ActionDenied, GatebookError, InvalidInput, described
 from gatebook.kernel.codec import NULL, Raw, canonical, digest
 from gatebook.kernel.events import ErrorRecord, RunStarted
-from gatebook.kernel.stepping import STEPPED
+from gatebook.kernel.stepping import stepping
 from gatebook.ports import Complete, Fail, Outcome, Step, Stepper, Tool
 from gatebook.programs.context import WorkflowContext
 from gatebook.programs.contracts import Contract
@@ -141,6 +141,7 @@ class WorkflowStepper(Stepper):
     """One run of a workflow. The same outcomes give the same steps, however they are batched.
 
     A `note` is given once per position: a replayed step gives it again, and is not journaled.
+    Context variables that the workflow sets are its own, from its first step to its last.
     """
 
     def __init__(self, program: Workflow[Any, Any], started: RunStarted) -> None:
@@ -149,6 +150,7 @@ class WorkflowStepper(Stepper):
         self._scheduler = Scheduler(program.name, time=started.time)
         self._notes: list[str] = []
         self._begun = False
+        self._run = stepping(program.name).run
         self._ctx = WorkflowContext(
             self._scheduler, started, tools=program.tools, notes=self._notes
         )
@@ -160,14 +162,10 @@ class WorkflowStepper(Stepper):
             Diverged: E_NONDETERMINISM for an outcome of something that was not asked for.
         """
         scheduler = self._scheduler
-        before = STEPPED.set(self._program.name)
-        try:
-            if not self._begun:
-                self._begun = True
-                scheduler.start(self._program.call(self._ctx, self._input))
-            scheduler.resume(outcomes)
-        finally:
-            STEPPED.reset(before)
+        if not self._begun:
+            self._begun = True
+            self._run(scheduler.start, self._program.call(self._ctx, self._input))
+        self._run(scheduler.resume, outcomes)
         wants = tuple(scheduler.wants)
         scheduler.wants.clear()
         if not self._notes and not scheduler.over:
@@ -178,11 +176,7 @@ class WorkflowStepper(Stepper):
 
     def close(self) -> None:
         """End the parked function: its `finally` blocks run, and cannot act."""
-        before = STEPPED.set(self._program.name)
-        try:
-            self._scheduler.close()
-        finally:
-            STEPPED.reset(before)
+        self._run(self._scheduler.close)
 
     def _end(self) -> Complete | Fail:
         scheduler = self._scheduler
