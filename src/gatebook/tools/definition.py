@@ -62,14 +62,15 @@ def define(function: Callable[..., Any], *, tool: str) -> Definition:
     takes_context = bool(parameters) and _is_context(hints.get(parameters[0].name))
     doc = _docstring(function)
     notes = {note.arg_name: note.description or "" for note in doc.params}
-    fields, secrets, simple = {}, [], True
+    fields, secrets, simple = {}, [], {}
     for parameter in parameters[takes_context:]:
         name = parameter.name
         _check_shape(parameter, hints.get(name), tool)
         if takes_secret(hints[name], f"parameter {name}", tool):
             secrets.append(name)
         fields[name] = _field(parameter, hints[name], notes.get(name, ""), tool)
-        simple = simple and _is_simple(parameter, hints[name])
+        if _is_simple(parameter, hints[name]):
+            simple[name] = hints[name]
     if mentions_secret(hints.get("return")):
         fix = "use it here and return what came of it: results are stored and shown"
         raise refused(tool, "it returns a secret", fix)

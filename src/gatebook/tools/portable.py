@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Union, get_args, get_origin
 
+import msgspec
 from pydantic import AwareDatetime, PlainSerializer, SerializerFunctionWrapHandler, WrapSerializer
 
-from gatebook.kernel.codec import canonical
+from gatebook.kernel.codec import INT_MAX, INT_MIN, canonical
 
 CONTAINERS = frozenset(
     {list, tuple, dict, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Mapping}
@@ -58,6 +59,13 @@ def is_simple(annotation: Any) -> bool:
     if get_origin(annotation) in (Union, types.UnionType):
         return all(map(is_simple, get_args(annotation)))
     return _hashable(annotation) and annotation in SIMPLE
+
+
+def exact(annotation: Any) -> Any:
+    """Return a simple type for msgspec to read: whole numbers are those that JSON keeps."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return Union[tuple(map(exact, get_args(annotation)))]  # noqa: UP007
+    return Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)] if annotation is int else annotation
 
 
 def is_plain(annotation: Any) -> bool:
