@@ -13,10 +13,10 @@ from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted
 from gatebook.kernel.budget import NOTHING, Amount
 from gatebook.kernel.codec import NULL, Raw
-from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, recorded
+from gatebook.kernel.decisions import PLAIN, ask, is_plain, is_stricter, joined, recorded
 from gatebook.kernel.events import ActionDenied, ActionRequested
 from gatebook.kernel.grounds import Grounds, context_at
-from gatebook.kernel.policy import Decision, PolicyContext, offered_by
+from gatebook.kernel.policy import ALLOW, Decision, PolicyContext, offered_by
 from gatebook.kernel.records import DecisionRecord, ErrorRecord
 from gatebook.kernel.refusals import Refused, denial, refusal, with_policy
 from gatebook.kernel.secrets import check_references
@@ -26,6 +26,7 @@ from gatebook.kernel.spending.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
 
 MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
+ROUNDS = range(MAX_ROUNDS)
 
 
 def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
@@ -67,7 +68,8 @@ def decide_again(
     try:
         spec = _spec(action, grounds) if isinstance(action, CallTool) else None
         effect: Effect = "read" if spec is None else spec.effect
-        context = context_at(grounds, address, action, effect, attempt)
+        context = context_at(grounds, address, action, effect)
+        context = msgspec.structs.replace(context, attempt=attempt)
         decision = _ask_policy(action, context, spec, grounds)
         may = approved and decision.verdict in ASKING and not decision.defers
         if decision.verdict != "allow" and not may and not _modifies_nothing(decision, action):
@@ -112,31 +114,34 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
     """
     spec: ToolSpec | None = None
     effect: Effect = "read"
+    final = b""  # the arguments of a tool call
     if isinstance(action, CallTool):
         spec = _spec(action, grounds)
         effect = spec.effect
-        action = _validated(action, grounds)
+        action, final = _validated(action, spec, grounds)
     elif isinstance(action, CallLLM):
         _check_prompt(action, grounds)
     strictest: Decision | None = None
     patch = NULL
-    for _ in range(MAX_ROUNDS):
-        context = context_at(grounds, address, action, effect, 0)
+    for _ in ROUNDS:
+        context = context_at(grounds, address, action, effect)
         decision = _ask_policy(action, context, spec, grounds)
         if grounds.soft and decision.verdict == "allow":
             decision = softened(decision, action, grounds.soft, grounds)
         if strictest is None or is_stricter(decision, strictest):
             strictest = decision
-        if decision.verdict not in CHANGING or decision.args is None:
+        if decision.args is None or decision.verdict not in CHANGING:
             break
-        action = _changed(action, decision, grounds)
+        action, final = _changed(action, decision, spec, grounds)
         patch = joined(patch, decision)
     else:
         raise refusal(
             action, GatebookError("E_MODIFY_LOOP", tool=describe(action), limit=MAX_ROUNDS)
         )
     if isinstance(action, CallTool):
-        _check_secrets(action, grounds)
+        clean = grounds.redactor.json(final)
+        if clean != final:  # what is stored is what is done
+            raise _secret(msgspec.structs.replace(action, args=Raw(clean)), clean)
     if strictest.verdict == "deny":
         raise denial(action, strictest, grounds)
     if decision.verdict == "modify":
@@ -146,6 +151,8 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
 
 def record_of(judged: Judged, grounds: Grounds) -> DecisionRecord:
     """Return a decision as it is journaled, with how it changed the action."""
+    if judged.decision is ALLOW:
+        return PLAIN
     record = recorded(judged.decision, grounds.redactor)
     if judged.patch is NULL:
         return record
@@ -163,11 +170,10 @@ def request(
         Refused: the budget cannot carry it, or a model call's further route may not be asked.
     """
     action, context, record = judged.action, judged.context, record_of(judged, grounds)
-    approved = bool(approval or grant)
-    if approved:
+    if approval or grant:
         record = msgspec.structs.replace(record, approval=approval, grant=grant)
     if judged.spec is None and isinstance(action, CallLLM):
-        _check_fallbacks(address, action, grounds, approved=approved)
+        _check_fallbacks(address, action, grounds, approved=bool(approval or grant))
         if grounds.run is not None and action.tools:
             record = _with_hidden(record, action, context, grounds)
     held, deadline = _reserved(action, judged.spec, grounds)
@@ -185,11 +191,13 @@ CHANGING = ("modify", "ask", "defer")  # verdicts that may come with arguments t
 ASKING = ("ask", "interrupt")  # verdicts that a person's yes answers
 
 
-def _changed(action: Action, decision: Decision, grounds: Grounds) -> Action:
-    """Return the action with what a policy wants instead, validated."""
+def _changed(
+    action: Action, decision: Decision, spec: ToolSpec | None, grounds: Grounds
+) -> tuple[Action, bytes]:
+    """Return the action with what a policy wants instead, validated, and a call's arguments."""
     assert decision.args is not None
-    if isinstance(action, CallTool):
-        return _validated(msgspec.structs.replace(action, args=decision.args), grounds)
+    if isinstance(action, CallTool) and spec is not None:
+        return _validated(msgspec.structs.replace(action, args=decision.args), spec, grounds)
     if not isinstance(action, CallLLM):
         raise denial(action, decision, grounds)
     try:
@@ -197,7 +205,7 @@ def _changed(action: Action, decision: Decision, grounds: Grounds) -> Action:
     except msgspec.DecodeError as exc:
         error = GatebookError("E_POLICY_DECISION", value=f"a model call changed to {exc}")
         raise refusal(action, error) from exc
-    return rerouted(action, found)
+    return rerouted(action, found), b""
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -231,24 +239,18 @@ def _spec(action: CallTool, grounds: Grounds) -> ToolSpec:
     return spec
 
 
-def _validated(action: CallTool, grounds: Grounds) -> CallTool:
+def _validated(action: CallTool, spec: ToolSpec, grounds: Grounds) -> tuple[CallTool, bytes]:
+    """Return a call in its final form, and its arguments."""
     given = bytes(action.args)
-    tool = grounds.tools[action.tool]
     try:
-        final = tool.validate(given)
-        if tool.spec.secrets:
-            check_references(final, tool.spec, grounds.secrets)
+        final: bytes = grounds.tools[action.tool].validate(given)
+        if spec.secrets:
+            check_references(final, spec, grounds.secrets)
     except InvalidInput as exc:
         raise refusal(action, exc) from exc
-    return action if final == given else msgspec.structs.replace(action, args=Raw(final))
-
-
-def _check_secrets(action: CallTool, grounds: Grounds) -> None:
-    """Refuse a call whose final arguments hold a secret: what is stored is what is done."""
-    final = bytes(action.args)
-    clean = grounds.redactor.json(final)
-    if clean != final:
-        raise _secret(msgspec.structs.replace(action, args=Raw(clean)), clean)
+    if final != given:
+        action = msgspec.structs.replace(action, args=Raw(final))
+    return action, final
 
 
 def _check_prompt(action: CallLLM, grounds: Grounds) -> None:
@@ -283,7 +285,7 @@ def _check_fallbacks(address: str, action: CallLLM, grounds: Grounds, *, approve
     """
     for route in action.fallbacks:
         call = action.on(route)
-        context = context_at(grounds, address, call, "read", 0)
+        context = context_at(grounds, address, call, "read")
         try:
             decision = _ask_policy(call, context, None, grounds)
             if decision.verdict != "allow" and not (approved and decision.verdict in ASKING):

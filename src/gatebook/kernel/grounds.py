@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from gatebook.kernel.actions import Action, CallLLM, CallTool
 from gatebook.kernel.budget import SoftLimit, charged
@@ -61,21 +62,14 @@ class Grounds(msgspec.Struct, kw_only=True):
     pins: Pins | None = None
 
 
-def context_at(
-    grounds: Grounds, address: str, action: Action, effect: Effect, attempt: int
-) -> PolicyContext:
+def context_at(grounds: Grounds, address: str, action: Action, effect: Effect) -> PolicyContext:
     """Return what a policy is told of an action, and of the run where it stands."""
     head = grounds.state.head
-    context = msgspec.structs.replace(
-        grounds.base,
-        address=address,
-        effect=effect,
-        attempt=attempt,
-        limits=head.limits,
-        used=head.used,
+    context = replace(
+        grounds.base, address=address, effect=effect, limits=head.limits, used=head.used
     )
     if type(action) is CallLLM:
-        context = msgspec.structs.replace(context, est_tokens=estimate_tokens(action))
+        context = replace(context, est_tokens=estimate_tokens(action))
     return context if grounds.run is None else _with_facts(context, action, grounds)
 
 
@@ -85,9 +79,9 @@ def _with_facts(context: PolicyContext, action: Action, grounds: Grounds) -> Pol
     run = grounds.run(context.address)
     if isinstance(action, CallTool):
         facts = tool_facts(grounds.tools[action.tool].spec)
-        return msgspec.structs.replace(context, run=run, tool=facts)
+        return replace(context, run=run, tool=facts)
     price = grounds.price(action) if isinstance(action, CallLLM) else None
     if price is not None and isinstance(action, CallLLM):
         cost = dollars(charged(action, price, None))
-        run = msgspec.structs.replace(run, est_cost_usd=cost)
-    return msgspec.structs.replace(context, run=run)
+        run = replace(run, est_cost_usd=cost)
+    return replace(context, run=run)

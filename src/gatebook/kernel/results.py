@@ -48,7 +48,7 @@ def judge_result(
     address: str, action: Action, effect: Effect, output: Raw | None, grounds: Grounds
 ) -> Judged:
     """Decide about a result, None for a failure; never raises for anything a policy does."""
-    context = context_at(grounds, address, action, effect, 0)
+    context = context_at(grounds, address, action, effect)
     labels: set[str] = set()
     strictest: Decision | None = None
     patch = NULL
