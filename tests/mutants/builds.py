@@ -175,8 +175,8 @@ BUILDS = (
     Build(
         "arguments with a secret run redacted",
         "kernel/gate.py",
-        "    if clean != final:\n        raise",
-        "    if final != final:\n        raise",
+        "        if clean != final:  # what",
+        "        if final != final:  # what",
         (f"{KERNEL}/test_gate.py",),
     ),
     Build(
