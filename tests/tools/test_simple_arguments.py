@@ -1,4 +1,4 @@
-"""Arguments of simple types, which pydantic need not read: the same answer as when it does."""
+"""Values of simple types, which pydantic need not read: the same answer as when it does."""
 
 import json
 from typing import Annotated, Any, NotRequired, Union
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.codec import canonical
-from gatebook.tools.schema import Arguments
+from gatebook.tools.schema import SURE, Arguments, Result
 
 TYPES = st.sampled_from([str, int, float, bool, None])
 HINTS = TYPES | st.lists(TYPES, min_size=2, max_size=4).map(lambda some: Union[tuple(some)])  # noqa: UP007
@@ -87,3 +87,29 @@ def test_simple_arguments_are_what_pydantic_makes_of_them(
     found = outcome(quick, args)
 
     assert found == outcome(thorough, args)
+
+
+@given(
+    st.sampled_from(SURE), JSON | VALUES.map(written) | VALUES.map(spelt) | SPELT.map(str.encode)
+)
+@example(int, b"9223372036854775808")
+@example(int, b"1.0")
+@example(int, b'"1"')
+@example(bool, b"1")
+@example(str, b'"\\ud800"')
+def test_simple_results_are_what_pydantic_makes_of_them(hint: Any, output: bytes) -> None:
+    """Who reads a result is a matter of speed, too."""
+    quick, thorough = Result(hint, "t"), Result(Annotated[hint, "as any type"], "t")
+
+    found = read(quick, output)
+
+    assert found == read(thorough, output)
+
+
+def read(result: Result, output: bytes) -> tuple[Any, ...]:
+    """Return what a program is given, with its type, or that it is refused."""
+    try:
+        value = result.decode(output)
+    except InvalidInput as refused:
+        return refused.code, repr(refused.fields)
+    return type(value), repr(value)

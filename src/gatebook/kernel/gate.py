@@ -74,9 +74,12 @@ def decide_again(
         may = approved and decision.verdict in ASKING and not decision.defers
         if decision.verdict != "allow" and not may and not _modifies_nothing(decision, action):
             raise denial(action, decision, grounds)
-        reserve, _ = _reserved(action, spec, grounds)
+        try:
+            held, _ = reserve(action, spec, grounds)
+        except GatebookError as exc:
+            raise refusal(action, exc) from exc
         record = with_policy(recorded(decision, grounds.redactor), grounds)
-        return Again(reserve, record if record.policy or not is_plain(decision) else None)
+        return Again(held, record if record.policy or not is_plain(decision) else None)
     except Refused as refused:
         return Again(NOTHING, *refused.told(grounds))
 
@@ -176,7 +179,10 @@ def request(
         _check_fallbacks(address, action, grounds, approved=bool(approval or grant))
         if grounds.run is not None and action.tools:
             record = _with_hidden(record, action, context, grounds)
-    held, deadline = _reserved(action, judged.spec, grounds)
+    try:
+        held, deadline = reserve(action, judged.spec, grounds)
+    except GatebookError as exc:
+        raise refusal(action, exc) from exc
     return ActionRequested(
         address=address,
         action=action,
@@ -294,13 +300,6 @@ def _check_fallbacks(address: str, action: CallLLM, grounds: Grounds, *, approve
                 _known_price(call, grounds)
         except Refused as refused:
             raise Refused(action, refused.decision, refused.error) from refused
-
-
-def _reserved(action: Action, spec: ToolSpec | None, grounds: Grounds) -> tuple[Amount, int | None]:
-    try:
-        return reserve(action, spec, grounds)
-    except GatebookError as exc:
-        raise refusal(action, exc) from exc
 
 
 def _known_price(action: CallLLM, grounds: Grounds) -> Price:

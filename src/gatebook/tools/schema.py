@@ -176,6 +176,7 @@ class Result:
         self._tool = tool
         self._plain = is_plain(annotation)
         self._sure = annotation if annotation in SURE else None
+        self._read_sure = msgspec.json.Decoder(exact(self._sure)).decode
         self._adapter = adapter(portable(annotation), tool, "its return type")
         self._read_json = self._adapter.validator.validate_json
         check_json(self._adapter, tool, "its return type", mode="serialization")
@@ -204,6 +205,11 @@ class Result:
 
     def decode(self, output: bytes) -> Any:
         """Return the value that JSON bytes stand for; field names and aliases both count."""
+        if self._sure is not None:
+            try:
+                return self._read_sure(output)
+            except (msgspec.DecodeError, UnicodeError):
+                pass  # pydantic reads more, or says what is wrong
         try:
             return self._read_json(output, by_alias=True, by_name=True)
         except ValidationError as exc:
