@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from gatebook.errors import Fenced, GatebookError, InvalidInput, RunIsOver, StoreError
 from gatebook.kernel.approvals.standing import GUARDS as APPROVAL_GUARDS
@@ -40,7 +41,6 @@ from gatebook.kernel.events import (
     detach,
     kind_of,
     stamp,
-    stamped,
     written,
 )
 from gatebook.kernel.spending.booking import carried, moves
@@ -189,7 +189,7 @@ class Draft:
                 return self.take(event)
             except GatebookError:
                 self._sound = False
-        fact = stamped(event, self._time, self._epoch)
+        fact = replace(event, time=self._time, epoch=self._epoch)
         self._live.apply(fact)
         return fact
 
@@ -201,7 +201,7 @@ class Draft:
         head, time = self._live, self._time
         if head.status in TERMINAL and not isinstance(event, AUDIT):
             raise RunIsOver("E_RUN_TERMINAL", run=self._run, status=head.status.value)
-        fact = stamped(event, time, self._epoch)
+        fact = replace(event, time=time, epoch=self._epoch)
         check = _GUARDS.get(type(event))
         if check is not None:
             check(head, fact, self._run)

@@ -7,7 +7,7 @@ kind, field or newer version stops the reader; nothing is guessed.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
@@ -305,7 +305,6 @@ _STAMP = b',"v":%d,"time":%%d,"epoch":%%d}' % VERSION
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
-_E = TypeVar("_E", bound=Event)
 
 
 def kind_of(event: Event) -> str:
@@ -322,11 +321,6 @@ def stamp(time: int, epoch: int) -> bytes:
 def written(event: AnyEvent, end: bytes) -> bytes:
     """Return the bytes of an event that are stored and hashed; `end` is its append's stamp."""
     return _encoder.encode(event)[:-1] + end
-
-
-def stamped(event: _E, time: int, epoch: int) -> _E:
-    """Return the event as a reader of the stored bytes would see it."""
-    return msgspec.structs.replace(event, time=time, epoch=epoch)
 
 
 def decode(body: bytes, *, run: str, seq: int) -> AnyEvent:
