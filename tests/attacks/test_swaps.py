@@ -1,5 +1,6 @@
 """A4 to A8: what was decided about is what runs: the same bytes, once, by the same tool."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -113,13 +114,13 @@ def test_a04_a_program_that_asks_otherwise_on_resume_is_stopped() -> None:
 def permit(*, fresh: bool = True) -> Permit:
     """A permit for one call."""
     request = ActionRequested(address="0", action=CallTool("pay", Raw(b'{"order":1}')))
-    return Permit(request, 0, Held(LEASE, lambda: 0.0, 1.0 if fresh else 0.0))
+    return Permit(request, 0, Held(LEASE, lambda: 0.0, math.inf if fresh else 0.0))
 
 
 def test_a04_a_permit_is_good_for_its_own_bytes_only() -> None:
     """Whoever holds one cannot spend it on another call."""
     with pytest.raises(IntegrityError) as caught:
-        permit().use(CallTool("pay", Raw(b'{"order":2}')))
+        permit().use(CallTool("pay", Raw(b'{"order":2}')), 0.0)
 
     assert caught.value.code == "E_PERMIT"
 
@@ -127,10 +128,10 @@ def test_a04_a_permit_is_good_for_its_own_bytes_only() -> None:
 def test_a05_a_permit_is_used_once() -> None:
     """Two executors that race for one effect: one begins."""
     action, held = CallTool("pay", Raw(b'{"order":1}')), permit()
-    held.use(action)
+    held.use(action, 0.0)
 
     with pytest.raises(IntegrityError) as caught:
-        held.use(action)
+        held.use(action, 0.0)
 
     assert caught.value.code == "E_PERMIT"
 
@@ -138,7 +139,7 @@ def test_a05_a_permit_is_used_once() -> None:
 def test_a05_a_permit_of_a_lost_lease_is_void() -> None:
     """Somebody else drives the run now."""
     with pytest.raises(IntegrityError) as caught:
-        permit(fresh=False).use(CallTool("pay", Raw(b'{"order":1}')))
+        permit(fresh=False).use(CallTool("pay", Raw(b'{"order":1}')), 0.0)
 
     assert caught.value.code == "E_PERMIT"
 
@@ -146,7 +147,7 @@ def test_a05_a_permit_of_a_lost_lease_is_void() -> None:
 def test_a06_a_permit_for_one_tool_is_none_for_a_renamed_twin() -> None:
     """The name is part of what was decided about."""
     with pytest.raises(IntegrityError):
-        permit().use(CallTool("pay2", Raw(b'{"order":1}')))
+        permit().use(CallTool("pay2", Raw(b'{"order":1}')), 0.0)
 
 
 def test_a06_a_rule_for_one_tool_is_none_for_a_renamed_twin() -> None:

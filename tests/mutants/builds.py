@@ -248,9 +248,23 @@ BUILDS = (
     Build(
         "a permit outlives its lease",
         "runtime/performing/permits.py",
-        "elif not self.held.fresh():",
+        "elif now >= self.held.fresh_until:",
         "elif False:",
         (f"{RUNTIME}/test_permits.py",),
+    ),
+    Build(
+        "a lease is looked at before secrets are read",
+        "runtime/performing/executor.py",
+        "now = self.monotonic() if spec.secrets else began",
+        "now = began",
+        (f"{RUNTIME}/test_permits.py",),
+    ),
+    Build(
+        "a run claimed anew leaves its old lease good",
+        "runtime/leases.py",
+        "                self._drop(run)\n",
+        "",
+        (f"{RUNTIME}/test_leases.py",),
     ),
     Build(
         "a lease is trusted for its whole life",

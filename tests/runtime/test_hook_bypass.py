@@ -76,7 +76,7 @@ def test_a_hook_has_no_permit() -> None:
             assert services is not None
             stale = Permit(request, 0, services.leases.held(_lease()))
             try:
-                stale.use(request.action)  # type: ignore[arg-type]
+                stale.use(request.action, 0.0)  # type: ignore[arg-type]
             except IntegrityError as exc:
                 codes.append(exc.code)
 

@@ -92,6 +92,23 @@ def test_a_lease_given_back_is_not_fresh() -> None:
     run(scenario())
 
 
+def test_a_lease_is_not_fresh_once_its_run_is_claimed_anew() -> None:
+    """What still holds the older one acts for a driver that is gone."""
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        leases = await keeper(MemoryJournal(clock=clock), clock)
+        first = await leases.claim(RUN)
+        assert first is not None
+        held = leases.held(first)
+
+        await leases.claim(RUN)
+
+        assert not held.fresh()
+
+    run(scenario())
+
+
 class Beating(FailpointJournal):
     """A journal that tells when leases are renewed."""
 

@@ -1,10 +1,12 @@
 """Permits: one committed request is one call, of its very bytes, under a fresh lease."""
 
+import math
 from typing import Any
 
 import pytest
 from tests.programs.play import Echo
 from tests.runtime.kit import RUN, STARTED, run
+from tests.runtime.lending import VALUE, asking
 
 from gatebook.errors import IntegrityError
 from gatebook.kernel.actions import CallTool
@@ -16,6 +18,7 @@ from gatebook.runtime.leases import Held
 from gatebook.runtime.models.routes import Providers
 from gatebook.runtime.performing.executor import Executor
 from gatebook.runtime.performing.permits import Permit
+from gatebook.runtime.performing.secrets import Secrets
 from gatebook.runtime.subscriptions import Hub
 from gatebook.testing.clock import VirtualClock
 
@@ -46,29 +49,29 @@ def permit(*, fresh: bool = True) -> Permit:
     return Permit(
         ActionRequested(address="0", action=call()),
         0,
-        Held(LEASE, lambda: 0.0, 1.0 if fresh else 0.0),
+        Held(LEASE, lambda: 0.0, math.inf if fresh else 0.0),
     )
 
 
 def test_a_permit_is_good_once() -> None:
     """One committed request, one call."""
     given = permit()
-    given.use(call())
+    given.use(call(), 0.0)
 
     with pytest.raises(IntegrityError, match="used already"):
-        given.use(call())
+        given.use(call(), 0.0)
 
 
 def test_a_permit_is_void_under_a_stale_lease() -> None:
     """Another worker may have the run by now."""
     with pytest.raises(IntegrityError, match="lease was not renewed"):
-        permit(fresh=False).use(call())
+        permit(fresh=False).use(call(), 0.0)
 
 
 def test_a_permit_is_good_for_its_bytes_only() -> None:
     """What was decided about is what runs."""
     with pytest.raises(IntegrityError, match="other arguments"):
-        permit().use(call(b'{"n":2}'))
+        permit().use(call(b'{"n":2}'), 0.0)
 
 
 def test_a_refused_permit_stays_unused() -> None:
@@ -76,7 +79,7 @@ def test_a_refused_permit_stays_unused() -> None:
     given = permit(fresh=False)
 
     with pytest.raises(IntegrityError):
-        given.use(call())
+        given.use(call(), 0.0)
 
     assert not given.used
 
@@ -87,7 +90,7 @@ def test_the_executor_calls_nothing_without_a_good_permit(spoil: str) -> None:
     made = Counting("t")
     given = permit(fresh=spoil != "stale")
     if spoil == "used":
-        given.use(call())
+        given.use(call(), 0.0)
 
     ended = run(executor().perform(given, Want("0", call()), made, STARTED))
 
@@ -110,6 +113,27 @@ def test_the_executor_calls_a_tool_with_the_stored_bytes() -> None:
     run(executor().perform(permit(), want, Seeing("t"), STARTED))
 
     assert seen == [b"{}"]
+
+
+def test_a_lease_that_goes_stale_while_secrets_are_read_starts_nothing() -> None:
+    """Their source may take its time; the lease is looked at when the tool is called."""
+    clock, used = VirtualClock(), list[str]()
+
+    async def slow() -> str:
+        clock.advance(20)
+        return VALUE
+
+    redactor = Redactor()
+    performs = Executor(providers=Providers({}, {}), hub=Hub(), redactor=redactor, clock=clock)
+    performs.secrets = Secrets({"bank": slow}, redactor)
+    pay = CallTool("pay", Raw(b'{"order":"1","token":"secret://bank"}'))
+    held = Held(LEASE, clock.monotonic, clock.monotonic() + 15)
+    given = Permit(ActionRequested(address="0", action=pay), 0, held)
+
+    ended = run(performs.perform(given, Want("0", pay), asking(used), STARTED))
+
+    assert ended.error is not None
+    assert (ended.error.code, used, given.used) == ("E_PERMIT", [], False)
 
 
 @pytest.mark.parametrize(("over", "code"), [(0, ""), (1, "E_RESULT_TOO_LARGE")])

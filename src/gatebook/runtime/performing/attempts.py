@@ -87,7 +87,7 @@ class Attempts:
 
     def _set_deadline(self, flight: _Flight) -> None:
         timeout_ms = flight.request.timeout_ms
-        if timeout_ms is not None and not flight.asked_to_stop():
+        if timeout_ms is not None:
             timeout_s = timeout_ms / 1000
             flight.until = until = self._loop.time() + timeout_s
             if until > self._silent_until:
@@ -109,7 +109,8 @@ class Attempts:
             self._end(flight, ended)
             return ended
         try:
-            self._set_deadline(flight)
+            if not flight.asked_to_stop():
+                self._set_deadline(flight)
             ended = await self._perform(flight, want, planner)
         finally:
             admission.leave(admitted, ended)
@@ -215,11 +216,13 @@ class Attempts:
     def forget_recorded(self, state: RunState) -> BaseException | None:
         """Drop ends that the journal holds now; return an exit that a tool asked for."""
         leave: BaseException | None = None
+        known, self.ended = self.ended, {}
         under_way = state.head.open
-        for address, (attempt, ended) in list(self.ended.items()):
+        for address, (attempt, ended) in known.items():
             entry = under_way.get(address)
-            if entry is None or entry.attempt != attempt or entry.phase != "started":
-                del self.ended[address]
+            if entry is not None and entry.attempt == attempt and entry.phase == "started":
+                self.ended[address] = attempt, ended
+            else:
                 leave = leave or ended.leave
         return leave
 

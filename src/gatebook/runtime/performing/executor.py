@@ -174,8 +174,8 @@ class Executor:
     def _complete(self, ended: Ended, permit: Permit, began: float) -> Ended:
         """Work out what was spent, and redact what is said of an end that went wrong."""
         if ended.spent is None:
-            request = permit.request
-            wall_ms = round(max(0.0, self.monotonic() - began) * 1000)
+            request, wall_s = permit.request, self.monotonic() - began
+            wall_ms = int(wall_s * 1000 + 0.5) if wall_s > 0 else 0  # round() is four times as dear
             if type(request.action) is CallLLM:
                 reserve, usage = request.reserve, ended.usage
                 called = request.action.on(permit.route)
@@ -227,10 +227,11 @@ class Executor:
     ) -> Ended:
         request, spec = permit.request, tool.spec
         action: Any = request.action  # `perform` saw that it is a CallTool
-        deadline = began + (request.timeout_ms or spec.timeout_ms) / 1000
+        now = self.monotonic() if spec.secrets else began  # reading them takes time
+        deadline = now + (request.timeout_ms or spec.timeout_ms) / 1000
         invoked = Invoked(self, permit, started, asyncio.get_running_loop(), deadline, lent)
         try:
-            permit.use(action)
+            permit.use(action, now)
         except IntegrityError as exc:
             return self._complete(_refused(exc), permit, began)
         _calling.set((self, permit.held.lease.run.id))
@@ -305,7 +306,7 @@ class Executor:
         try:
             if not isinstance(action, CallLLM):
                 raise IntegrityError("E_PERMIT", tool=describe(action), detail="nothing to call")
-            permit.use(action)
+            permit.use(action, began)
             ended = await self._call_llm(permit, action, want, nonce)
         except IntegrityError as exc:
             ended = _refused(exc)

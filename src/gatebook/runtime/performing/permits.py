@@ -27,8 +27,8 @@ class Permit(msgspec.Struct, eq=False):
     timed_out: bool = False
     _used: bool = False
 
-    def use(self, action: CallTool | CallLLM) -> None:
-        """Consume the permit for these bytes.
+    def use(self, action: CallTool | CallLLM, now: float) -> None:
+        """Consume the permit for these bytes; `now` is the time of the clock of leases.
 
         Raises:
             IntegrityError: E_PERMIT when it was used, the lease is stale or the action differs.
@@ -36,7 +36,7 @@ class Permit(msgspec.Struct, eq=False):
         reason = ""
         if self._used:
             reason = "it was used already"
-        elif not self.held.fresh():
+        elif now >= self.held.fresh_until:
             reason = "the lease was not renewed in time"
         elif action is not self.request.action and not self._same(action):
             reason = "it was given for other arguments"
