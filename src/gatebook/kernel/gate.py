@@ -154,9 +154,8 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
 
 def record_of(judged: Judged, grounds: Grounds) -> DecisionRecord:
     """Return a decision as it is journaled, with how it changed the action."""
-    if judged.decision is ALLOW:
-        return PLAIN
-    record = recorded(judged.decision, grounds.redactor)
+    plain = judged.decision is ALLOW
+    record = PLAIN if plain else recorded(judged.decision, grounds.redactor)
     if judged.patch is NULL:
         return record
     return msgspec.structs.replace(record, patch=grounds.redactor.raw(judged.patch))
