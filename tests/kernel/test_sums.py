@@ -1,6 +1,7 @@
 """Ledgers added up again from events alone."""
 
 import pytest
+from msgspec.structs import replace
 
 from gatebook.errors import IntegrityError
 from gatebook.kernel.budget import Amount, Limits
@@ -13,7 +14,6 @@ from gatebook.kernel.events import (
     ErrorRecord,
     LedgersDeclared,
     RunCompleted,
-    stamped,
 )
 from gatebook.kernel.spending.booking import carried, moves
 from gatebook.kernel.spending.ledgers import DAY_US, Balance
@@ -50,7 +50,7 @@ def test_the_sums_are_those_that_an_append_books() -> None:
         return booked.get(key, Balance())
 
     for seq, event in enumerate(STORY, start=1):
-        fact = stamped(event, time=seq * DAY_US // 3, epoch=1)
+        fact = replace(event, time=seq * DAY_US // 3, epoch=1)
         changed, short = carried(moves(head, fact), find)
         head.apply(fact)
         booked.update(changed)
