@@ -15,7 +15,7 @@ from gatebook.kernel.budget import NOTHING, Amount
 from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.decisions import PLAIN, ask, is_plain, is_stricter, joined, recorded
 from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.kernel.grounds import Grounds, context_at
+from gatebook.kernel.grounds import Grounds, Validated, context_at
 from gatebook.kernel.policy import ALLOW, Decision, PolicyContext, offered_by
 from gatebook.kernel.records import DecisionRecord, ErrorRecord
 from gatebook.kernel.refusals import Refused, denial, refusal, with_policy
@@ -66,7 +66,7 @@ def decide_again(
     word for it is still good.
     """
     try:
-        spec = _spec(action, grounds) if isinstance(action, CallTool) else None
+        spec = _tool(action, grounds).spec if isinstance(action, CallTool) else None
         effect: Effect = "read" if spec is None else spec.effect
         context = context_at(grounds, address, action, effect)
         context = msgspec.structs.replace(context, attempt=attempt)
@@ -119,9 +119,8 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
     effect: Effect = "read"
     final = b""  # the arguments of a tool call
     if isinstance(action, CallTool):
-        spec = _spec(action, grounds)
+        action, final, spec = _validated(action, grounds)
         effect = spec.effect
-        action, final = _validated(action, spec, grounds)
     elif isinstance(action, CallLLM):
         _check_prompt(action, grounds)
     strictest: Decision | None = None
@@ -135,7 +134,7 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
             strictest = decision
         if decision.args is None or decision.verdict not in CHANGING:
             break
-        action, final = _changed(action, decision, spec, grounds)
+        action, final = _changed(action, decision, grounds)
         patch = joined(patch, decision)
     else:
         raise refusal(
@@ -196,13 +195,11 @@ CHANGING = ("modify", "ask", "defer")  # verdicts that may come with arguments t
 ASKING = ("ask", "interrupt")  # verdicts that a person's yes answers
 
 
-def _changed(
-    action: Action, decision: Decision, spec: ToolSpec | None, grounds: Grounds
-) -> tuple[Action, bytes]:
+def _changed(action: Action, decision: Decision, grounds: Grounds) -> tuple[Action, bytes]:
     """Return the action with what a policy wants instead, validated, and a call's arguments."""
     assert decision.args is not None
-    if isinstance(action, CallTool) and spec is not None:
-        return _validated(msgspec.structs.replace(action, args=decision.args), spec, grounds)
+    if isinstance(action, CallTool):
+        return _validated(msgspec.structs.replace(action, args=decision.args), grounds)[:2]
     if not isinstance(action, CallLLM):
         raise denial(action, decision, grounds)
     try:
@@ -234,28 +231,28 @@ def _with_hidden(
     return msgspec.structs.replace(record, hidden=hidden) if hidden else record
 
 
-def _spec(action: CallTool, grounds: Grounds) -> ToolSpec:
-    tool = grounds.tools.get(action.tool)
+def _tool(action: CallTool, grounds: Grounds) -> Validated:
+    tool: Validated | None = grounds.tools.get(action.tool)
     if tool is None:
         near = difflib.get_close_matches(action.tool, list(grounds.tools), 3, 0.5)
         names = ", ".join(near) or "none is close"
         raise refusal(action, GatebookError("E_TOOL_UNKNOWN", tool=action.tool, names=names))
-    spec: ToolSpec = tool.spec
-    return spec
+    return tool
 
 
-def _validated(action: CallTool, spec: ToolSpec, grounds: Grounds) -> tuple[CallTool, bytes]:
-    """Return a call in its final form, and its arguments."""
-    given = bytes(action.args)
+def _validated(action: CallTool, grounds: Grounds) -> tuple[CallTool, bytes, ToolSpec]:
+    """Return a call in its final form, its arguments and what it is a call of."""
+    tool = _tool(action, grounds)
+    spec, given = tool.spec, bytes(action.args)
     try:
-        final: bytes = grounds.tools[action.tool].validate(given)
+        final = tool.validate(given)
         if spec.secrets:
             check_references(final, spec, grounds.secrets)
     except InvalidInput as exc:
         raise refusal(action, exc) from exc
     if final != given:
         action = msgspec.structs.replace(action, args=Raw(final))
-    return action, final
+    return action, final, spec
 
 
 def _check_prompt(action: CallLLM, grounds: Grounds) -> None:

@@ -19,13 +19,13 @@ from gatebook.kernel.actions import (
     sleep_ms,
     split_route,
 )
-from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, digest, plain
+from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, digest, plain
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.tools import ToolSpec
 from gatebook.ports import Tool
 from gatebook.programs.acts import LLMAct, PlainAct
-from gatebook.programs.contracts import Contract, arguments
+from gatebook.programs.contracts import Contract, rich_arguments
 from gatebook.programs.conversation import (
     Threads,
     as_messages,
@@ -135,7 +135,11 @@ class WorkflowContext:
         timeout = retries = None
         if declared is not None and declared is not tool:
             timeout, retries = self._changed(declared.spec, spec)
-        action = CallTool(name, Raw(arguments(args, what="arguments")), None, timeout, retries)
+        try:
+            data = canonical(args, what="arguments")
+        except InvalidInput as exc:
+            data = rich_arguments(args, exc)
+        action = CallTool(name, Raw(data), None, timeout, retries)
         return PlainAct(self._scheduler, action, tool.decode)
 
     def _changed(self, declared: ToolSpec, given: ToolSpec) -> tuple[int | None, int | None]:

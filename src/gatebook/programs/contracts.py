@@ -168,18 +168,16 @@ def _schema_of(adapter: "TypeAdapter[Any]", mode: Mode) -> Any:
     return adapter.json_schema(mode=mode)
 
 
-def arguments(args: Mapping[str, Any], *, what: str) -> bytes:
-    """Return canonical JSON of keyword arguments; rich values are written as pydantic writes them.
+def rich_arguments(args: Mapping[str, Any], refused: InvalidInput) -> bytes:
+    """Return canonical JSON of keyword arguments that are no plain JSON, as `refused` says.
 
-    Plain JSON takes the fast path. A set becomes a list in canonical order, so that no hash seed
-    shows; bytes are refused.
+    Values are written as pydantic writes them. A set becomes a list in canonical order, so that
+    no hash seed shows; bytes are refused.
     """
-    try:
-        return canonical(args, what=what)
-    except InvalidInput as exc:
-        if exc.code != "E_JSON_TYPE":
-            raise
-    return canonical({name: _plain(value, f"$.{name}") for name, value in args.items()}, what=what)
+    if refused.code != "E_JSON_TYPE":
+        raise refused
+    found = {name: _plain(value, f"$.{name}") for name, value in args.items()}
+    return canonical(found, what="arguments")
 
 
 def _plain(value: Any, path: str, above: tuple[Any, ...] = ()) -> Any:
