@@ -86,7 +86,7 @@ def measure(case: str) -> list[float]:
     action = CallTool("refund", Raw(canonical(args)))
 
     def decide() -> str:
-        context = context_at(grounds, "0", action, "at_most_once", 0)
+        context = context_at(grounds, "0", action, "at_most_once")
         return rules.authorize(action, context).verdict
 
     assert decide() == "allow"
