@@ -48,6 +48,40 @@ def test_whatever_a_tool_raises_can_be_recorded_and_read_back(error: Any) -> Non
     assert event.error.retry_after_ms is None
 
 
+class Grave(BaseException):
+    """An error of a tool's libraries that `except Exception` lets through."""
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_an_error_that_is_no_exception_ends_the_action_too(sync: bool) -> None:
+    """Else its run would wait for it, and the worker's end for the run."""
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        def grave() -> None:
+            raise Grave("no Exception")
+
+        async def gravely() -> None:
+            grave()
+
+        act = tool(effect="read", name="act")(grave if sync else gravely)
+
+        async def body(ctx: Any) -> str:
+            try:
+                await ctx.call_tool(act)
+            except ActionError as exc:
+                return str(exc)
+            return ""
+
+        async with desk.open() as runtime:
+            state = await desk.settled(await runtime.start(flow(body, act), None))
+
+        assert state == Finished("act failed: Grave: no Exception")
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("result", "options", "code"),
     [(object(), {}, "E_RESULT_TYPE"), ("x" * 9_000_000, {}, "E_RESULT_TOO_LARGE")],

@@ -253,7 +253,9 @@ class Executor:
             ended = Ended(
                 error=Permanent(str(error), code=error.code), doubtful=doubtful, leave=exc
             )
-        except Exception as exc:  # noqa: BLE001 - whatever user code raises is this action's end
+        except GeneratorExit:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - whatever user code raises is this action's end
             doubtful = spec.on_error == "unknown" or _transport(exc)
             ended = Ended(error=_crash(tool, exc), doubtful=doubtful)
         else:
