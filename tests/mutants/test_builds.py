@@ -51,12 +51,15 @@ def broken(build: Build, folder: Path) -> Path:
 
 
 def failures(source: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    """Run tests against a copy of the package, up to the first failure."""
+    """Run tests against a copy of the package, up to the first failure.
+
+    A test that takes too long ends the whole process: one that loops does not clean up either.
+    """
     paths = [str(source), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [
             sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
-            "-n0", f"--timeout={LIMIT_S}", *tests,
+            "-n0", f"--timeout={LIMIT_S}", "--timeout-method=thread", *tests,
         ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
