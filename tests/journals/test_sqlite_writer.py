@@ -45,6 +45,13 @@ def never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_writer, "QUICK_S", float("inf"))
 
 
+async def begun(folder: Path, disk: Told) -> tuple[SqliteJournal, RunKey]:
+    """Open a store on that disk and begin a run."""
+    journal = SqliteJournal(folder / "j.db", vfs=disk.vfs)
+    await journal.open()
+    return journal, await begin(journal)
+
+
 def test_a_quick_commit_is_made_where_it_is_asked_for(
     tmp_path: Path, disk: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,9 +59,7 @@ def test_a_quick_commit_is_made_where_it_is_asked_for(
     never_slow(monkeypatch)
 
     async def scenario() -> None:
-        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
-        await journal.open()
-        run = await begin(journal)
+        journal, run = await begun(tmp_path, disk)
         disk.by.clear()
         for i in range(3):
             await journal.append(run, outside(note(str(i))))
@@ -100,9 +105,7 @@ def test_who_was_alone_waits_for_nobody(
     never_slow(monkeypatch)
 
     async def scenario() -> None:
-        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
-        await journal.open()
-        run = await begin(journal)
+        journal, run = await begun(tmp_path, disk)
         await journal.append(run, outside(note("alone")))
         await asyncio.sleep(0)
 
@@ -129,9 +132,7 @@ def test_appends_one_after_another_let_others_have_their_turns(
             await asyncio.sleep(0)
 
     async def scenario() -> None:
-        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
-        await journal.open()
-        run = await begin(journal)
+        journal, run = await begun(tmp_path, disk)
         counting = asyncio.create_task(other())
         before = turns
         for i in range(20):
@@ -147,9 +148,7 @@ def test_a_slow_disk_is_waited_for_by_the_thread(tmp_path: Path, disk: Told) -> 
     """The loop serves everybody; a disk of many milliseconds must not stop it."""
 
     async def scenario() -> None:
-        journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
-        await journal.open()
-        run = await begin(journal)
+        journal, run = await begun(tmp_path, disk)
         disk.slow_s = 4 * sqlite_writer.QUICK_S
         for _ in range(4):
             await journal.append(run, outside(note("one that shows it")))

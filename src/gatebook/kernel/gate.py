@@ -26,7 +26,6 @@ from gatebook.kernel.spending.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
 
 MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
-ROUNDS = range(MAX_ROUNDS)
 
 
 def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
@@ -74,10 +73,7 @@ def decide_again(
         may = approved and decision.verdict in ASKING and not decision.defers
         if decision.verdict != "allow" and not may and not _modifies_nothing(decision, action):
             raise denial(action, decision, grounds)
-        try:
-            held, _ = reserve(action, spec, grounds)
-        except GatebookError as exc:
-            raise refusal(action, exc) from exc
+        held, _ = _reserved(action, spec, grounds)
         record = with_policy(recorded(decision, grounds.redactor), grounds)
         return Again(held, record if record.policy or not is_plain(decision) else None)
     except Refused as refused:
@@ -125,7 +121,7 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
         _check_prompt(action, grounds)
     strictest: Decision | None = None
     patch = NULL
-    for _ in ROUNDS:
+    for _ in range(MAX_ROUNDS):
         context = context_at(grounds, address, action, effect)
         decision = _ask_policy(action, context, spec, grounds)
         if grounds.soft and decision.verdict == "allow":
@@ -177,10 +173,7 @@ def request(
         _check_fallbacks(address, action, grounds, approved=bool(approval or grant))
         if grounds.run is not None and action.tools:
             record = _with_hidden(record, action, context, grounds)
-    try:
-        held, deadline = reserve(action, judged.spec, grounds)
-    except GatebookError as exc:
-        raise refusal(action, exc) from exc
+    held, deadline = _reserved(action, judged.spec, grounds)
     return ActionRequested(
         address=address,
         action=action,
@@ -296,6 +289,13 @@ def _check_fallbacks(address: str, action: CallLLM, grounds: Grounds, *, approve
                 _known_price(call, grounds)
         except Refused as refused:
             raise Refused(action, refused.decision, refused.error) from refused
+
+
+def _reserved(action: Action, spec: ToolSpec | None, grounds: Grounds) -> tuple[Amount, int | None]:
+    try:
+        return reserve(action, spec, grounds)
+    except GatebookError as exc:
+        raise refusal(action, exc) from exc
 
 
 def _known_price(action: CallLLM, grounds: Grounds) -> Price:

@@ -63,7 +63,7 @@ def ready(pending: Mapping[str, T], state: RunState) -> list[T]:
     """Return what can be decided about now: not what waits for people, a time or a signal."""
     approvals = state.head.approvals
     if approvals is NOBODY_ASKED:
-        return [*pending.values()]
+        return list(pending.values())
     if state.head.status is not Status.RUNNING:
         return []
     return [want for address, want in pending.items() if not approvals.holds(address)]
