@@ -1,8 +1,9 @@
 """Measures durable steps: Gatebook beside the least that a program written by hand could do.
 
-Every figure is a median over rounds in which all cases take turns, in processes of their own and
-on the same disk. Ratios travel between machines, and syncs and bytes are exact; steps per second
-say little about another machine. Fails when a figure misses its bar.
+All cases take turns, in processes of their own and on the same disk. A ratio is the median of the
+rounds' own ratios: a disk or a neighbour that is slow for a minute then weighs on both sides of it.
+Ratios travel between machines, and syncs and bytes are exact; steps per second say little about
+another machine. Fails when a figure misses its bar.
 
     python bench/steps.py [--quick]
 """
@@ -56,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure durable steps beside hand-written ones.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and steps")
     quick: bool = parser.parse_args().quick
-    rounds, steps = (3, 100) if quick else (7, 200)
+    rounds, steps = (3, 100) if quick else (9, 200)
     RESULTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RESULTS) as name:
         place = Path(name)
@@ -68,12 +69,8 @@ def main() -> int:
                 for figure, value in figures.items():
                     found[case, runs][figure].append(value)
         resumes(place, found, rounds)
-    medians = {
-        key: {figure: statistics.median(values) for figure, values in figures.items()}
-        for key, figures in found.items()
-    }
-    show(medians, rounds, steps)
-    missed = judge(medians)
+    show(found, rounds, steps)
+    missed = judge(found)
     keep(found, missed)
     return 1 if missed else 0
 
@@ -136,8 +133,12 @@ def resumes(place: Path, found: Figures, rounds: int) -> None:
         shutil.rmtree(folder)
 
 
-def show(medians: dict[tuple[str, int], dict[str, float]], rounds: int, steps: int) -> None:
+def show(found: Figures, rounds: int, steps: int) -> None:
     """Print the figures of all cases."""
+    medians = {
+        key: {figure: statistics.median(values) for figure, values in figures.items()}
+        for key, figures in found.items()
+    }
     print(f"medians of {rounds} rounds, {steps} steps a run, synced SQLite file")
     print(f"{'':<22}" + "".join(f"{title:>13}" for title in COLUMNS.values()))
     for (case, runs), figures in medians.items():
@@ -154,20 +155,22 @@ def _cell(value: float | None) -> str:
     return f"{value:>13,.0f}" if value >= 10 else f"{value:>13.3f}"
 
 
-def judge(medians: dict[tuple[str, int], dict[str, float]]) -> list[str]:
+def judge(found: Figures) -> list[str]:
     """Print each figure beside its bar and its aim; return those that missed the bar."""
     missed = []
-    print(f"\n{'':<36}{'gatebook':>10}{'bar':>8}{'aim':>8}")
+    print(f"\n{'':<36}{'gatebook':>10}{'rounds':>16}{'bar':>8}{'aim':>8}")
     for what, figure, runs, other, bar, aim, more in BARS:
-        value = medians["gatebook", runs].get(figure)
-        if value is None:
-            continue
+        values = found["gatebook", runs].get(figure, [])
         if other:
-            value /= medians[other, runs][figure]
+            values = [a / b for a, b in zip(values, found[other, runs][figure], strict=True)]
+        if not values:
+            continue
+        value = statistics.median(values)
         met = value >= bar if more else value <= bar
         reached = value >= aim if more else value <= aim
         verdict = "aim" if reached else "ok" if met else "MISSED"
-        print(f"{what:<36}{value:>10.3g}{bar:>8g}{aim:>8g}  {verdict}")
+        spread = f"{min(values):.3g} - {max(values):.3g}"
+        print(f"{what:<36}{value:>10.3g}{spread:>16}{bar:>8g}{aim:>8g}  {verdict}")
         if not met:
             missed.append(what)
     return missed
