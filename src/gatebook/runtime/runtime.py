@@ -41,7 +41,6 @@ from gatebook.runtime.performing.voices import Voices
 from gatebook.runtime.policy_files import PolicyFiles
 from gatebook.runtime.production import check_policy
 from gatebook.runtime.services import DefinitionChange, Services
-from gatebook.runtime.subscriptions import either
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -240,7 +239,7 @@ class Runtime(Client):
             driver.stop()
         if self._drivers:
             self._idle.clear()
-            await either(self._idle.wait(), self.clock.sleep(DRAIN_S))
+            await _either(self._idle.wait(), self.clock.sleep(DRAIN_S))
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.wait({self._serving})
@@ -336,3 +335,13 @@ class Runtime(Client):
 
 def _always(_: Action) -> bool:
     return True
+
+
+async def _either(*waits: Any) -> None:
+    """Wait until one of these is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

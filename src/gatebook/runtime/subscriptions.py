@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import Any
 
 import msgspec
 
@@ -230,13 +229,3 @@ class Hub:
             for event in events:
                 if isinstance(event, _FINAL):
                     self.settled(run, event.address)
-
-
-async def either(*waits: Any) -> None:
-    """Wait until one of these is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
