@@ -6,7 +6,7 @@ the whole transaction and every member be tried again alone.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
@@ -22,12 +22,8 @@ from gatebook.kernel.append import Batch, Row
 from gatebook.kernel.state import Head
 from gatebook.ports import Lease, Piece, Recorded, RunKey, RunRow
 
-AT_ONCE = 10  # events of one statement, each of which keeps the store's last position: measured
-_EVENT = "(?, ?, ?, ?, ?, ?, ?)"
-_INSERT_EVENT = f"""
-INSERT INTO events (position, run, seq, epoch, append_id, hash, body) VALUES {_EVENT}
-"""
-_INSERT_EVENTS = f"{_INSERT_EVENT}, {', '.join([_EVENT] * (AT_ONCE - 1))}"
+AT_ONCE = 10  # events to a statement, each of which keeps the store's last position: measured
+_INSERT_EVENTS = "INSERT INTO events (position, run, seq, epoch, append_id, hash, body) VALUES "
 _INSERT_RUN = """
 INSERT INTO runs (id, definition, status, seq, head_hash, epoch, head, updated, cancel_seq,
   owner, lease_until, wake_at, waiting_on, parked_reason,
@@ -273,11 +269,9 @@ class Desk:
             ask()
 
     def _insert_events(self, rows: list[tuple[Any, ...]]) -> None:
-        alone = len(rows) % AT_ONCE
-        self.cursor.executemany(_INSERT_EVENT, rows[:alone])
-        for first in range(alone, len(rows), AT_ONCE):
+        for first in range(0, len(rows), AT_ONCE):
             group = rows[first : first + AT_ONCE]
-            self.cursor.execute(_INSERT_EVENTS, tuple(chain.from_iterable(group)))
+            self.cursor.execute(_insert_events(len(group)), tuple(chain.from_iterable(group)))
 
     @property
     def mark(self) -> tuple[int, bytes] | None:
@@ -288,6 +282,11 @@ class Desk:
         """After the commit: keep what is worked on; what is asked of it next is known then."""
         if len(self._entries) > KEPT:
             self._entries.clear()
+
+
+@cache
+def _insert_events(count: int) -> str:
+    return _INSERT_EVENTS + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * count)
 
 
 def recorded(run: RunKey, first: int, append_id: bytes, rows: list[Row]) -> tuple[Recorded, ...]:
