@@ -14,6 +14,8 @@ from tests.journals.disk import Disk
 from gatebook.errors import StoreError
 from gatebook.journals import sqlite_scribe, sqlite_writer
 from gatebook.journals.sqlite import SqliteJournal
+from gatebook.journals.sqlite_members import Member
+from gatebook.journals.sqlite_writer import Writer
 from gatebook.ports import RunKey, RunQuery
 from gatebook.testing.journal_facts.kit import begin, note, outside
 
@@ -43,6 +45,18 @@ def disk() -> Iterator[Told]:
 def never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no machine be too slow for a test of what a quick disk does."""
     monkeypatch.setattr(sqlite_writer, "QUICK_S", float("inf"))
+
+
+def fails_once(disk: Told, by: threading.Thread | None = None) -> None:
+    """Let the next sync fail, that of a thread if one is named, and no other."""
+    failures = iter([True])
+
+    def meant(operation: str) -> bool:
+        return operation == "sync" and by in (None, threading.current_thread())
+
+    disk.plan = lambda operation, name, number: (
+        "full" if meant(operation) and next(failures, False) else ""
+    )
 
 
 async def begun(folder: Path, disk: Told) -> tuple[SqliteJournal, RunKey]:
@@ -198,10 +212,7 @@ def test_a_commit_of_the_loop_that_failed_is_looked_up_before_anything_else(
         journal = SqliteJournal(tmp_path / "j.db", vfs=disk.vfs)
         await journal.open()
         first, second = await begin(journal, "a"), await begin(journal, "b")
-        failures = iter([True])
-        disk.plan = lambda operation, name, number: (
-            "full" if operation == "sync" and next(failures, False) else ""
-        )
+        fails_once(disk)
 
         answers = await asyncio.gather(
             journal.append(first, outside(note("one"))),
@@ -211,6 +222,42 @@ def test_a_commit_of_the_loop_that_failed_is_looked_up_before_anything_else(
         assert [answer.head.seq for answer in answers] == [2, 2]
         rows = await journal.runs("default", RunQuery())
         assert {row.head.seq for row in rows} == {2}
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_comes_while_a_failed_commit_is_looked_up_is_answered_too(
+    tmp_path: Path, disk: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread is told to look, and has not begun: what comes then is not what is in doubt."""
+    never_slow(monkeypatch)
+    asked, go_on = threading.Event(), threading.Event()
+    take = Writer._take
+
+    def dawdling(writer: Writer) -> list[Member]:
+        members = take(writer)
+        if not members:
+            asked.set()
+            go_on.wait()
+        return members
+
+    async def scenario() -> None:
+        monkeypatch.setattr(Writer, "_take", dawdling)
+        journal, run = await begun(tmp_path, disk)
+        other = await begin(journal, "b")
+        fails_once(disk, threading.main_thread())
+        first = asyncio.ensure_future(journal.append(run, outside(note("one"))))
+        while not asked.is_set():
+            if first.done():  # the thread was still about: it was committed there
+                first = asyncio.ensure_future(journal.append(run, outside(note("one"))))
+            await asyncio.sleep(0.001)
+        second = asyncio.ensure_future(journal.append(other, outside(note("two"))))
+        await asyncio.sleep(0.01)
+        go_on.set()
+
+        assert (await first).head.seq > 1
+        assert (await second).head.seq == 2
         await journal.close()
 
     asyncio.run(scenario())

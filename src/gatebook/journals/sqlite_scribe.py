@@ -112,10 +112,10 @@ class Scribe:
             self.pace_s = pace_s
 
     def serve_at_once(self, members: list[Change]) -> bool:
-        """Commit members without waiting for anybody; False: nothing was written, `serve` them.
+        """Commit members without waiting for anybody; they are not answered here.
 
-        They are not answered here. A commit of theirs that fails is left in doubt: the next
-        `serve` settles it.
+        False: nothing was written, `serve` them, unless the commit itself failed. That is left in
+        doubt (`doubts`): the next `serve` settles it, before it does anything else.
         """
         if self._stopped or self._doubt is not None:
             return False
@@ -163,10 +163,9 @@ class Scribe:
             self._store.be_patient(connection)
             self.look_s += RECENT * (time.monotonic() - began - self.look_s)
 
-    @property
-    def in_doubt(self) -> bool:
-        """Whether a commit that failed is still to be looked up."""
-        return self._doubt is not None
+    def doubts(self, members: list[Change]) -> bool:
+        """Whether the commit of these failed and is still to be looked up; `serve` answers them."""
+        return self._doubt is not None and self._doubt[0] is members
 
     def _settle_doubt(self) -> None:
         if self._doubt is not None:

@@ -69,13 +69,14 @@ class Writer(threading.Thread):
             done = not self._ended and scribe.serve_at_once(members)
             if done and scribe.news:
                 scribe.notice()
-            behind = scribe.in_doubt or scribe.log_is_long
+            kept = done or scribe.doubts(members)
+            behind = not done or scribe.log_is_long
         finally:
             scribe.turn.release()
         if done:
             resolve(members)
-        if behind or not done:
-            self.submit([] if done or scribe.in_doubt else members)
+        if behind:
+            self.submit([] if kept else members)
 
     def look(self, question: Callable[[Desk], T | None]) -> T | None:
         """Answer a brief question of the running loop; None: a thread that reads is to answer it.
