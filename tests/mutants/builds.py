@@ -105,6 +105,13 @@ BUILDS = (
         ("tests/journals/test_sqlite_pieces.py",),
     ),
     Build(
+        "what comes after a commit that failed counts as a part of it",
+        "journals/sqlite_writer.py",
+        "            kept = done or scribe.doubts(members)\n",
+        "            kept = done or scribe._doubt is not None\n",
+        ("tests/journals/test_sqlite_writer.py",),
+    ),
+    Build(
         "a request is not guarded by its budget inside the append",
         "kernel/append.py",
         "        short = shortfall(head.limits, head.used, event.reserve)\n",
