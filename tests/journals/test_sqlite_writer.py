@@ -268,6 +268,7 @@ def test_the_log_is_copied_by_the_thread_after_its_commits_were_answered(
 ) -> None:
     """A checkpoint syncs two files; no caller should wait for it, nor the log grow for ever."""
     never_slow(monkeypatch)
+    monkeypatch.setattr(sqlite_scribe, "FIRST_PAGES", 20)
     monkeypatch.setattr(sqlite_scribe, "LOG_PAGES", 20)
     store = tmp_path / "j.db"
 
@@ -281,6 +282,30 @@ def test_the_log_is_copied_by_the_thread_after_its_commits_were_answered(
         assert "gatebook-writer" in disk.by
         assert os.stat(f"{store}-wal").st_size < 200 * 4096
         await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_log_is_short_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To sync what makes its file longer takes longer: it is used again before it grows."""
+    monkeypatch.setattr(sqlite_writer, "QUICK_S", 0.0)  # by the thread, which copies it first
+    monkeypatch.setattr(sqlite_scribe, "FIRST_PAGES", 40)
+    monkeypatch.setattr(sqlite_scribe, "LOG_PAGES", 160)
+    store = tmp_path / "j.db"
+
+    async def scenario() -> None:
+        journal = SqliteJournal(store)
+        await journal.open()
+        run = await begin(journal)
+        pages: list[int] = []
+        while len(pages) < 150:  # of some 5 pages each
+            await journal.append(run, outside(note("x")))
+            pages.append(os.stat(f"{store}-wal").st_size // 4096)
+        await journal.close()
+
+        assert all(40 <= each < 60 for each in pages[4:8]), pages
+        assert all(80 <= each < 100 for each in pages[20:24]), pages
+        assert 160 <= max(pages) < 180
 
     asyncio.run(scenario())
 

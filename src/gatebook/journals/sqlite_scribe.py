@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 CLOSE_BUSY_MS = 200  # for readers in the way of a short log; one that hangs must not hold up an end
 TRIES = 2  # of one member alone, each looked up when its commit fails
-LOG_PAGES = 1_000  # of the log before it is copied into the database; SQLite's own default
+FIRST_PAGES = 200  # of a new log before it is copied into the database; then twice as many ...
+LOG_PAGES = 1_000  # ... and at most these, SQLite's own default; docs/design.md, "A log that grows"
 LOOK_S = 0.002  # what a question may take of whoever asks it
 RECENT = 0.1  # the weight of the last commit among those of late
 
@@ -59,6 +60,7 @@ class Scribe:
         self._seen = 0
         self._pages = 0  # of the log
         self._copied = 0  # of these, when it was last copied
+        self._long = FIRST_PAGES
 
     def open(self) -> None:
         """Open the store, or make it. Raises what `Store.open` raises."""
@@ -285,13 +287,14 @@ class Scribe:
     @property
     def log_is_long(self) -> bool:
         """Whether the log should be copied into the database."""
-        return self._pages - self._copied >= LOG_PAGES
+        return self._pages - self._copied >= self._long
 
     def shorten_log(self) -> None:
         """Copy as much of the log as readers allow, after its commits were answered."""
         with suppress(apsw.Error):  # what is not copied stays in the log and is tried again
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._copied = self._pages
+        self._long = min(2 * self._long, LOG_PAGES)
 
     def _cut_log(self) -> None:
         """Copy the log into the database, sync it, and cut the log to nothing."""
