@@ -11,7 +11,8 @@ import pytest
 
 from gatebook.journals import sqlite_reads
 from gatebook.journals.sqlite import SqliteJournal
-from gatebook.journals.sqlite_files import APPLICATION_ID
+from gatebook.journals.sqlite_files import APPLICATION_ID, Store
+from gatebook.journals.sqlite_locks import OwnerLocks
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import Note
 from gatebook.ports import Recorded, RunKey
@@ -126,3 +127,27 @@ def test_one_run_is_read_by_index(tmp_path: Path, ask: Callable[[apsw.Connection
     connection.close()
     assert any("USING INDEX events_of_run (<expr>=?" in step for step in plan)
     assert not any(step.startswith(("SCAN e", "SCAN events")) for step in plan)
+
+
+def test_a_question_is_planned_once(tmp_path: Path) -> None:
+    """For each value that meets the index's expression anew, planning would cost more than asking."""
+    path = tmp_path / "journal.db"
+    asyncio.run(side_by_side(path))
+    store = Store(path, busy_s=1, vfs="", locks=OwnerLocks(path))
+    connection = store.connect(reading=True)
+    planned: list[object] = []
+
+    def note(*named: object) -> int:
+        """Called as a statement is planned, for each name in it."""
+        planned.append(named)
+        return apsw.SQLITE_OK
+
+    connection.authorizer = note
+    sqlite_reads.stretch(connection, RunKey("default", NEIGHBOURS[0]), 0)
+    first = len(planned)
+    for name in NEIGHBOURS[1:]:
+        sqlite_reads.stretch(connection, RunKey("default", name), 0)
+    connection.close()
+
+    assert first
+    assert len(planned) == first

@@ -203,6 +203,8 @@ class Store:
         flags = apsw.SQLITE_OPEN_READWRITE | (0 if reading else apsw.SQLITE_OPEN_CREATE)
         connection = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs or None)
         self.be_patient(connection)
+        # Else many a statement is planned anew, which costs more than it, for other values.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         connection.execute("PRAGMA synchronous=FULL")
         if reading:
             connection.execute("PRAGMA query_only=1")
