@@ -48,10 +48,12 @@ docs: $(DEV) ## Run the examples in README.md and docs/
 	@$(BIN)/python -m pytest $(DOCS_WARNINGS) README.md docs
 
 bench: $(DEV) ## Measure import time, the cost of a step and of a decision, and streamed answers
-	@$(BIN)/python bench/importtime.py
-	@$(BIN)/python bench/steps.py $(ARGS)
-	@$(BIN)/python -m bench.policy $(ARGS)
-	@$(BIN)/python -m bench.streams $(ARGS)
+	@missed=0; \
+	$(BIN)/python bench/importtime.py || missed=1; \
+	$(BIN)/python bench/steps.py $(ARGS) || missed=1; \
+	$(BIN)/python -m bench.policy $(ARGS) || missed=1; \
+	$(BIN)/python -m bench.streams $(ARGS) || missed=1; \
+	exit $$missed
 
 soak: $(DEV) local-model ## Run the long tests, with other random inputs each time
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(WORKERS) -m soak --timeout 3600 $(ARGS)

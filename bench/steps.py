@@ -2,8 +2,10 @@
 
 All cases take turns, in processes of their own and on the same disk. A ratio is the median of the
 rounds' own ratios: a disk or a neighbour that is slow for a minute then weighs on both sides of it.
-Ratios travel between machines, and syncs and bytes are exact; steps per second say little about
-another machine. Fails when a figure misses its bar.
+Syncs and bytes are exact; steps per second say little about another machine. By hand each step
+waits for the disk, here many runs share a wait: the slower the disk, the larger the ratio. It is
+also taken with every sync made a millisecond longer, like those of a disk behind a network. Fails
+when a figure misses its bar.
 
     python bench/steps.py [--quick]
 """
@@ -29,18 +31,23 @@ CASES = {
     "hand-one": ("bench.floors", "one"),
     "gatebook": ("bench.subject", "steps"),
 }
+ONE, MANY, SLOW = "1 run", "50 runs", "50 runs, +1 ms"
+RUNS = {ONE: 1, MANY: 50, SLOW: 50}
+SLOW_US = 1_000  # how much longer a sync takes
+SLOW_CASES = ("hand-two", "gatebook")
 RESUMES = {"hand-two": "bench.floors", "gatebook": "bench.subject"}
 
-# (what, figure, runs, case to divide by or "", bar, aim, whether more is better)
+# (what, figure, setting, case to divide by or "", bar, aim, whether more is better)
 BARS = (
-    ("steps/s, 1 run : hand-two", "steps_s", 1, "hand-two", 1.1, 1.3, True),
-    ("steps/s, 50 runs : hand-two", "steps_s", 50, "hand-two", 5.0, 8.0, True),
-    ("syncs a step, 1 run", "syncs", 1, "", 1.05, 1.01, False),
-    ("syncs a step, 50 runs", "syncs", 50, "", 0.10, 0.03, False),
-    ("cpu a step, 50 runs : hand-two", "cpu_us", 50, "hand-two", 0.6, 0.3, False),
-    ("p50 of a step, 1 run : hand-one", "p50_us", 1, "hand-one", 1.8, 1.45, False),
-    ("bytes a step, 50 runs : hand-two", "bytes", 50, "hand-two", 2.2, 1.6, False),
-    ("resume of 10,000 steps : hand-two", "resume_ms", 0, "hand-two", 1.5, 1.0, False),
+    ("steps/s, 1 run : hand-two", "steps_s", ONE, "hand-two", 1.1, 1.3, True),
+    ("steps/s, 50 runs : hand-two", "steps_s", MANY, "hand-two", 5.0, 8.0, True),
+    ("steps/s, 50 runs, +1 ms : hand-two", "steps_s", SLOW, "hand-two", 20.0, 40.0, True),
+    ("syncs a step, 1 run", "syncs", ONE, "", 1.05, 1.01, False),
+    ("syncs a step, 50 runs", "syncs", MANY, "", 0.10, 0.03, False),
+    ("cpu a step, 50 runs : hand-two", "cpu_us", MANY, "hand-two", 0.6, 0.3, False),
+    ("p50 of a step, 1 run : hand-one", "p50_us", ONE, "hand-one", 1.8, 1.45, False),
+    ("bytes a step, 50 runs : hand-two", "bytes", MANY, "hand-two", 2.2, 1.6, False),
+    ("resume of 10,000 steps : hand-two", "resume_ms", "", "hand-two", 1.5, 1.0, False),
 )
 COLUMNS = {
     "steps_s": "steps/s",
@@ -50,7 +57,7 @@ COLUMNS = {
     "bytes": "bytes/step",
 }
 
-Figures = dict[tuple[str, int], dict[str, list[float]]]
+Figures = dict[tuple[str, str], dict[str, list[float]]]
 
 
 def main() -> int:
@@ -63,11 +70,11 @@ def main() -> int:
         place = Path(name)
         counter = counting(place)
         found: Figures = defaultdict(lambda: defaultdict(list))
-        for runs in (1, 50):
-            for case in turns(list(CASES), rounds):
-                figures = measured(place, case, runs, steps, counter)
+        for setting in RUNS if counter else (ONE, MANY):
+            for case in turns(list(SLOW_CASES if setting == SLOW else CASES), rounds):
+                figures = measured(place, case, setting, steps, counter)
                 for figure, value in figures.items():
-                    found[case, runs][figure].append(value)
+                    found[case, setting][figure].append(value)
         resumes(place, found, rounds)
     show(found, rounds, steps)
     missed = judge(found)
@@ -81,11 +88,11 @@ def turns(cases: list[str], rounds: int) -> list[str]:
 
 
 def counting(place: Path) -> dict[str, str]:
-    """Return the environment in which a process counts its syncs; empty without a C compiler."""
+    """Return the environment in which syncs are counted; empty without a C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     library, count = place / "syncs.so", place / "syncs"
     if compiler is None or sys.platform != "linux":
-        print("no C compiler: syncs are not counted")
+        print("no C compiler: syncs are not counted, and none is made longer")
         return {}
     source = ROOT / "bench" / "syncs.c"
     command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
@@ -105,13 +112,18 @@ def run(module: str, *arguments: object, environment: dict[str, str] | None = No
 
 
 def measured(
-    place: Path, case: str, runs: int, steps: int, counter: dict[str, str]
+    place: Path, case: str, setting: str, steps: int, counter: dict[str, str]
 ) -> dict[str, float]:
     """Measure one case once, on a fresh store."""
     module, loop = CASES[case]
+    environment = counter
+    if setting == SLOW:
+        environment = counter | {"GATEBOOK_SYNC_US": str(SLOW_US)}
+        if case == "hand-two":
+            steps //= 4  # enough: its rate does not depend on how many
     with tempfile.TemporaryDirectory(dir=place) as folder:
-        store = Path(folder, "store.db")
-        printed = run(module, loop, store, "--runs", runs, "--steps", steps, environment=counter)
+        command = module, loop, Path(folder, "store.db"), "--runs", RUNS[setting], "--steps", steps
+        printed = run(*command, environment=environment)
     figures: dict[str, float] = json.loads(printed)
     if not counter:
         del figures["syncs"]
@@ -129,7 +141,7 @@ def resumes(place: Path, found: Figures, rounds: int) -> None:
         folder = place / "resumed"
         shutil.copytree(filled[case], folder)
         printed = run(RESUMES[case], "resume", folder / "store.db")
-        found[case, 0]["resume_ms"].append(json.loads(printed)["resume_ms"])
+        found[case, ""]["resume_ms"].append(json.loads(printed)["resume_ms"])
         shutil.rmtree(folder)
 
 
@@ -140,13 +152,14 @@ def show(found: Figures, rounds: int, steps: int) -> None:
         for key, figures in found.items()
     }
     print(f"medians of {rounds} rounds, {steps} steps a run, synced SQLite file")
-    print(f"{'':<22}" + "".join(f"{title:>13}" for title in COLUMNS.values()))
-    for (case, runs), figures in medians.items():
-        if runs:
+    print(f"{'':<26}" + "".join(f"{title:>13}" for title in COLUMNS.values()))
+    for (case, setting), figures in medians.items():
+        if setting:
             row = "".join(_cell(figures.get(figure)) for figure in COLUMNS)
-            print(f"{case + (', 1 run' if runs == 1 else f', {runs} runs'):<22}{row}")
+            print(f"{f'{case}, {setting}':<26}{row}")
     for case in RESUMES:
-        print(f"{case}, resume of {LONG:,} steps: {medians[case, 0]['resume_ms']:.0f} ms")
+        resumed = medians[case, ""]
+        print(f"{case}, resume of {LONG:,} steps: {resumed['resume_ms']:.0f} ms")
 
 
 def _cell(value: float | None) -> str:
@@ -159,10 +172,10 @@ def judge(found: Figures) -> list[str]:
     """Print each figure beside its bar and its aim; return those that missed the bar."""
     missed = []
     print(f"\n{'':<36}{'gatebook':>10}{'rounds':>16}{'bar':>8}{'aim':>8}")
-    for what, figure, runs, other, bar, aim, more in BARS:
-        values = found["gatebook", runs].get(figure, [])
+    for what, figure, setting, other, bar, aim, more in BARS:
+        values = found["gatebook", setting].get(figure, [])
         if other:
-            values = [a / b for a, b in zip(values, found[other, runs][figure], strict=True)]
+            values = [a / b for a, b in zip(values, found[other, setting][figure], strict=True)]
         if not values:
             continue
         value = statistics.median(values)
@@ -179,7 +192,8 @@ def judge(found: Figures) -> list[str]:
 def keep(found: Figures, missed: list[str]) -> None:
     """Write all rounds to bench/results, which git ignores."""
     rows = [
-        {"case": case, "runs": runs, "figures": figures} for (case, runs), figures in found.items()
+        {"case": case, "setting": setting, "figures": figures}
+        for (case, setting), figures in found.items()
     ]
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = RESULTS / f"steps-{stamp}.json"
