@@ -148,6 +148,31 @@ def test_a_changed_byte_is_found_by_its_hash(store: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_no_worker_goes_on_from_a_changed_byte(store: Path) -> None:
+    """C33: an effect that follows from what somebody wrote into the file is nobody's decision."""
+
+    async def scenario() -> None:
+        await fill(store)
+        edit(
+            store,
+            "UPDATE events SET body = CAST(replace(CAST(body AS TEXT), 'need', 'food') AS BLOB)",
+        )
+
+        async with Runtime(
+            f"sqlite:///{store}", programs=[WAIT], policy=AllowDeclared()
+        ) as runtime:
+            handle = runtime.handle("r")
+            await handle.signal("go", "thread")
+            state = await handle.settled()
+            events = await runtime.journal.row(KEY)
+
+        assert isinstance(state, Waiting)
+        assert (state.parked_reason, events.head.seq) == ("halted", 6)
+        assert "was changed at seq" in events.waiting_on
+
+    asyncio.run(scenario())
+
+
 def test_a_cut_tail_is_found_by_the_anchor(store: Path) -> None:
     """C34: without its last events a run would repeat them."""
 

@@ -353,6 +353,61 @@ def test_an_edited_store_is_noticed_by_a_reader(store: Path, statement: str, cod
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("statement", "seq"),
+    [
+        (
+            "UPDATE events SET body = CAST(replace(CAST(body AS TEXT), 'needle', 'noodle') AS BLOB)"
+            " WHERE seq > 2",
+            3,
+        ),
+        ("UPDATE events SET hash = zeroblob(32), body = CAST(body AS BLOB) WHERE seq = 4", None),
+        ("UPDATE runs SET head_hash = zeroblob(32)", 5),
+    ],
+    ids=["a body", "a hash beside it", "the anchor"],
+)
+def test_who_folds_events_folds_what_was_hashed(
+    store: Path, statement: str, seq: int | None
+) -> None:
+    """A worker acts on what it folds: what does not lead to the anchor is not acted on.
+
+    The hash beside an event is `verify`'s to look at: it says nothing a fold would believe.
+    """
+
+    async def scenario() -> None:
+        run = await small_store(store)
+        edit(store, statement)
+        journal = SqliteJournal(store)
+        await journal.open()
+
+        if seq is None:
+            assert (await journal.stretch(run)).seq == 5
+        else:
+            with pytest.raises(JournalCorrupt) as caught:
+                await journal.stretch(run)
+            assert (caught.value.code, caught.value.fields["seq"]) == ("E_JOURNAL_CORRUPT", seq)
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_follows_must_be_chained_to_what_was_folded(store: Path) -> None:
+    """A history that was written anew is sound in itself, but not the one a worker knows."""
+
+    async def scenario() -> None:
+        run = await small_store(store)
+        journal = SqliteJournal(store)
+        await journal.open()
+
+        with pytest.raises(JournalCorrupt) as caught:
+            await journal.stretch(run, after=3, hash=b"\1" * 32)
+
+        assert caught.value.code == "E_JOURNAL_CORRUPT"
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
 def test_an_unreadable_head_is_named(store: Path) -> None:
     """An append must not be checked against a head that was guessed."""
 

@@ -130,7 +130,7 @@ def test_one_run_is_read_by_index(tmp_path: Path, ask: Callable[[apsw.Connection
 
 
 def test_a_question_is_planned_once(tmp_path: Path) -> None:
-    """For each value that meets the index's expression anew, planning would cost more than asking."""
+    """Planning anew for each value that meets the index costs more than asking."""
     path = tmp_path / "journal.db"
     asyncio.run(side_by_side(path))
     store = Store(path, busy_s=1, vfs="", locks=OwnerLocks(path))

@@ -38,7 +38,7 @@ from gatebook.journals.sqlite_reader import Readers
 from gatebook.journals.sqlite_scribe import Scribe
 from gatebook.journals.sqlite_writer import Writer
 from gatebook.kernel.append import Batch
-from gatebook.kernel.events import RunStarted
+from gatebook.kernel.events import GENESIS, RunStarted
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.ports import (
     Appended,
@@ -159,9 +159,9 @@ class SqliteJournal(Journal):
         events: list[Recorded] = await self._ask(question)
         return events
 
-    async def stretch(self, run: RunKey, *, after: int = 0) -> Stretch:
-        """Return a run's events with seq > `after` for a fold."""
-        question = partial(reads.stretch, run=run, after=after)
+    async def stretch(self, run: RunKey, *, after: int = 0, hash: bytes = GENESIS) -> Stretch:
+        """Return a run's events with seq > `after` for a fold, checked against their chain."""
+        question = partial(reads.stretch, run=run, after=after, hash=hash)
         few = self._at_once(lambda desk: question(desk.connection, most=reads.FEW))
         if few is not None:
             return few

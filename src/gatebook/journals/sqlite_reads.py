@@ -13,9 +13,10 @@ import msgspec
 from gatebook.errors import JournalCorrupt, RunNotFound
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import Hold
-from gatebook.kernel.events import AnyEvent, attach, decode, decode_all
+from gatebook.kernel.events import GENESIS, AnyEvent, attach, chain, decode, decode_all
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.kernel.state import Head
+from gatebook.kernel.verify import verify_chain
 from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow, Stretch
 
 _COLUMNS = (
@@ -186,15 +187,37 @@ def read(
 
 
 def stretch(
-    connection: apsw.Connection, run: RunKey, after: int, most: int = ALL
+    connection: apsw.Connection,
+    run: RunKey,
+    after: int = 0,
+    hash: bytes = GENESIS,
+    most: int = ALL,
 ) -> Stretch | None:
-    """Return what `read` returns as a fold takes it: two columns of five, no objects but events."""
-    want, hash, rows, apart = _past(connection, _STRETCH, run, after, most, ALL)
+    """Return what `read` returns as a fold takes it: two columns of five, no objects but events.
+
+    Here the stored bytes are chained to the `hash` before them: nobody acts on what was changed.
+    """
+    want, anchor, rows, apart = _past(connection, _STRETCH, run, after, most, ALL)
     if want - after > most:
         return None
     found = _decoded(run, after, rows, apart)
     _check_end(run, after, after + len(found), want)
+    for _, seq, body in rows:
+        hash = chain(hash, seq, body)
+    if hash != anchor:
+        raise _changed(connection, run, want, hash, anchor)
     return Stretch(after, found, hash)
+
+
+def _changed(
+    connection: apsw.Connection, run: RunKey, last: int, got: bytes, want: bytes
+) -> JournalCorrupt:
+    """Return the error that names the first changed event, if its own hash does not fit it."""
+    try:
+        verify_chain(run.id, raw(connection, run), Head(seq=last, hash=want))
+    except JournalCorrupt as exc:
+        return exc
+    return JournalCorrupt("E_JOURNAL_CORRUPT", run=run.id, seq=last, got=got.hex(), want=want.hex())
 
 
 def _check_end(run: RunKey, after: int, last: int, want: int) -> None:

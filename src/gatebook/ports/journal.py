@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gatebook.kernel.append import Batch
-from gatebook.kernel.events import AnyEvent, RunStarted
+from gatebook.kernel.events import GENESIS, AnyEvent, RunStarted
 from gatebook.kernel.spending.ledgers import Balance
 from gatebook.kernel.state import Head
 
@@ -201,8 +201,18 @@ class Journal(ABC):
             RunNotFound, JournalCorrupt: there is no such run, or it cannot be read.
         """
 
-    async def stretch(self, run: RunKey, *, after: int = 0) -> Stretch:
-        """Return what `read` returns for a fold; a store may leave out what that does not need."""
+    async def stretch(self, run: RunKey, *, after: int = 0, hash: bytes = GENESIS) -> Stretch:
+        """Return what `read` returns for a fold; a store may leave out what that does not need.
+
+        Args:
+            run: whose events.
+            after: the seq before the first.
+            hash: of the event at `after`. A store that others can write checks that what follows
+                is chained to it, byte for byte, and ends at the run's anchor.
+
+        Raises:
+            RunNotFound, JournalCorrupt: as `read`; E_JOURNAL_CORRUPT when a hash does not fit.
+        """
         found = await self.read(run, after=after)
         return Stretch(after, [each.event for each in found], found[-1].hash if found else b"")
 

@@ -248,8 +248,10 @@ class Driver:
         return False
 
     async def _catch_up(self, planner: Planner) -> None:
-        run, seq = self._lease.run, planner.state.head.seq
-        self._follow(planner, await self._patiently(lambda: self._journal.stretch(run, after=seq)))
+        run, head = self._lease.run, planner.state.head
+        seq, hash = head.seq, head.hash
+        news = await self._patiently(lambda: self._journal.stretch(run, after=seq, hash=hash))
+        self._follow(planner, news)
 
     def _follow(self, planner: Planner, stretch: Stretch) -> None:
         """Fold stored events; one of a later epoch says that the run is another worker's now."""

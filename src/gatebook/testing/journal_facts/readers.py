@@ -7,8 +7,8 @@ import pytest
 
 from gatebook.errors import RunNotFound, StoreError
 from gatebook.kernel.append import DETACH
+from gatebook.kernel.events import GENESIS, RunFailed
 from gatebook.kernel.events import ErrorRecord as Problem
-from gatebook.kernel.events import RunFailed
 from gatebook.ports import Journal, Lease, Recorded, RunKey, RunQuery
 from gatebook.testing.journal_facts.kit import (
     LONG_MS,
@@ -48,7 +48,8 @@ class ReaderFacts:
 
         found = await journal.read(run)
         for after in (0, 3, 10):
-            stretch = await journal.stretch(run, after=after)
+            before = found[after - 1].hash if after else GENESIS
+            stretch = await journal.stretch(run, after=after, hash=before)
 
             assert stretch.events == [r.event for r in found[after:]]
             assert (stretch.after, stretch.seq) == (after, 10)
