@@ -125,19 +125,20 @@ def retryable(error: ProviderError) -> bool:
 
 
 class StreamMachine:
-    """Follow one action's stream over all its attempts.
+    """Follow one attempt's stream.
 
-    Call `open` before each attempt, `feed` with each event (and forward what it returns), `eof`
-    when the provider's iterator ends, `fail` with its error, `cancel` when the caller gives up.
-    The reader gets exactly one MessageStart, from the attempt whose output it sees. After
-    `complete`, `response` is the answer; otherwise `partial` is what came of it.
+    Call `open` first, `feed` with each event (and forward what it returns), `eof` when the
+    provider's iterator ends, `fail` with its error, `cancel` when the caller gives up. The reader
+    gets exactly one MessageStart, with the first output it sees; while it has seen none, `open`
+    may begin another attempt. After `complete`, `response` is the answer; otherwise `partial` is
+    what came of it.
 
     Providers announce calls by ToolCallStart and ToolCallDelta; the ToolCallEnd that readers get
     comes from here, at the end, for calls that may run.
     """
 
     def __init__(self, *, must_call: bool = False, hold_thinking: bool = False) -> None:
-        """Set up for one action.
+        """Set up for one attempt.
 
         Args:
             must_call: an answer without a tool call breaks the request (`request.must_call`).
@@ -146,7 +147,7 @@ class StreamMachine:
         """
         self.must_call = must_call
         self.hold_thinking = hold_thinking
-        self.emitted = False  # a reader has seen output of this action
+        self.emitted = False  # a reader has seen output
         self._reset(Phase.FAILED)
 
     def _reset(self, phase: Phase) -> None:
