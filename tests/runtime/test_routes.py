@@ -25,7 +25,7 @@ def test_a_known_name_needs_its_key_and_nothing_else(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first real run should need one environment variable."""
-    variable = PRESETS[name].key_variable
+    variable = next(iter(PRESETS[name].key_variables), "")
     for other in PRESETS[name].key_variables:
         monkeypatch.delenv(other, raising=False)
     if variable:
@@ -85,7 +85,7 @@ def test_a_vendor_is_spoken_to_in_its_own_way(
     name: str, cls: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vendor's own interface knows more than what it offers for compatibility."""
-    monkeypatch.setenv(PRESETS[name].key_variable, "sk-not-a-real-key")
+    monkeypatch.setenv(PRESETS[name].key_variables[0], "sk-not-a-real-key")
 
     provider, _ = Providers({}, {}).resolve(f"{name}:m")
 
@@ -152,7 +152,7 @@ except ConfigError as error:
 def test_a_missing_extra_is_told_with_the_command(route: str, module: str) -> None:
     """The vendors' packages are not installed unless they are asked for."""
     name = route.partition(":")[0]
-    probe = NO_EXTRA.format(route=route, module=module, variable=PRESETS[name].key_variable)
+    probe = NO_EXTRA.format(route=route, module=module, variable=PRESETS[name].key_variables[0])
 
     told = subprocess.run(
         [sys.executable, "-c", probe], check=True, capture_output=True, text=True

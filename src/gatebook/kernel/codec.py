@@ -42,10 +42,10 @@ def canonical(value: Any, *, what: str = "value") -> bytes:
     return data if len(data) <= MAX_PAYLOAD else bounded(data, what=what)
 
 
-def bounded(data: bytes, *, what: str, limit: int = MAX_PAYLOAD) -> bytes:
-    """Return `data` unchanged, or refuse it when it is larger than `limit` bytes."""
-    if len(data) > limit:
-        raise InvalidInput("E_PAYLOAD_TOO_LARGE", what=what, size=len(data), limit=limit)
+def bounded(data: bytes, *, what: str) -> bytes:
+    """Return `data` unchanged, or refuse it when it is larger than 8 MiB."""
+    if len(data) > MAX_PAYLOAD:
+        raise InvalidInput("E_PAYLOAD_TOO_LARGE", what=what, size=len(data), limit=MAX_PAYLOAD)
     return data
 
 

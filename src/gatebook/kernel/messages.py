@@ -334,14 +334,12 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     Attributes:
         terminal: what ends a stream: a finish reason, a `[DONE]` line alone, or a named event.
         reports_usage_in_stream: whether a stream says what it cost.
-        resumable: whether a cut stream can be picked up by its id.
         forced_tool_choice: whether `required` and a named tool are obeyed.
         json_schema: whether a response format is understood; else the model is told in words.
     """
 
     terminal: Terminal = "finish_reason"
     reports_usage_in_stream: bool = True
-    resumable: bool = False
     forced_tool_choice: bool = True
     json_schema: bool = True
 

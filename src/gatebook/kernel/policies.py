@@ -158,9 +158,9 @@ class RetryWithBackoffPolicy(Policy):
         cap_ms: int = 60_000,
         jitter_ratio: float = 0.0,
     ) -> None:
-        _in_range("max_retries", max_retries, 0, 99)
-        _in_range("base_ms", base_ms, 0, 2**53)
-        _in_range("cap_ms", cap_ms, 0, 2**53)
+        _in_range("max_retries", max_retries, 99)
+        _in_range("base_ms", base_ms, 2**53)
+        _in_range("cap_ms", cap_ms, 2**53)
         if type(jitter_ratio) not in (int, float) or not 0 <= jitter_ratio <= 1:
             want = "a number from 0 to 1"
             raise InvalidInput("E_RETRY_CONFIG", name="jitter_ratio", value=jitter_ratio, want=want)
@@ -214,9 +214,9 @@ class RetryWithBackoffPolicy(Policy):
         return Retry(exponential(self.base_ms, self.cap_ms, attempt), self.jitter_ratio)
 
 
-def _in_range(name: str, value: Any, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        want = f"a whole number from {low} to {high}"
+def _in_range(name: str, value: Any, high: int) -> None:
+    if type(value) is not int or not 0 <= value <= high:
+        want = f"a whole number from 0 to {high}"
         raise InvalidInput("E_RETRY_CONFIG", name=name, value=value, want=want)
 
 

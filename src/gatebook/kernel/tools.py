@@ -62,11 +62,6 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     sends: bool = False
     secrets: tuple[str, ...] = ()
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether a started attempt may be started again without asking anybody."""
-        return self.effect != "at_most_once"
-
 
 def tool_digest(
     *, name: str, description: str, schema: bytes, effect: Effect, **annotations: Any

@@ -64,11 +64,6 @@ class Preset(NamedTuple):
     capabilities: Capabilities = Capabilities()
     kind: str = "openai-compatible"
 
-    @property
-    def key_variable(self) -> str:
-        """The variable to set, "" where no key is needed."""
-        return self.key_variables[0] if self.key_variables else ""
-
 
 PRESETS: dict[str, Preset] = {
     "openai": Preset("https://api.openai.com/v1", ("OPENAI_API_KEY",), OPENAI, kind="openai"),

@@ -60,12 +60,12 @@ def stays_open(response: "httpx2.Response") -> bool:
     return not response.headers.get("server", "").startswith(HANGS_UP)
 
 
-async def close_within(work: Coroutine[Any, Any, None], bound_s: float = CLOSE_S) -> None:
-    """Finish `work` even when the caller is cancelled, once or twice; wait at most `bound_s`."""
+async def close_within(work: Coroutine[Any, Any, None]) -> None:
+    """Finish `work` even when the caller is cancelled, once or twice; wait at most 1 s."""
     task = asyncio.create_task(_quietly(work))
     _closing.add(task)
     task.add_done_callback(_closing.discard)
-    await asyncio.wait({task}, timeout=bound_s)
+    await asyncio.wait({task}, timeout=CLOSE_S)
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from gatebook.kernel.budget import Limits
 from gatebook.kernel.hooks.declared import Hooks
-from gatebook.kernel.policy import Policy, policy_digest, policy_name
+from gatebook.kernel.policy import Policy, policy_digest
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Clock, Journal, Lease, Program
 from gatebook.runtime.leases import LeaseKeeper
@@ -49,11 +49,9 @@ class Services:
     ledgers: Mapping[str, Limits] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=lambda: Secrets({}, Redactor()))
     policy_digest: str = field(init=False)
-    policy_name: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.policy_digest = policy_digest(self.policy)
-        self.policy_name = policy_name(self.policy)
 
     def fresh(self, lease: Lease) -> bool:
         """Whether a lease was renewed recently enough for an effect to start under it."""

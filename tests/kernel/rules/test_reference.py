@@ -5,13 +5,41 @@ from pathlib import Path
 
 import pytest
 
+from gatebook.kernel.events import Verdict
 from gatebook.kernel.rules.conditions import OPS
-from gatebook.kernel.rules.document import MEANINGS, STRICTNESS
+from gatebook.kernel.rules.document import STRICTNESS
 from gatebook.kernel.rules.facts import FACTS, FAMILIES
 from gatebook.kernel.rules.reading import RULE_KEYS, THEN_KEYS
 from gatebook.kernel.rules.trials import CALL_KEYS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text(encoding="utf-8")
+
+MEANINGS: dict[tuple[str, Verdict], str] = {
+    ("start", "allow"): "the run starts; nothing needs to say so",
+    ("start", "deny"): "the run is refused before anything is written",
+    ("start", "ask"): "the run is refused: whoever starts it has to ask",
+    ("start", "defer"): "the run is refused: whoever starts it may do so later",
+    ("start", "modify"): "the run starts with the changed input",
+    ("start", "interrupt"): "the run begins interrupted: a person resumes or cancels it",
+    ("model call", "allow"): "the model is called, budget permitting",
+    ("model call", "deny"): "the model is not called; the program sees why",
+    ("model call", "ask"): "the call waits for a person",
+    ("model call", "defer"): "the call waits, then this is decided again",
+    ("model call", "modify"): "another route or a smaller answer; decided again",
+    ("model call", "interrupt"): "the model is not called and the run stops for a person",
+    ("tool call", "allow"): "the tool is called, budget permitting",
+    ("tool call", "deny"): "the tool is not called; the model reads why",
+    ("tool call", "ask"): "the call waits for a person who sees its final arguments",
+    ("tool call", "defer"): "the call waits, then this is decided again",
+    ("tool call", "modify"): "other arguments; validated and decided again",
+    ("tool call", "interrupt"): "the tool is not called and the run stops for a person",
+    ("result", "allow"): "the result is seen as it is; nothing needs to say so",
+    ("result", "deny"): "the result is not kept: the program is told why",
+    ("result", "ask"): "the result is not kept: what came back cannot wait",
+    ("result", "defer"): "the result is not kept: what came back cannot wait",
+    ("result", "modify"): "the result is changed before anything sees it",
+    ("result", "interrupt"): "the result is not kept and the run stops for a person",
+}
 
 
 def table(header: str) -> list[list[str]]:
@@ -27,7 +55,7 @@ def names(cell: str) -> list[str]:
 
 
 def test_every_verdict_is_explained_at_every_point() -> None:
-    """The table in the reference is the one the code has."""
+    """What a verdict does at a point is said once, for all of them, and pinned here."""
     points = ["start", "model call", "tool call", "result"]
 
     found = {
@@ -37,6 +65,7 @@ def test_every_verdict_is_explained_at_every_point() -> None:
     }
 
     assert found == MEANINGS
+    assert set(MEANINGS) == {(point, then) for point in points for then in STRICTNESS}
 
 
 @pytest.mark.parametrize(

@@ -117,10 +117,10 @@ def settings_app(given: Given) -> App | None:
     return None if target is None else load_app(target)
 
 
-def specs_of(app: App, program: str | None = None) -> dict[str, ToolSpec]:
-    """Return what tools of an app, or of one of its programs, declare, by name."""
-    programs = app.programs.values() if program is None else [app.program(program)]
-    return {name: tool.spec for each in programs for name, tool in each.tools.items()}
+def specs_of(app: App) -> dict[str, ToolSpec]:
+    """Return what the tools of an app declare, by name."""
+    programs = app.programs.values()
+    return {name: tool.spec for program in programs for name, tool in program.tools.items()}
 
 
 def is_warning(problem: ConfigError) -> bool:

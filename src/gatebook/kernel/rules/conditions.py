@@ -146,12 +146,11 @@ def _scalars(operand: Any) -> tuple[Any, ...]:
     return tuple(_scalar(item) for item in operand)
 
 
-def _texts(operand: Any, want: str = "a text or a list of texts, none of them empty") -> list[str]:
+def _texts(operand: Any) -> list[str]:
     found = [operand] if type(operand) is str else operand
-    if type(found) is not list or not found:
-        raise OperandError(want)
-    if not all(type(item) is str and item for item in found):
-        raise OperandError(want)
+    listed = type(found) is list and found
+    if not listed or not all(type(item) is str and item for item in found):
+        raise OperandError("a text or a list of texts, none of them empty")
     return found
 
 

@@ -20,33 +20,6 @@ Mode = Literal["enforce", "shadow"]
 STRICTNESS: Final[tuple[Verdict, ...]] = ("allow", "modify", "defer", "ask", "interrupt", "deny")
 METERS: Final = ("tool_calls", "llm_tokens", "wall_ms", "cost_usd", "fan_out")
 
-MEANINGS: dict[tuple[str, Verdict], str] = {
-    ("start", "allow"): "the run starts; nothing needs to say so",
-    ("start", "deny"): "the run is refused before anything is written",
-    ("start", "ask"): "the run is refused: whoever starts it has to ask",
-    ("start", "defer"): "the run is refused: whoever starts it may do so later",
-    ("start", "modify"): "the run starts with the changed input",
-    ("start", "interrupt"): "the run begins interrupted: a person resumes or cancels it",
-    ("model call", "allow"): "the model is called, budget permitting",
-    ("model call", "deny"): "the model is not called; the program sees why",
-    ("model call", "ask"): "the call waits for a person",
-    ("model call", "defer"): "the call waits, then this is decided again",
-    ("model call", "modify"): "another route or a smaller answer; decided again",
-    ("model call", "interrupt"): "the model is not called and the run stops for a person",
-    ("tool call", "allow"): "the tool is called, budget permitting",
-    ("tool call", "deny"): "the tool is not called; the model reads why",
-    ("tool call", "ask"): "the call waits for a person who sees its final arguments",
-    ("tool call", "defer"): "the call waits, then this is decided again",
-    ("tool call", "modify"): "other arguments; validated and decided again",
-    ("tool call", "interrupt"): "the tool is not called and the run stops for a person",
-    ("result", "allow"): "the result is seen as it is; nothing needs to say so",
-    ("result", "deny"): "the result is not kept: the program is told why",
-    ("result", "ask"): "the result is not kept: what came back cannot wait",
-    ("result", "defer"): "the result is not kept: what came back cannot wait",
-    ("result", "modify"): "the result is changed before anything sees it",
-    ("result", "interrupt"): "the result is not kept and the run stops for a person",
-}
-
 
 class Test(msgspec.Struct, frozen=True):
     """One operator and its operand."""

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from gatebook.kernel.events import Verdict
-from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.document import STRICTNESS, Document, Limited, Trial, place
 from gatebook.kernel.rules.facts import (
     UNLIMITED,
@@ -50,9 +49,9 @@ class TrialResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def run_tests(document: Document, *, redactor: Redactor | None = None) -> tuple[TrialResult, ...]:
+def run_tests(document: Document) -> tuple[TrialResult, ...]:
     """Run every test of a policy; a shadow policy is tested as if it enforced."""
-    book = Rulebook(document, redactor=redactor)
+    book = Rulebook(document)
     return tuple(_run(book, trial) for trial in document.trials)
 
 
