@@ -1,5 +1,6 @@
 """The planner: fan-out, long runs, and what a poison action stops."""
 
+import logging
 from typing import Any
 
 import msgspec
@@ -8,9 +9,16 @@ from tests.runtime.kit import RUN, Desk, flow, run
 
 from gatebook import tool
 from gatebook.errors import ActionDenied as ActionDeniedError
-from gatebook.kernel.append import MAX_EVENTS
+from gatebook.kernel.append import MAX_EVENTS, WARN_EVENTS
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import ActionDenied, ActionRequested, AnyEvent, RunStarted, kind_of
+from gatebook.kernel.events import (
+    ActionDenied,
+    ActionRequested,
+    AnyEvent,
+    Note,
+    RunStarted,
+    kind_of,
+)
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
@@ -93,6 +101,31 @@ def test_a_run_that_is_full_ends_and_asks_for_nothing_more() -> None:
 
     assert [kind_of(event) for event in events] == ["run_failed"]
     assert events[0].error.code == "E_RUN_TOO_LONG"  # type: ignore[union-attr]
+
+
+def test_a_run_that_becomes_long_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever reads it in time can end the run well; at the maximum it is too late for that."""
+    planner = planner_of(flow(gathering, look))
+    planner.state.head.seq = WARN_EVENTS
+
+    for _ in range(2):
+        planner.plan(planner.started.time, {}, set())
+
+    (told,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert told.startswith("run 'r' has 10003 events and is ended at 50000; ")
+
+
+def test_a_long_run_that_is_taken_up_again_is_not_told_of_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A run that waits often is taken up often."""
+    notes = (Note(text="and so on"),) * WARN_EVENTS
+    planner = planner_of(flow(gathering, look), events=notes)
+
+    planner.plan(planner.started.time, {}, set())
+
+    assert planner.state.head.seq > WARN_EVENTS
+    assert caplog.records == []
 
 
 def test_a_plan_folds_what_it_plans() -> None:

@@ -17,6 +17,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "run {run} has reached its maximum of {limit} events",
         "start a new run that goes on from its result",
     ),
+    "W_RUN_LONG": (
+        "run {run} has {seq} events and is ended at {limit}",
+        "let it end earlier, and start a new run that goes on from its result",
+    ),
     "E_MAX_TURNS": (
         "the agent has used its {limit} turns without a final answer",
         "raise max_turns=, or give it a smaller task",

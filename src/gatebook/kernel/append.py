@@ -49,7 +49,7 @@ from gatebook.kernel.state import NEW, RUNNING, TERMINAL, Head, Status
 
 DETACH = 64 * 1024  # bytes; event bodies above this go to the blob table
 MAX_EVENTS = 50_000  # events of one run; docs/design.md, "Limits"
-WARN_EVENTS = 10_000
+WARN_EVENTS = 10_000  # where the log says that a run is long
 MAX_KEPT_SIGNALS = 1_000  # signals nobody awaits
 
 

@@ -3,12 +3,13 @@
 Knows state, program and services of one driven run; events go to its planner, one by one.
 """
 
+import logging
 from collections.abc import Callable, Set
 from typing import Any
 
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import describe
-from gatebook.kernel.append import MAX_EVENTS
+from gatebook.kernel.append import MAX_EVENTS, WARN_EVENTS
 from gatebook.kernel.events import (
     DOUBTFUL,
     ActionFailed,
@@ -26,6 +27,8 @@ from gatebook.ports import Complete, Program
 from gatebook.runtime.hooks.turns import HookTurns
 from gatebook.runtime.redrive import Redrive
 
+_log = logging.getLogger(__name__)
+
 
 class Ending:
     """The end of one driven run.
@@ -33,6 +36,7 @@ class Ending:
     Attributes:
         begun: the program has ended or was cancelled: attempts that still run should stop.
         turns: whose hooks must be asked first; None without hooks.
+        long_from: the seq from which the run is too long, or long and not told to be so yet.
     """
 
     def __init__(
@@ -50,10 +54,15 @@ class Ending:
         self._redactor, self._add = redactor, add
         self.begun = False
         self.turns: HookTurns | None = None
+        self.long_from = WARN_EVENTS
 
     def finish(self, running: Set[str], *, more: bool) -> None:
         """End the run if its program has ended, or has become too long; `more` is to come first."""
         head, end = self._state.head, self._redrive.end
+        if self.long_from <= head.seq < MAX_EVENTS:
+            self.long_from = MAX_EVENTS
+            told = GatebookError("W_RUN_LONG", run=self._run, seq=head.seq, limit=MAX_EVENTS)
+            _log.warning("%s", told, extra={"run": self._run})
         if end is None and head.seq >= MAX_EVENTS:
             self.wind_up(running, cancelled=False)
             end = self._redrive.end

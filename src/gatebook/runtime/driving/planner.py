@@ -11,7 +11,7 @@ from typing import Any
 
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import CALLS, WAITS, CallLLM, CallTool, Sleep, WaitSignal, describe
-from gatebook.kernel.append import MAX_EVENTS, Batch, Draft
+from gatebook.kernel.append import MAX_EVENTS, WARN_EVENTS, Batch, Draft
 from gatebook.kernel.approvals.consent import admit_want, decide_again, lapses, ready
 from gatebook.kernel.approvals.standing import NOBODY_ASKED
 from gatebook.kernel.events import (
@@ -172,7 +172,7 @@ class Planner:
         self._admit()
         while not self.more and self._wake():
             self._admit()  # a new wait may find its signal kept
-        if head.status is RUNNING and (self.redrive.end or head.seq >= MAX_EVENTS):
+        if head.status is RUNNING and (self.redrive.end or head.seq >= self.ending.long_from):
             self.ending.finish(running, more=self.more)
 
     def fold(self, stretch: Stretch) -> None:
@@ -188,6 +188,8 @@ class Planner:
                 self._past.apply(event)
         if stretch.events:
             self.state.head.hash = stretch.hash
+            if not stretch.after and stretch.seq >= WARN_EVENTS:
+                self.ending.long_from = MAX_EVENTS  # told when it became so long
 
     def _add(self, event: AnyEvent) -> None:
         fact, state = self._draft.add(event), self.state
