@@ -7,7 +7,7 @@ import sys
 import gatebook.tools
 
 NAMES = [
-    "FunctionTool", "ShellLimits", "ToolContext", "files", "http", "shell", "tool", "tool_table",
+    "FunctionTool", "ShellLimits", "ToolContext", "files", "http", "shell", "tool",
 ]  # fmt: skip
 
 

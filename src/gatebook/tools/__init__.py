@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from gatebook.tools.context import ToolContext
 from gatebook.tools.function import FunctionTool, tool
-from gatebook.tools.table import tool_table
 
 if TYPE_CHECKING:
     from gatebook.tools.file_tools import files
@@ -24,7 +23,6 @@ __all__ = [
     "http",
     "shell",
     "tool",
-    "tool_table",
 ]
 
 _HOMES = {
