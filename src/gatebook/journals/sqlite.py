@@ -1,6 +1,6 @@
 """A journal in one SQLite file, for any number of processes on one machine.
 
-Nothing here touches the database: changes go to the writer, questions to reading threads.
+Changes go to the writer; brief questions it answers at once, longer ones go to reading threads.
 """
 
 import asyncio

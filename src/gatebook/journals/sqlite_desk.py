@@ -279,7 +279,7 @@ class Desk:
         return (self._rows[0][0], self._rows[0][4]) if self._rows else None
 
     def settle(self) -> None:
-        """After the commit: keep what is worked on; what is asked of it next is known then."""
+        """Forget all entries once more than 1,024 are kept; they are read again."""
         if len(self._entries) > KEPT:
             self._entries.clear()
 

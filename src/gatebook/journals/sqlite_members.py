@@ -1,4 +1,4 @@
-"""The calls of the journal as its threads see them; most are members of a group commit.
+"""The journal's calls as a thread or the event loop serves them; most are in a group commit.
 
 A member may be evaluated more than once (alone, after its group failed), so it keeps nothing
 from an earlier try. What it raises is its caller's answer and nobody else's.
@@ -22,7 +22,7 @@ from gatebook.ports import Appended, Lease, Piece, RunKey
 
 
 class Member(msgspec.Struct, eq=False, kw_only=True):
-    """One call that waits for a thread; made where its caller's event loop runs.
+    """One call that waits to be served; made where its caller's event loop runs.
 
     Attributes:
         future: where the caller waits.
@@ -42,7 +42,7 @@ class Change(Member, metaclass=_AbstractStruct, eq=False):
     """One call that changes the store, in a transaction it may share."""
 
     lasts = True  # whether a crash of the machine may not take it; else the next commit syncs it
-    brief = False  # whether it always waits for nothing
+    brief = False  # whether it never blocks
 
     @abstractmethod
     def act(self, desk: Desk) -> None:

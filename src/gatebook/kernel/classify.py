@@ -2,7 +2,7 @@
 
 Order: structured code, then type, then status, then the transport exception, by class name.
 Prose is read only where a vendor gives nothing else. No clock: `now` is an argument. The rows
-come from recorded answers and from the vendors' documentation; see docs/design.md, "Providers".
+come from recorded answers and from the vendors' documentation.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """Hooks as they are declared: where they are asked, what they may answer, how they fail.
 
-Pure. Knows no run: what a hook is shown is in `hook_views`, what its answer means in `hooked`.
+Pure. Knows no run: what a hook is shown is in `hooks.views`, what its answer means in
+`hooks.answers`.
 """
 
 import inspect

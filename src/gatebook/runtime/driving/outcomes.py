@@ -45,7 +45,7 @@ POLICY_FAULTS = ("E_POLICY_ERROR", "E_POLICY_RETRY")  # a policy that is broken 
 MAX_WAIT_MS = MAX_SLEEP_DAYS * 86_400_000  # a back-off is no longer than a sleep may be
 
 # Categories that say: this route will not answer, another may. A quota that is used up is a rate
-# limit without an end. docs/design.md, "Fallback routes"
+# limit without an end. docs/models.md, "Fallbacks"
 ELSEWHERE = frozenset({"overloaded", "not_found", "quota"})
 
 _CLOSED = Policy()

@@ -1,7 +1,7 @@
 """Calling hooks: those of one driven run that are being asked, and what they said.
 
 A hook is called in a task of its own, a blocking one on a daemon thread: it holds neither the
-event loop nor the run beyond its timeout. Whether it is asked is decided in `hook_turns`, what
+event loop nor the run beyond its timeout. Whether it is asked is decided in `hooks.turns`, what
 its answer means in `kernel.hooks.answers`.
 """
 
