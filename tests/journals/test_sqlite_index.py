@@ -18,7 +18,7 @@ from gatebook.kernel.events import Note
 from gatebook.ports import Recorded, RunKey
 from gatebook.testing.journal_facts.kit import begin
 
-NEIGHBOURS = [f"r{number}" for number in range(20)]  # more than share a stretch of the index
+NEIGHBOURS = [f"r{number}" for number in range(20)]  # more than share a block of the index
 RUN = RunKey("default", "r0")
 HANDED_OUT = 1_000  # positions, the last of them to events that are gone
 
@@ -53,7 +53,7 @@ def as_schema_4(new: Path, old: Path) -> None:
 
 
 def test_neighbours_keep_their_events_apart(tmp_path: Path) -> None:
-    """Sixteen runs share a stretch of the index: nobody may be told what another run did."""
+    """Sixteen runs share a block of the index: nobody may be told what another run did."""
     events = asyncio.run(side_by_side(tmp_path / "journal.db"))
 
     for run, found in events.items():

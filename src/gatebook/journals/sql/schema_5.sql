@@ -1,4 +1,4 @@
--- Events are found by run and seq, sixteen neighbouring runs to a stretch of the index: runs that go
+-- Events are found by run and seq, sixteen neighbouring runs to a block of the index: runs that go
 -- on side by side are at about the same seq, so a commit of many of them changes few of its pages.
 -- With UNIQUE (run, seq) it changed one for every run, and these were most of what it wrote.
 CREATE TABLE events_5 (
