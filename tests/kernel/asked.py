@@ -11,8 +11,9 @@ from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked
 from gatebook.kernel.approvals.standing import binding
 from gatebook.kernel.approvals.terms import ApprovalTerms
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import ActionRequested, DecisionRecord, ErrorRecord, RunStarted
+from gatebook.kernel.events import ActionRequested, DecisionRecord, ErrorRecord
 from gatebook.kernel.state import Head
+from gatebook.testing.journal_facts.kit import started
 
 CALL = CallTool("pay", Raw(b'{"n":1}'))
 OTHER = CallTool("pay", Raw(b'{"n":9}'))
@@ -26,10 +27,7 @@ class Run:
     def __init__(self) -> None:
         self.head = Head()
         self.now = 1_000
-        started = RunStarted(
-            program="p", program_kind="agent", definition="d", nonce="00", input=Raw(b"1")
-        )
-        self.outside(started)
+        self.outside(started())
         self.head.epoch = 1
 
     def outside(self, *events: Any) -> None:

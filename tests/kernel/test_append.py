@@ -36,13 +36,13 @@ from gatebook.kernel.events import (
     Resumed,
     RunCancelled,
     RunCompleted,
-    RunStarted,
     SignalReceived,
     attach,
     chain,
     decode,
 )
 from gatebook.kernel.state import Head, Status
+from gatebook.testing.journal_facts.kit import started
 
 ERROR = ErrorRecord("E_ACTION", "no")
 ONE = Amount(tool_calls=1)
@@ -65,11 +65,7 @@ def added(head: Head, *events: AnyEvent, now: int = 100, **fields: Any) -> list[
 def begun(*events: AnyEvent, limits: Limits = Limits(tool_calls=5)) -> Head:  # noqa: B008
     """A run under epoch 1 after these events."""
     head = Head()
-    started = RunStarted(
-        program="p", program_kind="workflow", definition="d", nonce="00", input=Raw(b"1"),
-        limits=limits,
-    )  # fmt: skip
-    added(head, started, after=0)
+    added(head, started(limits=limits), after=0)
     head.epoch = 1
     for event in events:
         added(head, event, epoch=1, after=head.seq)

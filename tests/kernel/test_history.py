@@ -17,21 +17,13 @@ from gatebook.kernel.events import (
     AttemptStarted,
     DecisionRecord,
     ErrorRecord,
-    RunStarted,
 )
 from gatebook.kernel.history import Meter, TimelineRow, costs, timeline, totals
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.state import Head
+from gatebook.testing.journal_facts.kit import started
 
 HELLO = Prompt("d" * 64, size=40)
-
-
-def begun(**fields: Any) -> RunStarted:
-    facts: dict[str, Any] = {
-        "program": "p", "program_kind": "agent", "definition": "d",
-        "nonce": "00", "input": Raw(b"1"),
-    }  # fmt: skip
-    return RunStarted(**facts | fields)
 
 
 def asked(address: str = "t0.0", action: Any = None, **fields: Any) -> ActionRequested:
@@ -40,7 +32,7 @@ def asked(address: str = "t0.0", action: Any = None, **fields: Any) -> ActionReq
 
 
 def only(*events: AnyEvent) -> TimelineRow:
-    (row,) = timeline([begun(), *events])
+    (row,) = timeline([started(), *events])
     return row
 
 
@@ -54,7 +46,7 @@ def test_a_row_names_the_request_the_tool_and_its_arguments() -> None:
 
 def test_an_open_tool_is_running_and_an_open_wait_waits() -> None:
     """Nobody should look for a process behind a wait."""
-    rows = timeline([begun(), asked("a"), asked("b", Sleep(1000)), asked("c", WaitSignal("go"))])
+    rows = timeline([started(), asked("a"), asked("b", Sleep(1000)), asked("c", WaitSignal("go"))])
 
     assert [(row.kind, row.status) for row in rows] == [
         ("tool", "running"), ("sleep", "waiting"), ("signal", "waiting"),
@@ -132,7 +124,7 @@ def test_a_lost_attempt_is_charged_at_its_reservation() -> None:
 def test_the_charges_of_a_timeline_add_up_to_what_the_head_spent() -> None:
     """Two ways to count the same thing, one answer."""
     events: list[AnyEvent] = [
-        begun(),
+        started(),
         asked("a", reserve=Amount(1, 0, 50)),
         asked("b", CallLLM("x", "m", HELLO), reserve=Amount(0, 4000, 50)),
         AttemptFailed(address="b", attempt=0, error=ErrorRecord("E", "x"), delay_ms=1),
@@ -150,7 +142,7 @@ def test_the_charges_of_a_timeline_add_up_to_what_the_head_spent() -> None:
 def test_totals_show_spent_reserved_and_limit_of_each_meter() -> None:
     """A meter without its limit says nothing about what is left."""
     head = Head()
-    head.apply(begun(limits=Limits(tool_calls=3)))
+    head.apply(started(limits=Limits(tool_calls=3)))
     head.apply(asked(reserve=Amount(tool_calls=1)))
 
     assert totals(head)[0] == Meter("tool_calls", 0, 1, 3)
@@ -161,7 +153,7 @@ def test_costs_group_calls_by_tool_and_model() -> None:
     usage = Usage(input_tokens=10, output_tokens=5)
     rows = timeline(
         [
-            begun(),
+            started(),
             asked("a", CallLLM("x", "m", HELLO), time=0),
             ActionSucceeded(address="a", usage=usage, spent=Amount(llm_tokens=15), time=20),
             asked("b", CallLLM("x", "m", HELLO), time=30),
@@ -178,6 +170,6 @@ def test_costs_group_calls_by_tool_and_model() -> None:
 
 def test_unreported_usage_stays_unknown() -> None:
     """Unknown is not zero."""
-    (cost,) = costs(timeline([begun(), asked(), ActionSucceeded(address="t0.0")]))
+    (cost,) = costs(timeline([started(), asked(), ActionSucceeded(address="t0.0")]))
 
     assert cost.input_tokens is None

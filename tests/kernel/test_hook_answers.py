@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import CallLLM, CallTool, Prompt
 from gatebook.kernel.codec import Raw, plain
-from gatebook.kernel.events import RunStarted
 from gatebook.kernel.hooks.answers import HookLog, applied, heard
 from gatebook.kernel.hooks.declared import Change, Deny
 from gatebook.kernel.hooks.subjects import (
@@ -25,6 +24,7 @@ from gatebook.kernel.hooks.subjects import (
 from gatebook.kernel.hooks.views import AfterModel
 from gatebook.kernel.messages import ChatResponse, Message, ToolCallPart
 from gatebook.kernel.redact import Redactor
+from gatebook.testing.journal_facts.kit import started
 from tests.kernel.hooked import TOLD, all_rights, declared
 
 CANARY = "canary-0123456789"
@@ -112,9 +112,7 @@ def test_a_message_of_garbage_is_no_answer() -> None:
     assert event.error.code == "E_HOOK_ANSWER"
 
 
-@pytest.mark.parametrize("subject", [CALL, ASK, RunBegins(RunStarted(
-    program="p", program_kind="agent", definition="", nonce="", input=Raw(b"1"))),
-    RunEnds("p", "completed")])  # fmt: skip
+@pytest.mark.parametrize("subject", [CALL, ASK, RunBegins(started()), RunEnds("p", "completed")])
 def test_a_change_to_nothing_new_is_no_change(subject: Any) -> None:
     """The journal does not say that something was changed when it was not."""
     value = {"amount": 5} if subject is CALL else list(TALK)

@@ -17,12 +17,12 @@ from gatebook.kernel.events import (
     ErrorRecord,
     HookAnswered,
     RunCompleted,
-    RunStarted,
 )
 from gatebook.kernel.state import Head
 from gatebook.kernel.verify import verify_facts
+from gatebook.testing.journal_facts.kit import started
 
-BEGUN = RunStarted(program="p", program_kind="agent", definition="d", nonce="00", input=Raw(b"1"))
+BEGUN = started()
 ASKED = ActionRequested(address="a", action=CallTool("t", Raw(b"{}")))
 DONE = ActionSucceeded(address="a", output=Raw(b"1"))
 NO = ErrorRecord("E_HOOK_DENIED", "no")

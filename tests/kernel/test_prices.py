@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from gatebook.errors import GatebookError, IntegrityError, InvalidInput
 from gatebook.kernel.actions import CallLLM, Prompt
 from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Budget, Limits, charged, shortfall
-from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
     ActionFailed,
     ActionRequested,
@@ -22,7 +21,6 @@ from gatebook.kernel.events import (
     AttemptStarted,
     ErrorRecord,
     RunCompleted,
-    RunStarted,
     decode,
     stamp,
     written,
@@ -31,6 +29,7 @@ from gatebook.kernel.messages import Usage
 from gatebook.kernel.spending.prices import MICRO, Price, cost, dollars_text, micro_usd
 from gatebook.kernel.state import Head
 from gatebook.kernel.verify import verify_facts
+from gatebook.testing.journal_facts.kit import started
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 PRICE = Price(250_000, 2_000_000, 25_000, 312_500, "a table")  # $0.25, $2, $0.025, $0.3125
@@ -39,6 +38,7 @@ RESERVED = Amount(llm_tokens=150, usd_micros=125, priced_tokens=150)
 USAGE = Usage(input_tokens=100, output_tokens=10)  # 25 + 20 micro-USD
 SPENT = Amount(llm_tokens=110, usd_micros=45, priced_tokens=110)
 ERROR = ErrorRecord("E_PROVIDER", "no")
+FUNDED = started(limits=Limits(usd_micros=1_000))
 
 counts = st.integers(0, 10**7)
 usages = st.builds(
@@ -174,14 +174,6 @@ def test_a_cost_is_known_when_every_token_has_a_price() -> None:
     assert Amount(tool_calls=3).cost_usd == 0
 
 
-def started(**fields: Any) -> RunStarted:
-    facts: dict[str, Any] = {
-        "program": "p", "program_kind": "agent", "definition": "d",
-        "nonce": "00", "input": Raw(b"1"), "limits": Limits(usd_micros=1_000),
-    }  # fmt: skip
-    return RunStarted(**facts | fields)
-
-
 def asked(**fields: Any) -> ActionRequested:
     facts: dict[str, Any] = {"address": "a", "action": CALL, "reserve": RESERVED}
     return ActionRequested(**facts | fields)
@@ -222,7 +214,7 @@ def test_a_priced_run_verifies() -> None:
     )
     again = AttemptStarted(address="a", attempt=1, reserve=RESERVED)
 
-    assert refusal(started(), asked(), failed, again, answered(), RunCompleted()) == ""
+    assert refusal(FUNDED, asked(), failed, again, answered(), RunCompleted()) == ""
 
 
 @pytest.mark.parametrize(
@@ -247,14 +239,14 @@ def test_a_call_whose_price_got_lost_is_charged_its_reservation() -> None:
     """A worker without a table takes over a run of one that had one."""
     spent = Amount(llm_tokens=110, usd_micros=RESERVED.usd_micros, priced_tokens=110)
 
-    assert refusal(started(), asked(), answered(spent=spent, price=None)) == ""
+    assert refusal(FUNDED, asked(), answered(spent=spent, price=None)) == ""
 
 
 def test_a_call_that_never_left_costs_nothing() -> None:
     """A refused connection is no call."""
     failed = ActionFailed(address="a", error=ERROR, spent=Amount())
 
-    assert refusal(started(), asked(), failed) == ""
+    assert refusal(FUNDED, asked(), failed) == ""
 
 
 @pytest.mark.parametrize(
@@ -271,13 +263,13 @@ def test_a_call_that_never_left_costs_nothing() -> None:
 )
 def test_money_that_does_not_follow_from_its_price_is_found(outcome: AnyEvent) -> None:
     """Whoever audits a bill computes it again."""
-    assert "a was charged" in refusal(started(), asked(), outcome)
+    assert "a was charged" in refusal(FUNDED, asked(), outcome)
 
 
 def test_a_call_of_unknown_price_under_a_limit_is_found() -> None:
     """The promise of a limit in dollars is that no such call was made."""
     assert "reserved tokens of unknown price" in refusal(
-        started(), asked(reserve=Amount(llm_tokens=150))
+        FUNDED, asked(reserve=Amount(llm_tokens=150))
     )
 
 
@@ -288,7 +280,7 @@ def test_a_further_attempt_of_unknown_price_is_found() -> None:
     )
     again = AttemptStarted(address="a", attempt=1, reserve=Amount(llm_tokens=150))
 
-    assert "reserved tokens of unknown price" in refusal(started(), asked(), failed, again)
+    assert "reserved tokens of unknown price" in refusal(FUNDED, asked(), failed, again)
 
 
 def test_dollars_that_do_not_fit_are_found() -> None:

@@ -31,24 +31,16 @@ from gatebook.kernel.events import (
     RunCancelled,
     RunCompleted,
     RunFailed,
-    RunStarted,
     SignalReceived,
     kind_of,
 )
 from gatebook.kernel.state import Head, RunState
 from gatebook.kernel.status import STAYS, TERMINAL, TRANSITIONS, Status
 from gatebook.kernel.waits import waits_of
+from gatebook.testing.journal_facts.kit import started
 
 ERROR = ErrorRecord("E_ACTION", "no")
 ONE = Amount(tool_calls=1)
-
-
-def started(**fields: Any) -> RunStarted:
-    facts: dict[str, Any] = {
-        "program": "p", "program_kind": "workflow", "definition": "d", "nonce": "00",
-        "input": Raw(b"1"),
-    }  # fmt: skip
-    return RunStarted(**facts | fields)
 
 
 def asked(address: str = "0", action: Any = None, **fields: Any) -> ActionRequested:

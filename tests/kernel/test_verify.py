@@ -24,21 +24,13 @@ from gatebook.kernel.events import (
     Note,
     RunCancelled,
     RunCompleted,
-    RunStarted,
     chain,
 )
 from gatebook.kernel.state import Head, Status
 from gatebook.kernel.verify import verify_chain, verify_facts
+from gatebook.testing.journal_facts.kit import started
 
 LOST = ErrorRecord("E_UNKNOWN_LOST", "lost")
-
-
-def begun(**fields: Any) -> RunStarted:
-    facts: dict[str, Any] = {
-        "program": "p", "program_kind": "agent", "definition": "d",
-        "nonce": "00", "input": Raw(b"1"),
-    }  # fmt: skip
-    return RunStarted(**facts | fields)
 
 
 def asked(address: str = "a", **fields: Any) -> ActionRequested:
@@ -74,7 +66,7 @@ def refusal(*events: AnyEvent, anchor: Head | None = None) -> str:
 
 
 GOOD: tuple[AnyEvent, ...] = (
-    begun(limits=Limits(tool_calls=2)),
+    started(limits=Limits(tool_calls=2)),
     asked(reserve=Amount(1)),
     ActionSucceeded(address="a", spent=Amount(1)),
     Note(text="x"),
@@ -194,7 +186,9 @@ def test_a_head_that_differs_from_its_events_is_found(field: str) -> None:
 def test_a_request_above_the_limit_is_found() -> None:
     """Promise 5: an over-budget action is never started."""
     text = refusal(
-        begun(limits=Limits(tool_calls=1)), asked(reserve=Amount(1)), asked("b", reserve=Amount(1))
+        started(limits=Limits(tool_calls=1)),
+        asked(reserve=Amount(1)),
+        asked("b", reserve=Amount(1)),
     )
 
     assert "seq 3: 1 + 1 is above the limit of 1 tool_calls" in text
@@ -206,14 +200,14 @@ def test_a_further_attempt_above_the_limit_is_found() -> None:
     again = AttemptStarted(address="a", attempt=1, reserve=Amount(1))
 
     assert "1 + 1 is above the limit of 1 tool_calls" in refusal(
-        begun(limits=Limits(tool_calls=1)), asked(reserve=Amount(1)), failed, again
+        started(limits=Limits(tool_calls=1)), asked(reserve=Amount(1)), failed, again
     )
 
 
 def test_an_overrun_by_an_outcome_is_no_violation() -> None:
     """Real usage may overshoot its estimate; only the next request is refused."""
     events = (
-        begun(limits=Limits(llm_tokens=10)),
+        started(limits=Limits(llm_tokens=10)),
         asked(reserve=Amount(0, 10)),
         ActionSucceeded(address="a", spent=Amount(0, 14)),
     )
@@ -224,7 +218,7 @@ def test_an_overrun_by_an_outcome_is_no_violation() -> None:
 def test_a_second_start_of_an_at_most_once_action_is_found() -> None:
     """Promise 3: it starts at most once, unless a person orders another start."""
     text = refusal(
-        begun(),
+        started(),
         asked(effect="at_most_once"),
         AttemptStarted(address="a", attempt=1, cause="recovery"),
     )
@@ -247,28 +241,28 @@ def test_a_second_start_that_was_ordered_or_proved_safe_is_fine(
 ) -> None:
     """A person's order, or an attempt that proved nothing was sent, allows another start."""
     again = AttemptStarted(address="a", attempt=1, cause="resolved")
-    events = (begun(), asked(effect="at_most_once"), *between, again)
+    events = (started(), asked(effect="at_most_once"), *between, again)
 
     verify_facts("r", events, folded(*events))
 
 
 def test_a_second_outcome_is_found() -> None:
     """Promise 2: a recorded success is never executed again."""
-    events = (begun(), asked(), ActionSucceeded(address="a"), ActionSucceeded(address="a"))
+    events = (started(), asked(), ActionSucceeded(address="a"), ActionSucceeded(address="a"))
 
     assert "second outcome" in refusal(*events, anchor=Head())
 
 
 def test_an_address_that_is_asked_for_twice_is_found() -> None:
     """The same address is the same idempotency key."""
-    events = (begun(), asked(), ActionSucceeded(address="a"), asked())
+    events = (started(), asked(), ActionSucceeded(address="a"), asked())
 
     assert "requested twice" in refusal(*events)
 
 
 def test_an_end_that_forgets_an_action_is_found() -> None:
     """Every request is answered before a run may end."""
-    text = refusal(begun(), asked(), ActionUnknown(address="a", error=LOST), RunCompleted())
+    text = refusal(started(), asked(), ActionUnknown(address="a", error=LOST), RunCompleted())
 
     assert "without an outcome are: a" in text
 
@@ -276,7 +270,7 @@ def test_an_end_that_forgets_an_action_is_found() -> None:
 def test_a_cancelled_run_may_end_with_the_unknown_actions_it_names() -> None:
     """Cancelling must not need an answer that nobody has."""
     events = (
-        begun(),
+        started(),
         asked(),
         ActionUnknown(address="a", error=LOST),
         CancelRequested(),
@@ -289,18 +283,18 @@ def test_a_cancelled_run_may_end_with_the_unknown_actions_it_names() -> None:
 
 def test_an_event_after_the_end_is_found() -> None:
     """A run that is over stays over."""
-    text = refusal(begun(), RunCompleted(), asked(), anchor=Head())
+    text = refusal(started(), RunCompleted(), asked(), anchor=Head())
 
     assert "E_TRANSITION" in text
 
 
 def test_an_event_of_an_older_epoch_after_a_newer_one_is_found() -> None:
     """A fenced worker's write must never have been accepted."""
-    text = refusal(begun(epoch=0), asked(epoch=2), ActionSucceeded(address="a", epoch=1))
+    text = refusal(started(epoch=0), asked(epoch=2), ActionSucceeded(address="a", epoch=1))
 
     assert "epoch 1 wrote after epoch 2" in text
 
 
 def test_time_that_runs_backwards_is_found() -> None:
     """Stamps come from the append, which never goes below the last one."""
-    assert "its time is before" in refusal(begun(time=9), Note(text="x", time=8))
+    assert "its time is before" in refusal(started(time=9), Note(text="x", time=8))

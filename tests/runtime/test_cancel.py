@@ -50,6 +50,23 @@ async def answered(desk: Desk) -> None:
     assert kinds[-1] == "run_cancelled"
 
 
+def deaf_until(go: asyncio.Event) -> Any:
+    """A workflow of one tool that swallows its cancellation."""
+
+    @tool
+    async def deaf() -> None:
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def body(ctx: Any) -> None:
+        await ctx.call_tool(deaf)
+
+    return flow(body, deaf)
+
+
 def test_a_cancel_stops_a_running_async_tool() -> None:
     """It is told at once; a read it was."""
 
@@ -318,19 +335,8 @@ def test_cancelling_twice_says_so() -> None:
         desk = Desk()
         go = asyncio.Event()
 
-        @tool
-        async def deaf() -> None:
-            while not go.is_set():
-                try:
-                    await go.wait()
-                except asyncio.CancelledError:
-                    continue
-
-        async def body(ctx: Any) -> None:
-            await ctx.call_tool(deaf)
-
         async with desk.open() as runtime:
-            handle = await runtime.start(flow(body, deaf), None, run_id="r")
+            handle = await runtime.start(deaf_until(go), None, run_id="r")
             await desk.clock.settle()
             said = [await handle.cancel(), await handle.cancel()]
             go.set()
@@ -409,19 +415,8 @@ def test_a_tool_that_does_not_stop_is_given_up_after_a_grace() -> None:
         go = asyncio.Event()
         desk = Desk(clock=LoopClock())
 
-        @tool
-        async def deaf() -> None:
-            while not go.is_set():
-                try:
-                    await go.wait()
-                except asyncio.CancelledError:
-                    continue
-
-        async def body(ctx: Any) -> None:
-            await ctx.call_tool(deaf)
-
         async with desk.open() as runtime:
-            handle = await runtime.start(flow(body, deaf), None, run_id="r")
+            handle = await runtime.start(deaf_until(go), None, run_id="r")
             await asyncio.sleep(0.1)
             await handle.cancel()
             before = desk.clock.monotonic()

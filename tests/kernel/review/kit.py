@@ -19,6 +19,7 @@ from gatebook.kernel.review.decisions import Decided, Told, decisions
 from gatebook.kernel.rules.document import Document
 from gatebook.kernel.rules.reading import load
 from gatebook.kernel.tools import ToolSpec
+from gatebook.testing.journal_facts.kit import started
 
 ALLOW = DecisionRecord()
 
@@ -47,11 +48,7 @@ def policy(*rules: str, top: str = "") -> Document:
 
 def begun(**fields: Any) -> RunStarted:
     """The first event of a run of "pay"."""
-    facts: dict[str, Any] = {
-        "program": "pay", "program_kind": "workflow", "definition": "d", "nonce": "00",
-        "input": Raw(b'"17"'), "policy": "p1",
-    }  # fmt: skip
-    return RunStarted(**facts | fields)
+    return started(**{"program": "pay", "input": Raw(b'"17"'), "policy": "p1"} | fields)
 
 
 def call(tool: str = "refund", **args: Any) -> CallTool:
