@@ -20,7 +20,8 @@ WIDE = 40  # characters that every column but the last may have before it is cut
 GOOD, BAD, BUSY, QUIET = "green", "red", "yellow", "dim"
 STYLES = {
     "succeeded": GOOD, "completed": GOOD, "ok": GOOD,
-    "failed": BAD, "denied": BAD, "diverged": BAD, "halted": BAD, "bad": BAD,
+    "failed": BAD, "denied": BAD, "bad": BAD,
+    "diverged": BAD, "definition": BAD, "hooks": BAD, "halted": BAD,
     "unknown": "bold red", "interrupted": "bold yellow", "waiting": BUSY, "backoff": BUSY,
     "warn": BUSY, "running": "cyan", "idle": BUSY, "cancelled": QUIET, "cancelling": BUSY,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from gatebook.cli.output import clock, number, span, stamp
 from gatebook.kernel.history import Meter, totals
 from gatebook.kernel.spending.prices import dollars_text
 from gatebook.kernel.state import Status
-from gatebook.ports import RunRow
+from gatebook.ports import ParkedReason, RunRow
 
 METER_NAMES = {
     "tool_calls": "tool calls", "llm_tokens": "tokens", "wall_ms": "action time",
@@ -20,8 +20,8 @@ UNKNOWN = "unknown"  # of a cost: never to be read as nothing
 def state_of(row: RunRow, now: int) -> str:
     """Return one word for where a run stands.
 
-    Beside the statuses of a run: "diverged", "definition" or "halted" when no worker may drive
-    it, "waiting" when it is parked, "idle" when it could go on and nobody drives it.
+    Beside the statuses of a run: a `ParkedReason` when no worker may drive it, "waiting" when it
+    is parked, "idle" when it could go on and nobody drives it.
     """
     if row.head.terminal or row.head.status is Status.INTERRUPTED:
         return str(row.head.status)
@@ -50,7 +50,7 @@ def next_steps(row: RunRow, given: Given, now: int) -> list[tuple[str, str]]:
         return []
     if row.parked_reason:
         again = given.driving_line("resume", run)
-        if row.parked_reason == "definition":
+        if row.parked_reason == ParkedReason.DEFINITION:
             return [(row.waiting_on, f"{again} --adopt")]
         return [(row.waiting_on, again)]
     steps = [_step(wait, row, given) for wait in waits(row)]

@@ -7,6 +7,7 @@ a journal that is opened again still holds its runs, as a file would.
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -17,7 +18,17 @@ from gatebook.journals.entry import RunEntry, superseded
 from gatebook.kernel.append import Batch, Row, SeqMismatch
 from gatebook.kernel.events import RunStarted, attach, decode
 from gatebook.kernel.spending.ledgers import Balance
-from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
+from gatebook.ports import (
+    Appended,
+    Journal,
+    Lease,
+    ParkedReason,
+    Piece,
+    Recorded,
+    RunKey,
+    RunQuery,
+    RunRow,
+)
 
 
 class _Stored:
@@ -212,7 +223,13 @@ class MemoryJournal(Journal):
         return lost
 
     async def park(
-        self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str = ""
+        self,
+        lease: Lease,
+        *,
+        after: int,
+        wake_at: int | None,
+        waiting_on: str,
+        reason: ParkedReason | Literal[""] = "",
     ) -> None:
         """Release a run until `wake_at` or until somebody appends to it."""
         entry = self._entry(lease.run)

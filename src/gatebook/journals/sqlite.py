@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import apsw
 
@@ -44,6 +44,7 @@ from gatebook.ports import (
     Appended,
     Journal,
     Lease,
+    ParkedReason,
     Piece,
     Recorded,
     RunKey,
@@ -231,7 +232,13 @@ class SqliteJournal(Journal):
         return lost
 
     async def park(
-        self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str = ""
+        self,
+        lease: Lease,
+        *,
+        after: int,
+        wake_at: int | None,
+        waiting_on: str,
+        reason: ParkedReason | Literal[""] = "",
     ) -> None:
         """Release a run until `wake_at` or until somebody appends to it."""
         await self._write(

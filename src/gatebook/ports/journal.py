@@ -6,7 +6,8 @@ construction. It knows nothing of who drives a run.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -16,6 +17,15 @@ from gatebook.kernel.spending.ledgers import Balance
 from gatebook.kernel.state import Head
 
 DEFAULT_TENANT = "default"
+
+
+class ParkedReason(StrEnum):
+    """Why no worker may drive a run until somebody appends to it; kept in its row as it reads."""
+
+    DIVERGED = "diverged"  # the program asks for something else than the journal records
+    DEFINITION = "definition"  # the program's definition is another one now
+    HOOKS = "hooks"  # the worker lacks security hooks that the run was started under
+    HALTED = "halted"  # what is stored, or would be, breaks a rule of the journal
 
 
 class RunKey(NamedTuple):
@@ -67,7 +77,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
         lease_until: when that hold lapses unless renewed.
         wake_at: when the run should be looked at next; None = not before somebody acts.
         waiting_on: why it is parked, for people ("signal go", "resolve t1.0", ...).
-        parked_reason: "" or why no worker may drive it ("diverged", "definition").
+        parked_reason: "" or why no worker may drive it, see `ParkedReason`.
     """
 
     run: RunKey
@@ -280,9 +290,17 @@ class Journal(ABC):
 
     @abstractmethod
     async def park(
-        self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str = ""
+        self,
+        lease: Lease,
+        *,
+        after: int,
+        wake_at: int | None,
+        waiting_on: str,
+        reason: ParkedReason | Literal[""] = "",
     ) -> None:
         """Release a run until `wake_at` or until somebody appends to it.
+
+        With a reason nobody may claim it before that append, whatever `wake_at` says.
 
         Check and release are one transaction: a signal that came meanwhile is a Conflict.
 

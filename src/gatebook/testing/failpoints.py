@@ -16,7 +16,17 @@ from gatebook.errors import CommitUnknown, ConfigError, StoreError
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.spending.ledgers import Balance
-from gatebook.ports import Appended, Journal, Lease, Piece, Recorded, RunKey, RunQuery, RunRow
+from gatebook.ports import (
+    Appended,
+    Journal,
+    Lease,
+    ParkedReason,
+    Piece,
+    Recorded,
+    RunKey,
+    RunQuery,
+    RunRow,
+)
 
 VARIABLE = "GATEBOOK_FAILPOINT"
 
@@ -124,7 +134,13 @@ class FailpointJournal(Journal):
         return lost
 
     async def park(
-        self, lease: Lease, *, after: int, wake_at: int | None, waiting_on: str, reason: str = ""
+        self,
+        lease: Lease,
+        *,
+        after: int,
+        wake_at: int | None,
+        waiting_on: str,
+        reason: ParkedReason | Literal[""] = "",
     ) -> None:
         """Park at the inner journal, with failpoints."""
         n = self._count("park")

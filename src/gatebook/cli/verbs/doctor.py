@@ -20,13 +20,13 @@ from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import document, safe, say, table
 from gatebook.cli.words import next_steps, state_of
 from gatebook.errors import GatebookError
-from gatebook.ports import RunQuery, RunRow
+from gatebook.ports import ParkedReason, RunQuery, RunRow
 from gatebook.runtime.client import Client
 from gatebook.runtime.models.routes import read_key
 
 LOW_DISK = 256 * 1024 * 1024  # bytes: a journal grows by what agents read and write
 NAMED = 5  # runs named in one line
-NEEDS_A_PERSON = ("interrupted", "diverged", "definition", "halted")
+NEEDS_A_PERSON = ("interrupted", *map(str, ParkedReason))
 
 
 class Finding(NamedTuple):

@@ -10,11 +10,11 @@ from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import clock, document, on_terminal, say, stamp, table
 from gatebook.cli.store import existing
 from gatebook.cli.words import run_fields, state_of, waits
-from gatebook.ports import RunQuery, RunRow
+from gatebook.ports import ParkedReason, RunQuery, RunRow
 
 UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 STATES = (
-    "running", "idle", "waiting", "interrupted", "cancelling", "diverged", "definition", "halted",
+    "running", "idle", "waiting", "interrupted", "cancelling", *map(str, ParkedReason),
     "completed", "failed", "cancelled",
 )  # fmt: skip
 STORED = ("completed", "failed", "cancelled", "interrupted", "cancelling")  # the store knows these

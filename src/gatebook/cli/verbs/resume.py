@@ -33,7 +33,7 @@ OPEN = ("running", "interrupted", "cancelling")
 )
 @click.argument("run", metavar="RUN", required=False)
 @click.option("--all", "every", is_flag=True, help="Every run that is not over, one by one.")
-@click.option("--adopt", is_flag=True, help="Go on although the program's definition changed.")
+@click.option("--adopt", is_flag=True, help="Go on though the program changed or hooks are gone.")
 @on_ask_option
 @common(driving=True)
 def command(given: Given, run: str | None, every: bool, adopt: bool, on_ask: Any) -> int:

@@ -41,7 +41,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.hooks.declared import Hooks
 from gatebook.kernel.state import TERMINAL, RunState
 from gatebook.kernel.waits import waits_of
-from gatebook.ports import Lease, Parked, Stretch
+from gatebook.ports import Lease, Parked, ParkedReason, Stretch
 from gatebook.runtime.driving.off_loop import off_the_loop
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.hooks.calling import Hooking
@@ -225,9 +225,9 @@ class Driver:
         error = GatebookError(
             "E_DEFINITION_CHANGED", program=program, run=run, has=has[:12], want=want[:12]
         )
-        await self._refuse(error, seq, reason="definition")
+        await self._refuse(error, seq, reason=ParkedReason.DEFINITION)
 
-    async def _refuse(self, error: GatebookError, seq: int, *, reason: str) -> None:
+    async def _refuse(self, error: GatebookError, seq: int, *, reason: ParkedReason) -> None:
         """Take the run out of circulation until a worker comes that may drive it."""
         _log.warning("%s", error, extra={"run": self._lease.run.id})
         await self._journal.park(
@@ -243,7 +243,7 @@ class Driver:
             return True
         await self._refuse(
             GatebookError("E_HOOK_MISSING", run=run, names=", ".join(sorted(missing))),
-            seq, reason="hooks",
+            seq, reason=ParkedReason.HOOKS,
         )  # fmt: skip
         return False
 
@@ -399,7 +399,7 @@ class Driver:
 
     async def _halt(self, exc: GatebookError) -> Parked:
         """Take the run out of circulation without touching its journal."""
-        reason = "diverged" if isinstance(exc, Diverged) else "halted"
+        reason = ParkedReason.DIVERGED if isinstance(exc, Diverged) else ParkedReason.HALTED
         told = self._services.redactor.told(str(exc))
         _log.error("%s", told, extra={"run": self._lease.run.id})
         row = await self._journal.row(self._lease.run)

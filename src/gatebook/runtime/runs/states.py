@@ -43,7 +43,8 @@ class Waiting(msgspec.Struct, frozen=True):
     Attributes:
         on: what it waits for: "approval 7", "resolve t1.0", "signal go", "sleep 1", "deferred 2",
             "resume".
-        parked_reason: "" or why no worker may drive it: "diverged", "definition", "halted".
+        parked_reason: "" or why no worker may drive it: "diverged", "definition", "hooks",
+            "halted".
     """
 
     on: tuple[str, ...]

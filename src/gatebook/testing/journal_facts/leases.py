@@ -7,7 +7,7 @@ import pytest
 from gatebook.errors import Conflict, Fenced, RunNotFound
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import RunCompleted
-from gatebook.ports import Journal, Lease, RunKey
+from gatebook.ports import Journal, Lease, ParkedReason, RunKey
 from gatebook.testing.journal_facts.kit import (
     LONG_MS,
     begin,
@@ -190,7 +190,9 @@ class LeaseFacts:
         """Recovery must not drive a run again and again that its code cannot continue."""
         lease = await working(journal)
 
-        await journal.park(lease, after=1, wake_at=None, waiting_on="", reason="diverged")
+        await journal.park(
+            lease, after=1, wake_at=None, waiting_on="", reason=ParkedReason.DIVERGED
+        )
 
         assert await journal.due("default", programs=["p"]) == []
         assert await journal.claim(lease.run, owner="w2", ttl_ms=LONG_MS) is None

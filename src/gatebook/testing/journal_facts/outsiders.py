@@ -18,7 +18,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.events import ErrorRecord as Problem
 from gatebook.kernel.state import Status
-from gatebook.ports import Journal
+from gatebook.ports import Journal, ParkedReason
 from gatebook.testing.journal_facts.kit import (
     begin,
     fact,
@@ -186,7 +186,8 @@ class OutsiderFacts:
     async def test_an_outside_append_lifts_what_a_run_is_parked_for(self, journal: Journal) -> None:
         """A run that nobody may drive could otherwise never be cancelled."""
         lease = await working(journal)
-        await journal.park(lease, after=1, wake_at=None, waiting_on="code", reason="diverged")
+        reason = ParkedReason.DIVERGED
+        await journal.park(lease, after=1, wake_at=None, waiting_on="code", reason=reason)
 
         await journal.append(lease.run, outside(CancelRequested()))
 
