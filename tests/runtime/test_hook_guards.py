@@ -44,7 +44,7 @@ def test_without_its_security_hooks_a_run_is_not_driven() -> None:
             unguarded = list(pay.calls)
             row = await runtime.journal.row(runtime.handle("r").key)
         async with desk.open(program, hooks=[guard]) as runtime:
-            await runtime.handle("r").signal("look.again")
+            await runtime.handle("r").resume()
             state = await desk.settled(runtime.handle("r"))
 
         assert isinstance(bare, Waiting)

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 from tests.runtime.crashing import Bank, crash_during_the_tool
-from tests.runtime.kit import Desk, flow, handle_of, run
+from tests.runtime.kit import RUN, Desk, flow, handle_of, run
 
 from gatebook import RETRY, Denied, Succeeded
 from gatebook.errors import InvalidInput
-from gatebook.kernel.events import ActionResolved, AttemptStarted
+from gatebook.kernel.append import Batch
+from gatebook.kernel.events import ActionResolved, AttemptStarted, ErrorRecord, Interrupted
+from gatebook.ports import ParkedReason
 from gatebook.runtime.runs.states import Finished
 
 
@@ -105,7 +107,34 @@ def test_a_resolution_that_does_not_fit_the_tool_is_refused() -> None:
     run(scenario())
 
 
-def test_only_an_interrupted_run_can_be_resumed() -> None:
+def test_an_interrupted_run_that_is_parked_for_a_reason_is_resumed_by_one_call() -> None:
+    """To lift the parking alone would leave it interrupted."""
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        async def asleep(ctx: Any) -> None:
+            await ctx.sleep(3600)
+
+        await desk.ran(flow(asleep))
+        lease = await desk.journal.claim(RUN, owner="w", ttl_ms=1_000)
+        assert lease is not None
+        stops = Interrupted(error=ErrorRecord("E", "somebody has to look"))
+        batch = Batch(events=(stops,), append_id=b"x", epoch=lease.epoch)
+        seq = (await desk.journal.append(RUN, batch)).head.seq
+        await desk.journal.park(
+            lease, after=seq, wake_at=None, waiting_on="guard", reason=ParkedReason.HOOKS
+        )
+        async with desk.open() as runtime:
+            await handle_of(runtime).resume()
+            row, kinds = await handle_of(runtime).row(), await desk.kinds("r")
+
+        assert (kinds[-1], row.head.status, row.parked_reason) == ("resumed", "running", "")
+
+    run(scenario())
+
+
+def test_a_run_that_only_waits_cannot_be_resumed() -> None:
     """Whoever presses the button twice is told."""
 
     async def scenario() -> None:

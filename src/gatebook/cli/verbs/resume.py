@@ -1,7 +1,6 @@
 """`gatebook resume`: take a run up again."""
 
 import asyncio
-import os
 from typing import Any
 
 import click
@@ -14,8 +13,6 @@ from gatebook.cli.outcome import drive_and_report
 from gatebook.cli.output import say
 from gatebook.cli.store import existing, find, whoami
 from gatebook.journals import open_journal
-from gatebook.kernel.append import Batch
-from gatebook.kernel.events import Note
 from gatebook.kernel.state import Status
 from gatebook.ports import RunKey, RunQuery, RunRow
 from gatebook.runtime.runs.handles import RunHandle
@@ -81,10 +78,8 @@ async def _let_go_on(runtime: Runtime, key: RunKey, app: App) -> RunHandle[Any]:
     """Undo what keeps a run from going on: an interruption, or having been parked for good."""
     row = await runtime.journal.row(key)
     run = runtime.handle(key.id, app.program(row.program))
-    if row.head.status is Status.INTERRUPTED:
+    if row.head.status is Status.INTERRUPTED or row.parked_reason:
         await run.resume(by=whoami())
-    elif row.parked_reason:
-        note = Note(text=f"taken up again by {whoami()} after: {row.parked_reason}")
-        await runtime.journal.append(key, Batch(events=(note,), append_id=os.urandom(8)))
-    runtime.touched(key)
+    else:
+        runtime.touched(key)
     return run

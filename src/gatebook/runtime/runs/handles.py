@@ -21,6 +21,7 @@ from gatebook.kernel.events import (
     Ends,
     ErrorRecord,
     LabelEndorsed,
+    Note,
     Resumed,
     SignalReceived,
 )
@@ -29,6 +30,7 @@ from gatebook.kernel.events import RunCompleted as RunCompletedEvent
 from gatebook.kernel.events import RunFailed as RunFailedEvent
 from gatebook.kernel.history import find_artifact
 from gatebook.kernel.rules.past import Past
+from gatebook.kernel.state import Status
 from gatebook.ports import Program, Recorded, RunKey, RunRow
 from gatebook.runtime.runs.reading import Door, Follower, Reading
 from gatebook.runtime.runs.states import (
@@ -254,8 +256,20 @@ class RunHandle(Generic[Out]):
         await self._say(event)
 
     async def resume(self, *, by: str = "") -> None:
-        """Let an interrupted run go on. Raises InvalidInput E_NOT_INTERRUPTED."""
-        await self._say(Resumed(by=self._by(by)))
+        """Let a run go on that was interrupted, or parked for a reason (`Waiting.parked_reason`).
+
+        Recorded, with who and, of a parked one, after what. What it was parked for is not mended
+        by this: a worker that meets it again parks the run again.
+
+        Raises:
+            InvalidInput: E_NOT_INTERRUPTED: it is neither. RunIsOver, RunNotFound.
+        """
+        who, row = self._by(by), await self.row()
+        if row.parked_reason and row.head.status is not Status.INTERRUPTED:
+            signed = f" by {who}" if who else ""
+            await self._say(Note(text=f"taken up again{signed} after: {row.parked_reason}"))
+        else:
+            await self._say(Resumed(by=who))
 
     async def raise_budget(
         self,

@@ -44,7 +44,7 @@ class Waiting(msgspec.Struct, frozen=True):
         on: what it waits for: "approval 7", "resolve t1.0", "signal go", "sleep 1", "deferred 2",
             "resume".
         parked_reason: "" or why no worker may drive it: "diverged", "definition", "hooks",
-            "halted".
+            "halted"; then `handle.resume` lets it go on, once that is mended.
     """
 
     on: tuple[str, ...]
