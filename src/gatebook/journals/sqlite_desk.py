@@ -114,10 +114,10 @@ class Desk:
         """Start with what other processes have left; the write lock is held already."""
         self._clear()
         self.now = now
-        self.came = self.look()
+        self.came = self.refresh()
 
-    def look(self) -> bool:
-        """Whether another connection has written since the last look; forgets what it may have."""
+    def refresh(self) -> bool:
+        """Forget what another connection may have written since the last call; tell if it has."""
         version = self.cursor.execute(_VERSION).get
         if version == self._version:
             return False
@@ -135,7 +135,7 @@ class Desk:
         self._clear()
 
     def reread(self) -> None:
-        """Make the next look believe nothing it knows."""
+        """Make the next `refresh` believe nothing that is known here."""
         self._version = -1
         self.forget()
 

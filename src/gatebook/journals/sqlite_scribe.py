@@ -72,7 +72,7 @@ class Scribe:
         self._connection.wal_autocheckpoint(0)
         self._connection.set_wal_hook(self._grown)
         self._desk = Desk(self._connection.cursor(), self._locks, self._watch)
-        self._desk.look()
+        self._desk.refresh()
         self.last = max(self.last, self._desk.last)
         self._unseen = True
 
@@ -307,7 +307,7 @@ class Scribe:
         if not (self.waits or self.touched):
             return
         try:
-            if not self._stopped and self._desk.look():
+            if not self._stopped and self._desk.refresh():
                 self.last = max(self.last, self._desk.last)
                 self._unseen = True
             woken = self._woken()

@@ -190,7 +190,7 @@ class Driver:
         if definition != program.digest and self._services.on_definition_change != "adopt":
             await self._refuse_definition(program.name, definition, program.digest, past.seq)
             return None
-        if started.guards and not await self._is_guarded(started, past.seq):
+        if started.guards and await self._park_unguarded(started, past.seq):
             return None
         self._let_go()
         with off_the_loop(self._event_loop):
@@ -235,17 +235,17 @@ class Driver:
         )
         self._services.hub.changed(self._lease.run)
 
-    async def _is_guarded(self, started: RunStarted, seq: int) -> bool:
-        """Whether the run's security hooks are here; else it is parked."""
+    async def _park_unguarded(self, started: RunStarted, seq: int) -> bool:
+        """Park the run if security hooks of it are missing here; return whether it was parked."""
         hooks, run = self._services.hooks, self._lease.run.id
         missing = set(started.guards) - set(() if hooks is None else hooks.guards)
         if not missing or self._services.on_definition_change == "adopt":
-            return True
+            return False
         await self._refuse(
             GatebookError("E_HOOK_MISSING", run=run, names=", ".join(sorted(missing))),
             seq, reason=ParkedReason.HOOKS,
         )  # fmt: skip
-        return False
+        return True
 
     async def _catch_up(self, planner: Planner) -> None:
         run, head = self._lease.run, planner.state.head

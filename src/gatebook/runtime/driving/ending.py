@@ -111,7 +111,7 @@ class Ending:
                 self._add(ActionFailed(address=address, attempt=entry.attempt, error=record))
         if not cancelled or self._unanswered():
             return
-        if self.turns is None or self.turns.may_be_cancelled():
+        if self.turns is None or self.turns.ask_before_cancel():
             self._add(RunCancelled(unknown=self._state.unknown))
 
 

@@ -83,7 +83,7 @@ class HookTurns:
                 for event in self._hooking.answers[key]:
                     add(event)
         self._hooking.acts.want()
-        return status is not Status.RUNNING or quiet or self._begins(add)
+        return status is not Status.RUNNING or quiet or self._ask_before_start(add)
 
     def _stop_asking(self) -> None:
         for point in ("on_run_start", "before_tool", "before_model"):
@@ -99,8 +99,8 @@ class HookTurns:
             return log.end is None
         return address in self._redrive.pending and address not in log.answered
 
-    def _begins(self, add: Add) -> bool:
-        """Whether the run may go on from its start; ends it when a hook refuses that."""
+    def _ask_before_start(self, add: Add) -> bool:
+        """Ask the hooks of the start; return whether the run may go on, end it if one refuses."""
         if self._begun:
             return True
         said = self._redrive.hooks.start
@@ -115,9 +115,10 @@ class HookTurns:
 
     def ready(self, wants: Sequence[Want], refused: Set[str]) -> list[Want]:
         """Return the wants that may go to the gate; the hooks of the others are asked."""
-        return [want for want in wants if want.address in refused or self._is_ready(want)]
+        return [want for want in wants if want.address in refused or self._ask_or_pass(want)]
 
-    def _is_ready(self, want: Want) -> bool:
+    def _ask_or_pass(self, want: Want) -> bool:
+        """Return whether a want may go to the gate; else its hooks are asked."""
         if want.address in self._redrive.hooks.answered or BELOW in want.address:
             return True
         action = want.action
@@ -162,8 +163,8 @@ class HookTurns:
             return None
         return Fail(_error(said), denied=True) if isinstance(end, Complete) and said.stops else end
 
-    def may_be_cancelled(self) -> bool:
-        """Whether hooks have been told that the run ends as cancelled."""
+    def ask_before_cancel(self) -> bool:
+        """Tell hooks that the run ends as cancelled; return whether all of them know."""
         return self._heard(RunEnds(self._started.program, "cancelled")) is not None
 
     def _heard(self, ending: RunEnds) -> HookAnswered | None:
