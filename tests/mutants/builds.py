@@ -98,6 +98,13 @@ BUILDS = (
         (f"{KERNEL}/test_draft.py",),
     ),
     Build(
+        "a worker believes bytes that were changed",
+        "journals/sqlite_reads.py",
+        "    if hash != anchor:\n",
+        "    if False:\n",
+        ("tests/journals/test_sqlite_faults.py",),
+    ),
+    Build(
         "an event is acknowledged before the disk has it",
         "journals/sqlite_members.py",
         "    lasts = True  #",
