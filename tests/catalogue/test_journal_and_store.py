@@ -20,6 +20,7 @@ from gatebook.journals.sqlite_files import SCHEMA, check_place, check_sqlite
 from gatebook.kernel.events import SignalReceived
 from gatebook.ports import RunKey
 from gatebook.runtime.runs.audit import audit
+from gatebook.runtime.runs.handles import RunHandle
 from tests.catalogue.kit import told, written
 from tests.journals.child import Child
 from tests.journals.disk import Disk
@@ -161,7 +162,7 @@ def test_no_worker_goes_on_from_a_changed_byte(store: Path) -> None:
         async with Runtime(
             f"sqlite:///{store}", programs=[WAIT], policy=AllowDeclared()
         ) as runtime:
-            handle = runtime.handle("r")
+            handle: RunHandle[Any] = runtime.handle("r")
             await handle.signal("go", "thread")
             state = await handle.settled()
             events = await runtime.journal.row(KEY)
@@ -182,6 +183,32 @@ def test_a_cut_tail_is_found_by_the_anchor(store: Path) -> None:
 
         told(await refusal(lambda: events(store)), "E_JOURNAL_TRUNCATED", "seq 2", "anchor")
         told(await verified(store), "E_JOURNAL_TRUNCATED", "seq 2", "anchor", "backup")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("DELETE FROM events WHERE seq > 2", "E_JOURNAL_TRUNCATED"),
+        ("UPDATE events SET hash = zeroblob(32) WHERE seq = 5", "E_JOURNAL_CORRUPT"),
+    ],
+)
+def test_nothing_is_added_behind_a_cut(store: Path, statement: str, code: str) -> None:
+    """C34: what an outsider appends there would turn a missing end into a mere gap."""
+
+    async def scenario() -> None:
+        await fill(store)
+        edit(store, statement)
+
+        async with Client(f"sqlite:///{store}") as client:
+            handle: RunHandle[Any] = client.handle("r")
+            before = await client.journal.raw(KEY)
+            for say in (lambda: handle.signal("go"), handle.cancel):
+                told(await refusal(say), code, "'r'", "backup")
+            after = await client.journal.raw(KEY)
+
+        assert after == before
 
     asyncio.run(scenario())
 

@@ -95,6 +95,7 @@ class Desk:
         self._runs = 0
         self._entries: dict[RunKey, RunEntry] = {}
         self._spoken: set[int] = set()  # runs that may have pieces
+        self._trusted: set[int] = set()  # runs whose row was read, but not the event it names
         self._book = Book(partial(reads.ledger, self.connection))
         self._clear()
 
@@ -131,6 +132,7 @@ class Desk:
     def forget(self) -> None:
         """Drop what an abandoned transaction has computed; everything is read again."""
         self._entries.clear()
+        self._trusted.clear()
         self._book.forget()
         self._clear()
 
@@ -146,6 +148,7 @@ class Desk:
             entry = reads.find(self.connection, run)
             if entry is not None:
                 self._entries[run] = entry
+                self._trusted.add(entry.id)
         return entry
 
     def entry(self, run: RunKey) -> RunEntry:
@@ -166,8 +169,12 @@ class Desk:
     def append(self, entry: RunEntry, batch: Batch) -> tuple[RunKey, int, bytes, list[Row]]:
         """Admit a batch to a run and take in its rows; return what `recorded` is asked with.
 
-        Raises what `RunEntry.append` raises.
+        Raises what `RunEntry.append` raises, and JournalCorrupt when the run's last event is not
+        the one its row names: what an outsider adds behind a cut would hide it.
         """
+        if batch.epoch is None and entry.id in self._trusted:
+            reads.check_last(self.connection, entry)
+            self._trusted.discard(entry.id)
         rows = entry.append(batch, now=self.now, book=self._book)
         if entry.id in self._spoken:
             self._drop_pieces(entry, batch)

@@ -59,6 +59,7 @@ _RAW = """
 SELECT seq, lag(hash, 1, zeroblob(32)) OVER (ORDER BY seq), hash, body
 FROM events WHERE run >> 4 = ?1 >> 4 AND run = ?1 ORDER BY seq
 """
+_HASH = "SELECT hash FROM events WHERE run >> 4 = ?1 >> 4 AND run = ?1 AND seq = ?2"
 _TAIL = """
 SELECT r.run_id, e.position, e.seq, e.append_id, e.hash, e.body, ref.seq IS NOT NULL, b.body
 FROM events AS e CROSS JOIN runs AS r ON r.id = e.run
@@ -205,11 +206,11 @@ def stretch(
     for _, seq, body in rows:
         hash = chain(hash, seq, body)
     if hash != anchor:
-        raise _changed(connection, run, want, hash, anchor)
+        raise _first_changed(connection, run, want, hash, anchor)
     return Stretch(after, found, hash)
 
 
-def _changed(
+def _first_changed(
     connection: apsw.Connection, run: RunKey, last: int, got: bytes, want: bytes
 ) -> JournalCorrupt:
     """Return the error that names the first changed event, if its own hash does not fit it."""
@@ -217,7 +218,11 @@ def _changed(
         verify_chain(run.id, raw(connection, run), Head(seq=last, hash=want))
     except JournalCorrupt as exc:
         return exc
-    return JournalCorrupt("E_JOURNAL_CORRUPT", run=run.id, seq=last, got=got.hex(), want=want.hex())
+    return _is_changed(run.id, last, got, want)
+
+
+def _is_changed(run: str, seq: int, got: bytes, want: bytes) -> JournalCorrupt:
+    return JournalCorrupt("E_JOURNAL_CORRUPT", run=run, seq=seq, got=got.hex(), want=want.hex())
 
 
 def _check_end(run: RunKey, after: int, last: int, want: int) -> None:
@@ -245,6 +250,18 @@ def _decoded(
 def raw(connection: apsw.Connection, run: RunKey) -> list[tuple[int, bytes, bytes, bytes]]:
     """Return (seq, prev_hash, hash, stored body) of a run's events, unchecked."""
     return _all(connection, _RAW, (_id(connection, run),))
+
+
+def check_last(connection: apsw.Connection, entry: RunEntry) -> None:
+    """Raise JournalCorrupt unless the event that a run's row names as its last one is stored."""
+    run, head = entry.run.id, entry.head
+    found: bytes | None = connection.execute(_HASH, (entry.id, head.seq)).get
+    if found is None:
+        raise JournalCorrupt(
+            "E_JOURNAL_TRUNCATED", run=run, got=f"before {head.seq}", want=head.seq
+        )
+    if found != head.hash:
+        raise _is_changed(run, head.seq, found, head.hash)
 
 
 def pieces(connection: apsw.Connection, run: RunKey, after: int) -> list[Piece]:
