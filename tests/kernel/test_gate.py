@@ -7,10 +7,11 @@ import pytest
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
+from gatebook.kernel.approvals.consent import admit_want
 from gatebook.kernel.budget import NO_LIMITS, NOTHING, OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.kernel.gate import MAX_ROUNDS, admit_want, decide_again
+from gatebook.kernel.gate import MAX_ROUNDS, decide_attempt
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision, Policy, PolicyContext
@@ -77,13 +78,13 @@ def grounds(policy: Any, state: RunState | None = None, **fields: Any) -> Ground
 
 
 def admitted(action: Action, policy: Any = None, **fields: Any) -> ActionRequested:
-    event = admit_want("0", action, grounds(policy or AllowDeclared(), **fields))
+    (event,) = admit_want("0", action, grounds(policy or AllowDeclared(), **fields), now=0)
     assert isinstance(event, ActionRequested), event
     return event
 
 
 def refused(action: Action, policy: Any = None, **fields: Any) -> ActionDenied:
-    event = admit_want("0", action, grounds(policy or AllowDeclared(), **fields))
+    (event,) = admit_want("0", action, grounds(policy or AllowDeclared(), **fields), now=0)
     assert isinstance(event, ActionDenied), event
     return event
 
@@ -212,12 +213,14 @@ def test_a_denial_carries_reason_rule_and_code() -> None:
 
 
 @pytest.mark.parametrize("decision", [Decision.ask("?"), Decision.defer(), Decision.interrupt()])
-def test_a_verdict_that_needs_a_person_is_denied_as_unsupported(decision: Decision) -> None:
+def test_an_attempt_that_nobody_can_be_asked_about_is_denied(decision: Decision) -> None:
     """What cannot be asked must not pass; the record says what was answered."""
-    event = refused(call(n=1), Says(decision))
+    again = decide_attempt("0", call(n=1), 1, grounds(Says(decision)))
 
-    assert event.error.code == "E_VERDICT_UNSUPPORTED"
-    assert event.decision.verdict == decision.verdict
+    assert again.refusal is not None
+    assert again.refusal.code == "E_VERDICT_UNSUPPORTED"
+    assert again.decision is not None
+    assert again.decision.verdict == decision.verdict
 
 
 def test_modified_arguments_are_validated_and_decided_again() -> None:
@@ -316,9 +319,9 @@ def test_siblings_of_one_step_share_what_is_left() -> None:
     """Each reservation counts for the next."""
     shared = grounds(AllowDeclared(), where(Limits(tool_calls=1)))
 
-    first = admit_want("0", call(n=1), shared)
+    (first,) = admit_want("0", call(n=1), shared, now=0)
     shared.state.apply(first)
-    second = admit_want("1", call(n=1), shared)
+    (second,) = admit_want("1", call(n=1), shared, now=0)
 
     assert isinstance(first, ActionRequested)
     assert isinstance(second, ActionDenied)
@@ -342,10 +345,12 @@ def test_a_changed_policy_is_recorded_with_its_first_decision() -> None:
     """A changed policy strands nobody, and the journal says from where it decided."""
     shared = grounds(AllowDeclared(), policy_digest="d2")
 
-    first = admit_want("0", call(n=1), shared)
+    (first,) = admit_want("0", call(n=1), shared, now=0)
     shared.state.apply(first)
-    second = admit_want("1", call(n=1), shared)
+    (second,) = admit_want("1", call(n=1), shared, now=0)
 
+    assert isinstance(first, ActionRequested)
+    assert isinstance(second, ActionRequested)
     assert (first.decision.policy, second.decision.policy) == ("d2", "")
 
 
@@ -353,7 +358,7 @@ def test_a_further_attempt_is_decided_under_the_policy_in_force() -> None:
     """An action allowed yesterday may be denied today."""
     policy = Says(Decision.deny("not any more"))
 
-    again = decide_again("0", call(n=1), 1, grounds(policy))
+    again = decide_attempt("0", call(n=1), 1, grounds(policy))
 
     assert again.reserve == Amount()
     assert again.refusal is not None
@@ -366,9 +371,9 @@ def test_what_was_said_of_a_further_attempt_is_recorded() -> None:
     """A denial with its reason, a changed policy with its digest, a plain allow not at all."""
     deny, allow = Says(Decision.deny(f"no {KEY}", rule="r")), AllowDeclared()
 
-    denied = decide_again("0", call(n=1), 1, grounds(deny))
-    changed = decide_again("0", call(n=1), 1, grounds(allow, policy_digest="d2"))
-    plainly = decide_again("0", call(n=1), 1, grounds(allow))
+    denied = decide_attempt("0", call(n=1), 1, grounds(deny))
+    changed = decide_attempt("0", call(n=1), 1, grounds(allow, policy_digest="d2"))
+    plainly = decide_attempt("0", call(n=1), 1, grounds(allow))
 
     assert denied.decision is not None
     assert (denied.decision.verdict, denied.decision.rule) == ("deny", "r")
@@ -380,14 +385,14 @@ def test_what_was_said_of_a_further_attempt_is_recorded() -> None:
 
 def test_a_further_attempt_reserves_again() -> None:
     """A retry is charged."""
-    again = decide_again("0", call(n=1), 1, grounds(AllowDeclared()))
+    again = decide_attempt("0", call(n=1), 1, grounds(AllowDeclared()))
 
     assert (again.reserve, again.refusal) == (Amount(tool_calls=1), None)
 
 
 def test_a_further_attempt_cannot_be_modified() -> None:
     """Its bytes are fixed by its request."""
-    again = decide_again("0", call(n=1), 1, grounds(Says(Decision.modify({"n": 2}))))
+    again = decide_attempt("0", call(n=1), 1, grounds(Says(Decision.modify({"n": 2}))))
 
     assert again.refusal is not None
 
@@ -396,7 +401,7 @@ def test_a_modification_to_the_same_bytes_is_none() -> None:
     """A policy that caps at what was capped before says the same thing."""
     policy = Says(Decision.modify({"n": 2, "unit": "EUR"}))
 
-    again = decide_again("0", call(n=2, unit="EUR"), 1, grounds(policy))
+    again = decide_attempt("0", call(n=2, unit="EUR"), 1, grounds(policy))
 
     assert again.refusal is None
 

@@ -2,7 +2,8 @@
 
 validate -> redact -> decide -> (modified: validate and decide again) -> reserve. Pure: the
 append checks the budget once more inside its transaction, and only a committed request makes
-the permit an executor needs.
+the permit an executor needs. Called by `approvals.consent`, which adds people, grants and
+deferrals.
 """
 
 import difflib
@@ -14,7 +15,7 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, reroute
 from gatebook.kernel.budget import NOTHING, Amount
 from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.decisions import PLAIN, ask, is_plain, is_stricter, joined, recorded
-from gatebook.kernel.events import ActionDenied, ActionRequested
+from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.grounds import Grounds, Validated, context_at
 from gatebook.kernel.policy import ALLOW, Decision, PolicyContext, offered_by
 from gatebook.kernel.records import DecisionRecord, ErrorRecord
@@ -26,20 +27,6 @@ from gatebook.kernel.spending.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
 
 MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
-
-
-def admit_want(address: str, action: Action, grounds: Grounds) -> ActionRequested | ActionDenied:
-    """Decide about one new action that nobody can be asked about; see `consent.admit_want`.
-
-    Never raises for anything the action or policy does.
-    """
-    try:
-        judged = judge(address, action, grounds)
-        if judged.decision.verdict not in ("allow", "modify"):
-            raise denial(judged.action, judged.decision, grounds)
-        return request(address, judged, grounds)
-    except Refused as refused:
-        return refused.event(address, grounds)
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -56,7 +43,7 @@ class Again(msgspec.Struct, frozen=True):
     refusal: ErrorRecord | None = None
 
 
-def decide_again(
+def decide_attempt(
     address: str, action: Action, attempt: int, grounds: Grounds, *, approved: bool = False
 ) -> Again:
     """Decide about a further attempt of a requested action, under the policy in force now.

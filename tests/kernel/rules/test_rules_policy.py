@@ -7,10 +7,11 @@ import pytest
 
 from gatebook.errors import Permanent, Transient
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
+from gatebook.kernel.approvals.consent import admit_want
+from gatebook.kernel.approvals.events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.budget import Amount, Budget, Limits
 from gatebook.kernel.codec import Raw, canonical, plain
-from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.kernel.gate import admit_want
+from gatebook.kernel.events import ActionDenied, ActionRequested, AnyEvent, Interrupted, RunStarted
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import (
     Fail,
@@ -29,6 +30,9 @@ from gatebook.kernel.tools import ToolSpec
 from tests.kernel.rules.kit import rule, text
 
 CONTEXT = PolicyContext(run_id="r", tenant="t", program="support", address="0")
+STARTED = RunStarted(
+    program="support", program_kind="agent", definition="d", nonce="00", input=Raw(b"1")
+)
 LLM = CallLLM("p", "m", Prompt("d", size=400), max_output_tokens=100)
 SCHEMA = {
     "type": "object",
@@ -60,22 +64,24 @@ class Plain:
         return canonical(msgspec.json.decode(args))
 
 
-def admitted(policy: Any, action: Action) -> ActionRequested | ActionDenied:
+def admitted(policy: Any, action: Action) -> tuple[AnyEvent, ...]:
     """What the gate makes of an action."""
+    state = RunState()
+    state.apply(STARTED)
     grounds = Grounds(
         policy=policy,
         policy_digest="new",
-        state=RunState(),
+        state=state,
         base=CONTEXT,
         tools={"t": Plain()},
         redactor=Redactor(),
     )
-    return admit_want("0", action, grounds)
+    return admit_want("0", action, grounds, now=0)
 
 
 def test_the_gate_lets_through_what_a_rule_allows() -> None:
     """The rule that opened stands in the record."""
-    event = admitted(rules(rule("open", "allow")), call(x=1))
+    (event,) = admitted(rules(rule("open", "allow")), call(x=1))
 
     assert isinstance(event, ActionRequested)
     assert event.decision.rule == "open"
@@ -83,7 +89,7 @@ def test_the_gate_lets_through_what_a_rule_allows() -> None:
 
 def test_the_gate_refuses_what_no_rule_allows() -> None:
     """The program and the model read why."""
-    event = admitted(rules(), call())
+    (event,) = admitted(rules(), call())
 
     assert isinstance(event, ActionDenied)
     assert (event.error.code, event.decision.code) == ("E_POLICY_NO_RULE",) * 2
@@ -97,7 +103,7 @@ def test_the_gate_runs_modified_arguments_and_decides_them_again() -> None:
         rule("cap", "modify", '"args.n" = { gt = 10 }', 'set = { "args.n" = 10 }'),
     )
 
-    event = admitted(policy, call(n=99))
+    (event,) = admitted(policy, call(n=99))
 
     assert isinstance(event, ActionRequested)
     assert isinstance(event.action, CallTool)
@@ -105,15 +111,23 @@ def test_the_gate_runs_modified_arguments_and_decides_them_again() -> None:
     assert (event.decision.verdict, event.decision.rule) == ("modify", "cap")
 
 
-@pytest.mark.parametrize("then", ["ask", "defer", "interrupt"])
-def test_what_nobody_can_wait_for_yet_is_refused(then: str) -> None:
-    """Until somebody answers approvals, asking is a deny."""
+@pytest.mark.parametrize(
+    ("then", "kinds"),
+    [
+        ("ask", [ApprovalAsked]),
+        ("defer", [ActionDeferred]),
+        ("interrupt", [ApprovalAsked, Interrupted]),
+    ],
+)
+def test_the_gate_holds_what_waits_for_people_or_a_time(then: str, kinds: list[type]) -> None:
+    """The rule that holds it stands in the record."""
     more = 'after = "1m"' if then == "defer" else ""
 
-    event = admitted(rules(rule("open", "allow"), rule("a", then, "", more)), call())
+    events = admitted(rules(rule("open", "allow"), rule("a", then, "", more)), call())
 
-    assert isinstance(event, ActionDenied)
-    assert (event.decision.verdict, event.decision.rule) == (then, "a")
+    assert [type(event) for event in events] == kinds
+    assert isinstance(events[0], ApprovalAsked | ActionDeferred)
+    assert (events[0].decision.verdict, events[0].decision.rule) == (then, "a")
 
 
 def test_a_modify_beside_an_ask_hands_over_the_final_arguments() -> None:

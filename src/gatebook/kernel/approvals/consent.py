@@ -40,8 +40,15 @@ from gatebook.kernel.events import (
     Interrupted,
     RunStarted,
 )
-from gatebook.kernel.gate import ASKING, Again, Judged, judge, record_of, request
-from gatebook.kernel.gate import decide_again as decide_attempt
+from gatebook.kernel.gate import (
+    ASKING,
+    Again,
+    Judged,
+    decide_attempt,
+    judge,
+    record_of,
+    request,
+)
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.pins import definition_digest
 from gatebook.kernel.refusals import Refused
