@@ -1,8 +1,9 @@
 """The gate: one order, no way round it, from a want to a request or a refusal.
 
-validate -> redact -> decide -> (modified: validate and decide again) -> reserve. Pure: the
-append checks the budget once more inside its transaction, and only a committed request makes
-the permit an executor needs. Called by `approvals.consent`, which adds people, grants and
+validate -> decide -> (changed: validate and decide again) -> refuse secrets -> reserve. A prompt
+that holds a secret is invalid; arguments may be rid of theirs by a change, so the final ones count.
+Pure: the append checks the budget once more inside its transaction, and only a committed request
+makes the permit an executor needs. Called by `approvals.consent`, which adds people, grants and
 deferrals.
 """
 
