@@ -7,7 +7,7 @@ from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policy import PolicyContext
 from gatebook.kernel.redact import Redactor
-from gatebook.kernel.results import Judged, judge_result
+from gatebook.kernel.results import JudgedResult, judge_result
 from gatebook.kernel.rules.policy import policy_from
 from gatebook.kernel.state import RunState
 
@@ -26,7 +26,7 @@ redact = { "result.phone" = "all" }
 """
 
 
-def judged(policy: str, output: Any) -> Judged:
+def judged(policy: str, output: Any) -> JudgedResult:
     grounds = Grounds(
         policy=policy_from(("p.toml", policy)),
         policy_digest="d1",

@@ -135,7 +135,7 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
     return Judged(action, strictest, context, spec, patch)
 
 
-def record_of(judged: Judged, grounds: Grounds) -> DecisionRecord:
+def decision_record(judged: Judged, grounds: Grounds) -> DecisionRecord:
     """Return a decision as it is journaled, with how it changed the action."""
     plain = judged.decision is ALLOW
     record = PLAIN if plain else recorded(judged.decision, grounds.redactor)
@@ -154,7 +154,7 @@ def request(
     Raises:
         Refused: the budget cannot carry it, or a model call's further route may not be asked.
     """
-    action, context, record = judged.action, judged.context, record_of(judged, grounds)
+    action, context, record = judged.action, judged.context, decision_record(judged, grounds)
     if approval or grant:
         record = msgspec.structs.replace(record, approval=approval, grant=grant)
     if judged.spec is None and isinstance(action, CallLLM):

@@ -15,10 +15,10 @@ from gatebook.kernel.codec import canonical, digest
 from gatebook.kernel.policy import (
     ALLOW,
     Decision,
-    Ending,
     Fail,
     Policy,
     PolicyContext,
+    ResultOutcome,
     Retry,
     offered_by,
     policy_digest,
@@ -191,7 +191,7 @@ class RetryWithBackoffPolicy(Policy):
         return sees is not None and sees(action)
 
     def result(
-        self, action: Action, context: PolicyContext, output: Any, *, outcome: Ending
+        self, action: Action, context: PolicyContext, output: Any, *, outcome: ResultOutcome
     ) -> Decision:
         return self.inner.result(action, context, output, outcome=outcome)
 

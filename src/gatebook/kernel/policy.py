@@ -18,7 +18,7 @@ from gatebook.kernel.events import Verdict
 from gatebook.kernel.rules.facts import RunFacts, ToolFacts
 from gatebook.kernel.tools import Effect
 
-Ending = Literal["succeeded", "failed"]
+ResultOutcome = Literal["succeeded", "failed"]
 
 EDGE_RETRIES, EDGE_BASE_MS, EDGE_CAP_MS = 3, 500, 30_000  # docs/design.md, "Retries"
 
@@ -177,7 +177,7 @@ class Policy:
         return False
 
     def result(
-        self, action: Action, context: PolicyContext, output: Any, *, outcome: Ending
+        self, action: Action, context: PolicyContext, output: Any, *, outcome: ResultOutcome
     ) -> Decision:
         """Decide about a result before anything sees it; `output` is plain JSON.
 

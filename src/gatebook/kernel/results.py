@@ -20,7 +20,7 @@ from gatebook.kernel.refusals import with_policy
 from gatebook.kernel.tools import Effect
 
 
-class Judged(msgspec.Struct, frozen=True):
+class JudgedResult(msgspec.Struct, frozen=True):
     """What becomes of a result.
 
     Attributes:
@@ -46,7 +46,7 @@ class Judged(msgspec.Struct, frozen=True):
 
 def judge_result(
     address: str, action: Action, effect: Effect, output: Raw | None, grounds: Grounds
-) -> Judged:
+) -> JudgedResult:
     """Decide about a result, None for a failure; never raises for anything a policy does."""
     context = context_at(grounds, address, action, effect)
     labels: set[str] = set()
@@ -76,18 +76,18 @@ def _judged(
     patch: Raw,
     labels: tuple[str, ...],
     grounds: Grounds,
-) -> Judged:
+) -> JudgedResult:
     if is_plain(decision):
-        return Judged(output, labels)
+        return JudgedResult(output, labels)
     record = with_policy(recorded(decision, grounds.redactor), grounds)
     if record.withholds:
         detail = record.reason or f"the policy answered {record.verdict}"
         error = GatebookError("E_RESULT_WITHHELD", tool=describe(action), detail=detail)
         told = msgspec.structs.replace(record, code=error.code, reason=str(error))
-        return Judged(None, labels, told)
+        return JudgedResult(None, labels, told)
     if patch is not NULL:
         record = msgspec.structs.replace(record, patch=grounds.redactor.raw(patch))
-    return Judged(output, labels, record)
+    return JudgedResult(output, labels, record)
 
 
 def _ask(action: Action, context: PolicyContext, output: Raw | None, grounds: Grounds) -> Decision:

@@ -45,8 +45,8 @@ from gatebook.kernel.gate import (
     Again,
     Judged,
     decide_attempt,
+    decision_record,
     judge,
-    record_of,
     request,
 )
 from gatebook.kernel.grounds import Grounds
@@ -168,7 +168,7 @@ def _question(address: str, judged: Judged, grounds: Grounds) -> ApprovalAsked:
         definition="" if spec is None else definition_digest(spec),
         policy=grounds.policy_digest,
         terms=terms,
-        decision=record_of(judged, grounds),
+        decision=decision_record(judged, grounds),
         stops=judged.decision.verdict == "interrupt",
     )
 
@@ -228,7 +228,7 @@ def _deferral(address: str, judged: Judged, grounds: Grounds) -> ActionDeferred:
     return ActionDeferred(
         address=address,
         action=judged.action,
-        decision=record_of(judged, grounds),
+        decision=decision_record(judged, grounds),
         after_ms=None if after is None else min(max(after, MIN_DEFER_MS), MAX_MS),
         signals=signals,
     )

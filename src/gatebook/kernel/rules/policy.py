@@ -12,7 +12,7 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, Sleep, WaitSignal
 from gatebook.kernel.budget import Amount, Budget, shortfall
 from gatebook.kernel.codec import NULL, Raw, canonical, plain
 from gatebook.kernel.policies import RetryWithBackoffPolicy
-from gatebook.kernel.policy import Decision, Ending, Fail, Policy, PolicyContext, Retry
+from gatebook.kernel.policy import Decision, Fail, Policy, PolicyContext, ResultOutcome, Retry
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.changes import plain_json
 from gatebook.kernel.rules.document import Document, Limited, Retries, merge
@@ -115,7 +115,7 @@ class RulesPolicy(Policy):
         return self.book.sees(_named(action))
 
     def result(
-        self, action: Action, context: PolicyContext, output: Any, *, outcome: Ending
+        self, action: Action, context: PolicyContext, output: Any, *, outcome: ResultOutcome
     ) -> Decision:
         given = MISSING if outcome == "failed" else output
         request = requested(action, self._seen(context), output=given, outcome=outcome)

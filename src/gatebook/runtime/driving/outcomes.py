@@ -51,7 +51,7 @@ ELSEWHERE = frozenset({"overloaded", "not_found", "quota"})
 _CLOSED = Policy()
 
 
-def record_of(error: ActionError, *, doubtful: bool = False) -> ErrorRecord:
+def error_record(error: ActionError, *, doubtful: bool = False) -> ErrorRecord:
     """Return an error as the journal keeps it."""
     return ErrorRecord(
         error.code,
@@ -95,13 +95,13 @@ def failed(
     effect, error = request.effect, ended.error
     assert error is not None  # else it has succeeded
     if ended.answers and error.code == "E_HOOK_WITHHELD":  # it went well
-        record = record_of(error)
+        record = error_record(error)
         return ActionFailed(
             address=address, attempt=attempt, error=record,
             spent=ended.spent, price=ended.price, usage=ended.usage,
         )  # fmt: skip
     doubtful = ended.doubtful and effect != "read"
-    record = record_of(error, doubtful=doubtful)
+    record = error_record(error, doubtful=doubtful)
     if doubtful and effect == "at_most_once":
         return ActionUnknown(address=address, attempt=attempt, error=record)
     verdict = retry_verdict(error, request, attempt, *decide, on=(entry.route, entry.since))

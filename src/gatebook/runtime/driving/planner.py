@@ -33,7 +33,7 @@ from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by
 from gatebook.kernel.policies import may_dawdle
 from gatebook.kernel.policy import PolicyContext, wants_facts
-from gatebook.kernel.results import Judged
+from gatebook.kernel.results import JudgedResult
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.spending.ledgers import Balance, Shared
 from gatebook.kernel.spending.soft import moved
@@ -237,7 +237,7 @@ class Planner:
         event = failed(run_id, request, entry, ended, decide=decide, doubted=doubted)
         return cleaned(event, services.redactor)
 
-    def _settle(self, event: AnyEvent, judged: Judged | None) -> None:
+    def _settle(self, event: AnyEvent, judged: JudgedResult | None) -> None:
         """Add an outcome with what policy said of it, which may be that the run stops."""
         if judged is None:
             self._add(event)

@@ -12,7 +12,7 @@ from gatebook.kernel.events import ActionFailed, ActionSucceeded, AnyEvent
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policies import result_judge
 from gatebook.kernel.policy import Policy
-from gatebook.kernel.results import Judged, judge_result
+from gatebook.kernel.results import JudgedResult, judge_result
 from gatebook.kernel.tools import Effect
 from gatebook.ports import Tool
 from gatebook.runtime.performing.executor import Ended
@@ -38,7 +38,9 @@ class Results:
         self._returns = {name: found for name, t in tools.items() if (found := t.spec.returns)}
         self.idle = self._sees is None and not self._returns
 
-    def look(self, address: str, action: Action, effect: Effect, ended: Ended) -> Judged | None:
+    def look(
+        self, address: str, action: Action, effect: Effect, ended: Ended
+    ) -> JudgedResult | None:
         """Decide about the end of an attempt and change it to what may be seen.
 
         Returns None when there is nothing to record beside the outcome.
@@ -47,7 +49,7 @@ class Results:
             return None
         returns = self._returns.get(action.tool, ()) if isinstance(action, CallTool) else ()
         if self._sees is None or not self._sees(action):
-            return Judged(ended.output, returns) if returns else None
+            return JudgedResult(ended.output, returns) if returns else None
         judged = judge_result(address, action, effect, ended.output, self._grounds)
         if ended.error is not None:
             _blank(ended.error, judged)
@@ -69,7 +71,7 @@ class Results:
 
     def arrived(
         self, action: Action, event: ActionSucceeded
-    ) -> tuple[ActionSucceeded, Judged | None]:
+    ) -> tuple[ActionSucceeded, JudgedResult | None]:
         """Return the end of a wait with its signal as it may be seen."""
         ended = Ended(output=event.output)
         judged = self.look(event.address, action, "read", ended)
@@ -78,14 +80,14 @@ class Results:
         return event, judged
 
 
-def with_judged(event: AnyEvent, judged: Judged) -> AnyEvent:
+def with_judged(event: AnyEvent, judged: JudgedResult) -> AnyEvent:
     """Return an outcome with the labels it brings in and the decision about it."""
     if isinstance(event, ActionSucceeded | ActionFailed):
         return msgspec.structs.replace(event, labels=judged.labels, decision=judged.decision)
     return event
 
 
-def _blank(error: ActionError, judged: Judged) -> None:
+def _blank(error: ActionError, judged: JudgedResult) -> None:
     """Cut what may not be seen of a failure; of a half answer nobody decided."""
     error.fields.pop("partial", None)
     if judged.withheld and judged.decision is not None:

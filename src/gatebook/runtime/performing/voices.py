@@ -59,7 +59,7 @@ class Voice:
         return Piece(self._address, self._attempt, first, upto - first, body)
 
 
-class Silence:
+class MutedVoice:
     """The voice of an attempt of which nothing is shown before it is decided about."""
 
     def say(self, event: StreamEvent) -> None:
@@ -93,10 +93,10 @@ class Voices:
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
 
-    def begin(self, lease: Lease, request: ActionRequested, attempt: int) -> Voice | Silence:
+    def begin(self, lease: Lease, request: ActionRequested, attempt: int) -> Voice | MutedVoice:
         """Return the voice of an attempt that begins."""
         if self._holds is not None and self._holds(request.action):
-            return Silence()
+            return MutedVoice()
         voice = Voice(self, lease, request.address, attempt)
         if self._journal is not None:
             self._live.add(voice)
