@@ -20,8 +20,7 @@ from gatebook import (
 )
 from gatebook.kernel.actions import MAX_SLEEP_DAYS
 from gatebook.kernel.events import ActionDenied, ActionFailed, ActionRequested, AnyEvent
-from gatebook.ports import RunKey
-from gatebook.runtime.driving.crowds import MAX_FANOUT
+from gatebook.ports import MAX_FANOUT, RunKey
 from tests.catalogue.kit import Asked, Desk, failure, legible, refused, told
 from tests.runtime.kit import flow, run
 

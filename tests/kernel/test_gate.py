@@ -10,8 +10,9 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, Wa
 from gatebook.kernel.approvals.consent import admit_want
 from gatebook.kernel.budget import NO_LIMITS, NOTHING, OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.codec import Raw, canonical, plain
+from gatebook.kernel.decisions import MAX_ROUNDS
 from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.kernel.gate import MAX_ROUNDS, decide_attempt
+from gatebook.kernel.gate import decide_attempt
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision, Policy, PolicyContext

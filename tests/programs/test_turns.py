@@ -9,9 +9,8 @@ from gatebook.kernel.actions import CallTool, PromptPart
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import ErrorRecord
 from gatebook.kernel.messages import InvalidToolCall, Message, RefusalPart, ToolResultPart
-from gatebook.ports import Outcome, Step, Stepper
+from gatebook.ports import MAX_FANOUT, Outcome, Step, Stepper
 from gatebook.programs import Agent
-from gatebook.programs.turns import MAX_FANOUT
 from tests.programs.play import Echo as Tool
 from tests.programs.play import (
     action,

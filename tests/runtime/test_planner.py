@@ -22,8 +22,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
-from gatebook.ports import Lease, Stretch
-from gatebook.runtime.driving.crowds import MAX_FANOUT
+from gatebook.ports import MAX_FANOUT, Lease, Stretch
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.leases import LeaseKeeper
 from gatebook.runtime.models.routes import Providers

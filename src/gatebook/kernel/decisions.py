@@ -5,11 +5,11 @@ from typing import Any, Final
 
 from gatebook.errors import GatebookError
 from gatebook.kernel.codec import NULL, Raw
-from gatebook.kernel.events import DecisionRecord, Verdict
 from gatebook.kernel.policy import Decision
+from gatebook.kernel.records import STRICTNESS, DecisionRecord
 from gatebook.kernel.redact import Redactor
 
-STRICTNESS: Final[tuple[Verdict, ...]] = ("allow", "modify", "defer", "ask", "interrupt", "deny")
+MAX_ROUNDS: Final = 3  # change -> validate -> decide; docs/design.md, "The gate"
 PLAIN: Final = DecisionRecord()
 LIMIT_S: Final = 5.0  # of one decision; it holds up every run of its worker
 

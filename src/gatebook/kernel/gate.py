@@ -15,7 +15,15 @@ from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted
 from gatebook.kernel.budget import NOTHING, Amount
 from gatebook.kernel.codec import NULL, Raw
-from gatebook.kernel.decisions import PLAIN, ask, is_plain, is_stricter, joined, recorded
+from gatebook.kernel.decisions import (
+    MAX_ROUNDS,
+    PLAIN,
+    ask,
+    is_plain,
+    is_stricter,
+    joined,
+    recorded,
+)
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.grounds import Grounds, Validated, context_at
 from gatebook.kernel.policy import ALLOW, Decision, PolicyContext, offered_by
@@ -26,8 +34,6 @@ from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.spending.reserving import in_dollars, price_of, reserve
 from gatebook.kernel.spending.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
-
-MAX_ROUNDS = 3  # modify -> validate -> decide; docs/design.md, "The gate"
 
 
 class Again(msgspec.Struct, frozen=True):

@@ -1,12 +1,13 @@
 """What events are made of: the base of all kinds, and the records several of them hold."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from gatebook.kernel.codec import NULL, Raw
 
 Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
+STRICTNESS: Final[tuple[Verdict, ...]] = ("allow", "modify", "defer", "ask", "interrupt", "deny")
 
 DOUBTFUL = "doubtful"  # category of an attempt that may have taken effect; nobody knows
 

@@ -10,9 +10,8 @@ import msgspec
 from gatebook.errors import GatebookError
 from gatebook.kernel.actions import Action, CallLLM, describe
 from gatebook.kernel.codec import NULL, Raw, plain
-from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, recorded
+from gatebook.kernel.decisions import MAX_ROUNDS, ask, is_plain, is_stricter, joined, recorded
 from gatebook.kernel.events import DecisionRecord
-from gatebook.kernel.gate import MAX_ROUNDS
 from gatebook.kernel.grounds import Grounds, context_at
 from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.policy import Decision, PolicyContext

@@ -15,10 +15,20 @@ from gatebook.ports.journal import (
     RunRow,
     Stretch,
 )
-from gatebook.ports.programs import Complete, Fail, Outcome, Program, Step, Stepper, Want
+from gatebook.ports.programs import (
+    MAX_FANOUT,
+    Complete,
+    Fail,
+    Outcome,
+    Program,
+    Step,
+    Stepper,
+    Want,
+)
 
 __all__ = [
     "DEFAULT_TENANT",
+    "MAX_FANOUT",
     "Appended",
     "Clock",
     "Complete",

@@ -19,6 +19,8 @@ from gatebook.ports.effects import Tool
 In_contra = TypeVar("In_contra", contravariant=True)
 Out_co = TypeVar("Out_co", covariant=True)
 
+MAX_FANOUT = 100  # actions one step may ask for at once; the others are refused
+
 
 class Want(msgspec.Struct, frozen=True, gc=False):
     """One action a program asks for, at its causal address.

@@ -20,13 +20,12 @@ from gatebook.kernel.messages import (
     ToolDefinition,
     ToolResultPart,
 )
-from gatebook.ports import Complete, Fail, Outcome, Step, Stepper, Tool, Want
+from gatebook.ports import MAX_FANOUT, Complete, Fail, Outcome, Step, Stepper, Tool, Want
 from gatebook.programs.answers import MAX_REPAIRS, repair, unfit, unusable
 from gatebook.programs.conversation import Conversation, answer_of, tool_message
 from gatebook.programs.failures import STOPS, record_of
 from gatebook.programs.outputs import Output
 
-MAX_FANOUT = 100  # tool calls of one turn that may run; the rest the model reads about
 WARN_AT = 3  # identical calls in a row: the third is told, later ones do not run
 
 REASONS = {
@@ -39,7 +38,7 @@ REASONS = {
 
 
 class TurnLimits(NamedTuple):
-    """How far a run of an agent may go."""
+    """How far a run of an agent may go; of calls beyond its fan-out a model only reads."""
 
     max_turns: int
     max_parallel: int

@@ -6,8 +6,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatebook.kernel.records import STRICTNESS
 from gatebook.kernel.review.differences import Difference, differences
-from gatebook.kernel.rules.document import STRICTNESS, Document, Rule
+from gatebook.kernel.rules.document import Document, Rule
 from gatebook.kernel.rules.facts import Request
 from gatebook.kernel.rules.match import Rulebook
 from tests.kernel.review.kit import policy

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatebook.kernel.records import STRICTNESS
 from gatebook.kernel.rules.document import (
-    STRICTNESS,
     Change,
     Condition,
     Document,

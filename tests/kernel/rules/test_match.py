@@ -6,8 +6,9 @@ import pytest
 
 from gatebook.errors import GatebookError
 from gatebook.kernel.approvals.terms import ApprovalTerms, DeferTerms
+from gatebook.kernel.records import STRICTNESS
 from gatebook.kernel.redact import Redactor
-from gatebook.kernel.rules.document import STRICTNESS, Document, merge
+from gatebook.kernel.rules.document import Document, merge
 from gatebook.kernel.rules.facts import Request, ToolFacts
 from gatebook.kernel.rules.match import Rulebook, facts_used
 from gatebook.kernel.rules.reading import load

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gatebook.kernel.events import Verdict
+from gatebook.kernel.records import STRICTNESS
 from gatebook.kernel.rules.conditions import OPS
-from gatebook.kernel.rules.document import STRICTNESS
 from gatebook.kernel.rules.facts import FACTS, FAMILIES
 from gatebook.kernel.rules.reading import RULE_KEYS, THEN_KEYS
 from gatebook.kernel.rules.trials import CALL_KEYS

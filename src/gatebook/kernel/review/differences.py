@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from gatebook.kernel.records import STRICTNESS
 from gatebook.kernel.review.writing import toml
 from gatebook.kernel.rules.document import (
     METERS,
-    STRICTNESS,
     Change,
     Condition,
     Document,

@@ -12,12 +12,11 @@ import msgspec
 from gatebook.errors import ConfigError
 from gatebook.kernel.approvals.terms import DEFAULT_EXPIRES_MS, Choice, Silence
 from gatebook.kernel.codec import digest
-from gatebook.kernel.events import Verdict
+from gatebook.kernel.records import STRICTNESS, Verdict
 from gatebook.kernel.rules.facts import Kind, On, Request
 
 Mode = Literal["enforce", "shadow"]
 
-STRICTNESS: Final[tuple[Verdict, ...]] = ("allow", "modify", "defer", "ask", "interrupt", "deny")
 METERS: Final = ("tool_calls", "llm_tokens", "wall_ms", "cost_usd", "fan_out")
 
 

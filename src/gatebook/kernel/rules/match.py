@@ -11,6 +11,7 @@ import msgspec
 
 from gatebook.errors import GatebookError
 from gatebook.kernel.approvals.terms import ApprovalTerms, DeferTerms
+from gatebook.kernel.decisions import MAX_ROUNDS
 from gatebook.kernel.events import Verdict
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.rules.changes import Operation, apply_changes, subject, with_subject
@@ -26,7 +27,6 @@ from gatebook.kernel.rules.facts import MISSING, Kind, Request
 from gatebook.kernel.rules.globs import any_glob
 from gatebook.kernel.rules.templates import render, shown, value_of
 
-MAX_ROUNDS = 3  # modify -> decide again; docs/design.md, "The gate"
 MAX_NAMES = 1_024  # whose rules are remembered; a program declares fewer tools
 CLOSED: frozenset[Kind] = frozenset({"call_tool", "call_llm"})  # need an allow; waits reach nobody
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from gatebook.errors import ConfigError
 from gatebook.kernel.approvals.terms import DEFAULT_EXPIRES_MS
+from gatebook.kernel.records import STRICTNESS
 from gatebook.kernel.rules.conditions import OPS, OperandError, check_test
 from gatebook.kernel.rules.document import (
-    STRICTNESS,
     Change,
     Condition,
     Document,

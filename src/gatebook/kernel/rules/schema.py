@@ -6,8 +6,8 @@ that never fires, a fact at the wrong point) `check` and `load` do.
 
 from typing import Any
 
+from gatebook.kernel.records import STRICTNESS
 from gatebook.kernel.rules.conditions import COMPARED, JSON_TYPES, OPS
-from gatebook.kernel.rules.document import STRICTNESS
 from gatebook.kernel.rules.facts import FACTS, FAMILIES, KINDS, POINTS
 from gatebook.kernel.rules.reading import (
     CHOICES,

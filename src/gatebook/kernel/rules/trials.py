@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from gatebook.kernel.events import Verdict
-from gatebook.kernel.rules.document import STRICTNESS, Document, Limited, Trial, place
+from gatebook.kernel.records import STRICTNESS
+from gatebook.kernel.rules.document import Document, Limited, Trial, place
 from gatebook.kernel.rules.facts import (
     UNLIMITED,
     History,

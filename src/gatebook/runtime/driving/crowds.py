@@ -8,9 +8,7 @@ from gatebook.kernel.actions import CallTool
 from gatebook.kernel.events import ActionDenied, DecisionRecord, ErrorRecord
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.refusals import redacted
-from gatebook.ports import Program, Want
-
-MAX_FANOUT = 100  # actions one step may ask for at once
+from gatebook.ports import MAX_FANOUT, Program, Want
 
 
 class Crowd:

@@ -38,8 +38,8 @@ from gatebook.kernel.rules.past import Past
 from gatebook.kernel.spending.ledgers import Balance, Shared
 from gatebook.kernel.spending.soft import moved
 from gatebook.kernel.state import CANCELLING, RUNNING, RunState
-from gatebook.ports import Lease, Program, Stretch, Want
-from gatebook.runtime.driving.crowds import MAX_FANOUT, Crowd
+from gatebook.ports import MAX_FANOUT, Lease, Program, Stretch, Want
+from gatebook.runtime.driving.crowds import Crowd
 from gatebook.runtime.driving.ending import Ending, unknown
 from gatebook.runtime.driving.off_loop import off_the_loop
 from gatebook.runtime.driving.outcomes import cleaned, failed, succeeded

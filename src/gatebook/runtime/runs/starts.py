@@ -6,9 +6,8 @@ import msgspec
 
 from gatebook.errors import GatebookError, RunDenied
 from gatebook.kernel.codec import NULL, Raw, plain
-from gatebook.kernel.decisions import ask, is_plain, is_stricter, joined, recorded
+from gatebook.kernel.decisions import MAX_ROUNDS, ask, is_plain, is_stricter, joined, recorded
 from gatebook.kernel.events import RunStarted
-from gatebook.kernel.gate import MAX_ROUNDS
 from gatebook.kernel.policies import may_dawdle
 from gatebook.kernel.policy import Decision, Policy, PolicyContext, wants_facts
 from gatebook.kernel.redact import Redactor
