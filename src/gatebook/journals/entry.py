@@ -10,19 +10,14 @@ from gatebook.errors import Fenced
 from gatebook.journals.book import Book
 from gatebook.kernel.append import Batch, Row, SeqMismatch, admit
 from gatebook.kernel.events import (
-    ActionFailed,
-    ActionSucceeded,
-    ActionUnknown,
+    ENDS_OF_ATTEMPTS,
     AnyEvent,
-    AttemptFailed,
     AttemptStarted,
     DefinitionChanged,
     RunStarted,
 )
 from gatebook.kernel.state import NEW, TERMINAL, Head
 from gatebook.ports import Lease, Piece, RunKey, RunRow
-
-ENDS_OF_ATTEMPTS = (ActionSucceeded, ActionFailed, ActionUnknown, AttemptFailed)
 
 
 class RunEntry:

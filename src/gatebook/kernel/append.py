@@ -16,21 +16,18 @@ from gatebook.kernel.approvals.standing import NOBODY_ASKED, check_again, check_
 from gatebook.kernel.budget import LIMITED, NO_LIMITS, shortfall
 from gatebook.kernel.events import (
     AUDIT,
+    ENDS_OF_ATTEMPTS,
     EXTERNAL,
-    ActionFailed,
     ActionRequested,
     ActionResolved,
-    ActionSucceeded,
-    ActionUnknown,
     AnyEvent,
-    AttemptFailed,
     AttemptStarted,
     BudgetRaised,
     CancelRequested,
+    EndOfAttempt,
     Ends,
     Event,
     LabelEndorsed,
-    Outcomes,
     Requests,
     Resumed,
     RunCancelled,
@@ -247,7 +244,7 @@ def _check_origin(head: Head, event: AnyEvent, batch: Batch, run: str) -> None:
         raise StoreError("E_INVARIANT", run=run, detail="a request without an expected seq")
 
 
-def _guard_outcome(head: Head, event: Outcomes, run: str) -> None:
+def _guard_end_of_attempt(head: Head, event: EndOfAttempt, run: str) -> None:
     entry = head.open.get(event.address)
     if entry is None or entry.phase == "unknown":
         raise InvalidInput("E_ACTION_NOT_OPEN", address=event.address, run=run)
@@ -327,10 +324,7 @@ def _guard_request(head: Head, event: Requests, run: str) -> None:
 _GUARDS: dict[type[Event], Callable[[Head, Any, str], None]] = {
     ActionRequested: _guard_request,
     AttemptStarted: _guard_request,
-    ActionSucceeded: _guard_outcome,
-    ActionFailed: _guard_outcome,
-    ActionUnknown: _guard_outcome,
-    AttemptFailed: _guard_outcome,
+    **dict.fromkeys(ENDS_OF_ATTEMPTS, _guard_end_of_attempt),
     ActionResolved: _guard_resolution,
     SignalReceived: _guard_signal,
     CancelRequested: _guard_cancel,

@@ -7,7 +7,7 @@ kind, field or newer version stops the reader; nothing is guessed.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -292,13 +292,14 @@ AnyEvent = (
 )  # fmt: skip
 
 Requests = ActionRequested | AttemptStarted
-Outcomes = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
+EndOfAttempt = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed
 Ends = RunCompleted | RunFailed | RunCancelled
 EXTERNAL = (
     SignalReceived, CancelRequested, ActionResolved, BudgetRaised, Resumed, LabelEndorsed, Note,
     ApprovalAnswered, Granted, GrantRevoked,
 )  # fmt: skip
 AUDIT = (Note, ActionResolved)  # what may still be added after the end
+ENDS_OF_ATTEMPTS: tuple[type[EndOfAttempt], ...] = get_args(EndOfAttempt)
 
 VERSION = 1  # every kind is at its first version
 _STAMP = b',"v":%d,"time":%%d,"epoch":%%d}' % VERSION

@@ -8,13 +8,11 @@ from enum import StrEnum
 
 from gatebook.kernel.approvals.standing import APPROVAL_KINDS, FROM_OUTSIDE
 from gatebook.kernel.events import (
+    AUDIT,
+    ENDS_OF_ATTEMPTS,
     ActionDenied,
-    ActionFailed,
     ActionRequested,
     ActionResolved,
-    ActionSucceeded,
-    ActionUnknown,
-    AttemptFailed,
     AttemptStarted,
     BudgetRaised,
     CancelRequested,
@@ -61,10 +59,8 @@ TRANSITIONS: dict[tuple[Status, type[Event]], Status] = {
     (Status.CANCELLING, RunCancelled): Status.CANCELLED,
 }
 
-_OUTCOMES: frozenset[type[Event]] = frozenset(
-    {AttemptFailed, ActionSucceeded, ActionFailed, ActionUnknown}
-)
-_ALWAYS: frozenset[type[Event]] = _OUTCOMES | {
+_AUDIT: frozenset[type[Event]] = frozenset(AUDIT)
+_ALWAYS: frozenset[type[Event]] = frozenset(ENDS_OF_ATTEMPTS) | {
     ActionResolved, BudgetRaised, HookAnswered, LabelEndorsed, Note, SignalReceived,
 }  # fmt: skip
 STAYS: dict[Status, frozenset[type[Event]]] = {
@@ -74,7 +70,7 @@ STAYS: dict[Status, frozenset[type[Event]]] = {
     | {ActionRequested, AttemptStarted, ActionDenied, DefinitionChanged, LedgersDeclared},
     Status.INTERRUPTED: _ALWAYS | FROM_OUTSIDE,
     Status.CANCELLING: _ALWAYS | {ActionDenied},
-    Status.COMPLETED: frozenset({Note, ActionResolved}),
-    Status.FAILED: frozenset({Note, ActionResolved}),
-    Status.CANCELLED: frozenset({Note, ActionResolved}),
+    Status.COMPLETED: _AUDIT,
+    Status.FAILED: _AUDIT,
+    Status.CANCELLED: _AUDIT,
 }

@@ -27,12 +27,9 @@ from gatebook.kernel.actions import CALLS
 from gatebook.kernel.append import Batch, BudgetShort
 from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.events import (
-    ActionFailed,
+    ENDS_OF_ATTEMPTS,
     ActionRequested,
-    ActionSucceeded,
-    ActionUnknown,
     AnyEvent,
-    AttemptFailed,
     DefinitionChanged,
     HookAnswered,
     Note,
@@ -56,7 +53,7 @@ STORE_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)  # between tries while a store 
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_OUTCOMES = ActionSucceeded | ActionFailed | ActionUnknown | AttemptFailed | HookAnswered
+_HAPPENED = (*ENDS_OF_ATTEMPTS, HookAnswered)  # what no refused plan may lose
 
 
 class _News:
@@ -325,7 +322,7 @@ class Driver:
         """Append what happened alone: a guard on a request must never lose an outcome."""
         new = {event.address for event in events if isinstance(event, ActionRequested)}
         outcomes = tuple(
-            event for event in events if isinstance(event, _OUTCOMES) and event.address not in new
+            event for event in events if isinstance(event, _HAPPENED) and event.address not in new
         )
         if outcomes and len(outcomes) < len(events):
             run = self._lease.run
