@@ -227,6 +227,13 @@ def check_run_id(value: Any) -> str:
     return value
 
 
+def check_signal_name(value: Any) -> str:
+    """Return the name of a signal, or refuse it (E_SIGNAL_NAME)."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID or not set(value) <= ID_CHARS:
+        raise InvalidInput("E_SIGNAL_NAME", value=value)
+    return value
+
+
 def check_name(value: Any, *, code: str) -> str:
     """Return a tool or program name, or refuse it with `code` or a more precise one."""
     if not isinstance(value, str) or not 1 <= len(value) <= 64:

@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from gatebook.errors import GatebookError
 from gatebook.kernel.codec import NULL, Raw
 
 Verdict = Literal["allow", "deny", "modify", "ask", "defer", "interrupt"]
@@ -22,6 +23,11 @@ class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_after_ms: int | None = None
     status: int | None = None
     partial: str = ""
+
+    @classmethod
+    def of(cls, error: GatebookError) -> "ErrorRecord":
+        """Return an error as its code and text alone."""
+        return cls(error.code, str(error))
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

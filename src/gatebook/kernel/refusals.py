@@ -61,13 +61,13 @@ def denial(action: Action, decision: Decision, grounds: Grounds) -> Refused:
         return Refused(action, record, ErrorRecord(decision.code, decision.reason))
     error = GatebookError("E_VERDICT_UNSUPPORTED", tool=describe(action), value=decision.verdict)
     record = msgspec.structs.replace(record, code=error.code)
-    return Refused(action, record, ErrorRecord(error.code, str(error)))
+    return Refused(action, record, ErrorRecord.of(error))
 
 
 def refusal(action: Action, error: GatebookError) -> Refused:
     """Return what to raise for an action that is wrong in itself."""
     record = DecisionRecord("deny", code=error.code)
-    return Refused(action, record, ErrorRecord(error.code, str(error)))
+    return Refused(action, record, ErrorRecord.of(error))
 
 
 def with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:

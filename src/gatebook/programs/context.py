@@ -19,7 +19,7 @@ from gatebook.kernel.actions import (
     sleep_ms,
     split_route,
 )
-from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, digest, plain
+from gatebook.kernel.codec import Raw, canonical, check_signal_name, digest, plain
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.messages import ChatResponse
 from gatebook.kernel.tools import ToolSpec
@@ -280,8 +280,7 @@ class WorkflowContext:
             InvalidInput: E_SIGNAL_NAME, E_SLEEP_*. When awaited: E_SIGNAL_TYPE.
             SignalTimeout: when awaited: nobody sent it within `timeout`.
         """
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_ID or not set(name) <= ID_CHARS:
-            raise InvalidInput("E_SIGNAL_NAME", value=name)
+        check_signal_name(name)
         limit = None if timeout is None else sleep_ms(timeout)
         contract: Contract[Any] = Contract(
             Any if type is None else type,

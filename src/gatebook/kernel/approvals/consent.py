@@ -35,7 +35,6 @@ from gatebook.kernel.budget import NOTHING
 from gatebook.kernel.codec import NULL, Raw, plain
 from gatebook.kernel.events import (
     AnyEvent,
-    DecisionRecord,
     ErrorRecord,
     Interrupted,
     RunStarted,
@@ -51,7 +50,7 @@ from gatebook.kernel.gate import (
 )
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.pins import definition_digest
-from gatebook.kernel.refusals import Refused
+from gatebook.kernel.refusals import Refused, refusal
 from gatebook.kernel.rules.past import user_of
 from gatebook.kernel.state import RunState, Status
 
@@ -88,7 +87,7 @@ def lapses(state: RunState, now: int) -> Iterator[AnyEvent]:
         if entry.silence == "interrupt":
             name = describe(state.asked[address][0].action)
             error = GatebookError("E_INTERRUPTED_SILENCE", tool=name)
-            yield Interrupted(error=ErrorRecord(error.code, str(error)))
+            yield Interrupted(error=ErrorRecord.of(error))
             return
     for address, held in approvals.deferred.items():
         taken = next((name for name in held.signals if state.signals.get(name)), None)
@@ -131,7 +130,7 @@ def decide_again(address: str, action: Action, attempt: int, grounds: Grounds, n
         name = name_of(run, entry.seq)
         error = GatebookError("E_APPROVAL_TOOL", approval=name, tool=describe(asked.action))
     if error is not None:
-        return Again(NOTHING, refusal=ErrorRecord(error.code, str(error)))
+        return Again(NOTHING, refusal=ErrorRecord.of(error))
     approved = entry is not None or bool(asked.decision.grant)
     return decide_attempt(address, action, attempt, grounds, approved=approved)
 
@@ -196,7 +195,7 @@ def _terms(judged: Judged, grounds: Grounds) -> tuple[ApprovalTerms, ...]:
     except (msgspec.ValidationError, TypeError):
         terms = ()
     if not terms or not all(0 < term.expires_ms <= MAX_MS for term in terms):
-        raise _refusal(judged.action, GatebookError("E_POLICY_DECISION", value="terms of an ask"))
+        raise refusal(judged.action, GatebookError("E_POLICY_DECISION", value="terms of an ask"))
     tool = isinstance(judged.action, CallTool)
     return tuple(
         msgspec.structs.replace(
@@ -211,7 +210,7 @@ def _terms(judged: Judged, grounds: Grounds) -> tuple[ApprovalTerms, ...]:
 def _stop(judged: Judged, grounds: Grounds) -> Interrupted:
     detail = grounds.redactor.text(judged.decision.reason) or "no reason given"
     error = GatebookError("E_INTERRUPTED", tool=describe(judged.action), detail=detail)
-    return Interrupted(error=ErrorRecord(error.code, str(error)))
+    return Interrupted(error=ErrorRecord.of(error))
 
 
 def _deferral(address: str, judged: Judged, grounds: Grounds) -> ActionDeferred:
@@ -221,7 +220,7 @@ def _deferral(address: str, judged: Judged, grounds: Grounds) -> ActionDeferred:
         terms = msgspec.convert(given, tuple[DeferTerms, ...])
     except (msgspec.ValidationError, TypeError):
         error = GatebookError("E_POLICY_DECISION", value="terms of a defer")
-        raise _refusal(judged.action, error) from None
+        raise refusal(judged.action, error) from None
     times = [term.after_ms for term in terms if term.after_ms is not None]
     signals = tuple(sorted({term.signal for term in terms if term.signal}))
     after = min(times, default=None if signals else DEFAULT_DEFER_MS)
@@ -261,9 +260,9 @@ def _answered(address: str, action: Action, grounds: Grounds, now: int) -> Event
     asked, answer = grounds.state.asked[address]
     entry = grounds.state.head.approvals.asked[address]
     if entry.phase == "expired":
-        raise _refusal(action, GatebookError("E_APPROVAL_LATE", tool=describe(action)))
+        raise refusal(action, GatebookError("E_APPROVAL_LATE", tool=describe(action)))
     if entry.phase == "denied" or answer is None:
-        raise _refusal(action, _denial(action, answer))
+        raise refusal(action, _denial(action, answer))
     if entry.phase == "edited":
         return _edited(address, action, grounds)
     if asked.edit and isinstance(action, CallTool) and isinstance(asked.action, CallTool):
@@ -286,7 +285,7 @@ def _edited(address: str, action: Action, grounds: Grounds) -> Events:
     asked, answer = grounds.state.asked[address]
     entry = grounds.state.head.approvals.asked[address]
     if answer is None or not isinstance(action, CallTool):
-        raise _refusal(action, _denial(action, answer))
+        raise refusal(action, _denial(action, answer))
     try:
         if action.tool in grounds.tools:
             grounds.tools[action.tool].validate(bytes(answer.args))
@@ -323,18 +322,13 @@ def _check_same(asked: ApprovalAsked, judged: Judged, name: str) -> None:
     definition = "" if spec is None else definition_digest(spec)
     if definition != asked.definition or describe(action) != describe(asked.action):
         error = GatebookError("E_APPROVAL_TOOL", approval=name, tool=describe(action))
-        raise _refusal(action, error)
+        raise refusal(action, error)
     if now != shown:
         error = GatebookError("E_APPROVAL_MISMATCH", approval=name, shown=shown[:12], now=now[:12])
-        raise _refusal(action, error)
+        raise refusal(action, error)
 
 
 def _denial(action: Action, answer: ApprovalAnswered | None) -> GatebookError:
     reason = "" if answer is None else answer.reason
     detail = reason or "no reason given"
     return GatebookError("E_APPROVAL_DENIED", tool=describe(action), detail=detail)
-
-
-def _refusal(action: Action, error: GatebookError) -> Refused:
-    record = DecisionRecord("deny", code=error.code)
-    return Refused(action, record, ErrorRecord(error.code, str(error)))

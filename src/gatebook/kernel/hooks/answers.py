@@ -73,7 +73,7 @@ def _denial(hook: Hook[Any], subject: Subject, said: Deny, redactor: Redactor) -
     name, what = hook.spec.name, subject.what
     code = "E_HOOK_WITHHELD" if subject.point in AFTER else "E_HOOK_DENIED"
     error = GatebookError(code, hook=name, what=what, detail=printable(text) or "no reason given")
-    return ErrorRecord(code, str(error))
+    return ErrorRecord.of(error)
 
 
 def withheld(event: HookAnswered, what: str) -> ErrorRecord:
@@ -83,7 +83,7 @@ def withheld(event: HookAnswered, what: str) -> ErrorRecord:
         return event.error
     detail = event.error.message
     error = GatebookError("E_HOOK_WITHHELD", hook=event.hook, what=what, detail=detail)
-    return ErrorRecord(error.code, str(error))
+    return ErrorRecord.of(error)
 
 
 def applied(

@@ -46,5 +46,5 @@ class Crowd:
             address=want.address,
             action=redacted(want.action, redactor, tools),
             decision=DecisionRecord("deny", code=error.code),
-            error=ErrorRecord(error.code, str(error)),
+            error=ErrorRecord.of(error),
         )

@@ -68,7 +68,7 @@ class Ending:
             end = self._redrive.end
             if end is None and not self._unanswered():
                 error = GatebookError("E_RUN_TOO_LONG", run=self._run, limit=MAX_EVENTS)
-                self._add(RunFailed(error=ErrorRecord(error.code, str(error)), denied=True))
+                self._add(RunFailed(error=ErrorRecord.of(error), denied=True))
         if end is None or more:
             return
         self.wind_up(running, cancelled=False)
@@ -88,7 +88,7 @@ class Ending:
             self._add(RunCompleted(output=end.output))
             return
         error = GatebookError("E_OUTPUT", program=self._program.name, detail="it holds a secret")
-        self._add(RunFailed(error=ErrorRecord(error.code, str(error))))
+        self._add(RunFailed(error=ErrorRecord.of(error)))
 
     def _unanswered(self) -> bool:
         return any(entry.phase != "unknown" for entry in self._state.head.open.values())
@@ -107,7 +107,7 @@ class Ending:
                 self._add(unknown(address, entry, error))
             else:
                 error = GatebookError("E_ACTION_CANCELLED", tool=name)
-                record = ErrorRecord(error.code, str(error))
+                record = ErrorRecord.of(error)
                 self._add(ActionFailed(address=address, attempt=entry.attempt, error=record))
         if not cancelled or self._unanswered():
             return

@@ -271,7 +271,7 @@ class Planner:
             elif entry.lost >= MAX_LOST:
                 name = describe(request.action)
                 error = GatebookError("E_ACTION_POISON", tool=name, limit=entry.lost)
-                self._add(Interrupted(error=ErrorRecord(error.code, str(error))))
+                self._add(Interrupted(error=ErrorRecord.of(error)))
                 return
             else:
                 self._start_again(address, entry, request, lost=True)
@@ -316,7 +316,7 @@ class Planner:
                 case WaitSignal(name=name):
                     if not self.state.signals.get(name):
                         error = GatebookError("E_SIGNAL_TIMEOUT", name=name)
-                        record = ErrorRecord(error.code, str(error))
+                        record = ErrorRecord.of(error)
                         self._add(ActionFailed(address=address, error=record))
                 case _:
                     if entry.phase == "backoff":

@@ -11,7 +11,7 @@ from gatebook.errors import (
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.append import Batch
 from gatebook.kernel.budget import NO_LIMITS, Budget, checked_budget
-from gatebook.kernel.codec import ID_CHARS, MAX_ID, Raw, canonical, plain
+from gatebook.kernel.codec import Raw, canonical, check_signal_name, plain
 from gatebook.kernel.events import (
     ActionRequested,
     ActionResolved,
@@ -204,8 +204,7 @@ class RunHandle(Generic[Out]):
         """
         if isinstance(name, str) and self._door.redactor.text(name) != name:
             raise InvalidInput("E_NAME_SECRET", what="the signal's name")
-        if not isinstance(name, str) or not name or len(name) > MAX_ID or set(name) - ID_CHARS:
-            raise InvalidInput("E_SIGNAL_NAME", value=name)
+        check_signal_name(name)
         data = self._clean(canonical(payload, what="signal payload"))
         await self._say(SignalReceived(name=name, payload=data, by=self._by(by)))
 
