@@ -118,8 +118,8 @@ APPROVAL_BUILDS = (
     Build(
         "a revoked grant goes on",
         "kernel/approvals/standing.py",
-        "seq: grant for seq, grant in _of(head).grants.items() if seq != event.grant",
-        "seq: grant for seq, grant in _of(head).grants.items()",
+        "seq: grant for seq, grant in head.approvals.grants.items() if seq != event.grant",
+        "seq: grant for seq, grant in head.approvals.grants.items()",
         (f"{KERNEL}/test_grants.py",),
     ),
     Build(

@@ -4,32 +4,47 @@ A fold like the head's: the same events give the same memory.
 """
 
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, DeferralEnded
-from gatebook.kernel.approvals.standing import NOBODY_ASKED, Approvals
+from gatebook.kernel.approvals.standing import NOBODY_ASKED, Approvals, HeadPart
+from gatebook.kernel.codec import Raw
 from gatebook.kernel.records import Event
 
 Question = tuple[ApprovalAsked, ApprovalAnswered | None]  # what was asked, and the last answer
 
 
-def note_asked(state: Any, event: ApprovalAsked) -> None:
+class StatePart(Protocol):
+    """What is known here of a run's fold; `head` is not changed."""
+
+    asked: dict[str, Question]
+
+    @property
+    def head(self) -> HeadPart:
+        """What appends are checked against."""
+
+    @property
+    def signals(self) -> dict[str, deque[tuple[int, Raw]]]:
+        """Signals nobody has taken yet, by name: (seq, payload)."""
+
+
+def note_asked(state: StatePart, event: ApprovalAsked) -> None:
     """Remember what was asked."""
     state.asked[event.address] = (event, None)
 
 
-def note_answered(state: Any, event: ApprovalAnswered) -> None:
+def note_answered(state: StatePart, event: ApprovalAnswered) -> None:
     """Remember the last answer."""
     state.asked[event.address] = (state.asked[event.address][0], event)
 
 
-def note_resumed(state: Any, _: Event) -> None:
+def note_resumed(state: StatePart, _: Event) -> None:
     """Forget what is asked anew."""
     kept = state.head.approvals.asked
     state.asked = {address: found for address, found in state.asked.items() if address in kept}
 
 
-def note_undeferred(state: Any, event: DeferralEnded) -> None:
+def note_undeferred(state: StatePart, event: DeferralEnded) -> None:
     """Take the signal that a deferred action waited for."""
     if event.consumed is not None:
         for name, kept in state.signals.items():

@@ -5,8 +5,8 @@ times are the stamps of events. What an answer means for an action stands in `co
 """
 
 import unicodedata
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Container, Iterable
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ from gatebook.kernel.approvals.events import (
 )
 from gatebook.kernel.approvals.terms import ApprovalTerms, Choice, Silence
 from gatebook.kernel.codec import digest
+from gatebook.kernel.events import ActionDenied, ActionRequested, Requests
 from gatebook.kernel.records import Event
 
 MAX_GRANTS = 100  # of one run; each append stores them
@@ -93,6 +94,25 @@ class Approvals(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 NOBODY_ASKED = Approvals()  # the one that stands in every head without any
 
 
+class HeadPart(Protocol):
+    """What is known here of a run's head; only `approvals` and `kept_signals` are changed."""
+
+    approvals: Approvals
+    kept_signals: int
+
+    @property
+    def seq(self) -> int:
+        """The seq of the last event."""
+
+    @property
+    def status(self) -> str:
+        """Where the run stands."""
+
+    @property
+    def open(self) -> Container[str]:
+        """The addresses of its open actions."""
+
+
 def binding(tenant: str, run: str, address: str, action: Action, definition: str) -> str:
     """Return what an approval is good for, and nothing else is."""
     return digest("approval", tenant, run, address, action_digest(action), definition)
@@ -124,27 +144,22 @@ def name_of(run: str, asked: int) -> str:
     return f"{run}#{asked}"
 
 
-def _of(head: Any) -> Approvals:
-    found: Approvals = head.approvals
-    return found
-
-
-def _put(head: Any, **changed: Any) -> None:
-    after = msgspec.structs.replace(_of(head), **changed)
+def _put(head: HeadPart, **changed: Any) -> None:
+    after = msgspec.structs.replace(head.approvals, **changed)
     empty = not (after.asked or after.deferred or after.grants)
     head.approvals = NOBODY_ASKED if empty else after
 
 
-def _keep(head: Any, address: str, entry: Asked | None) -> None:
-    asked = {a: e for a, e in _of(head).asked.items() if a != address}
+def _keep(head: HeadPart, address: str, entry: Asked | None) -> None:
+    asked = {a: e for a, e in head.approvals.asked.items() if a != address}
     if entry is not None:
         asked[address] = entry
     _put(head, asked=asked)
 
 
-def fold_asked(head: Any, event: ApprovalAsked) -> None:
+def fold_asked(head: HeadPart, event: ApprovalAsked) -> None:
     """Open an approval, in place of one before it; an edit's author has approved it."""
-    before = _of(head).asked.get(event.address)
+    before = head.approvals.asked.get(event.address)
     silences = {term.on_expiry for term in event.terms}
     entry = Asked(
         seq=head.seq,
@@ -164,9 +179,9 @@ def fold_asked(head: Any, event: ApprovalAsked) -> None:
     _keep(head, event.address, entry)
 
 
-def fold_answer(head: Any, event: ApprovalAnswered) -> None:
+def fold_answer(head: HeadPart, event: ApprovalAnswered) -> None:
     """Take in an answer: an approval stands when every term is given."""
-    entry = _of(head).asked[event.address]
+    entry = head.approvals.asked[event.address]
     phase: Phase = "denied" if event.answer == "deny" else "edited"
     given = entry.given
     if event.answer == "approve":
@@ -178,64 +193,64 @@ def fold_answer(head: Any, event: ApprovalAnswered) -> None:
     _keep(head, event.address, entry)
 
 
-def fold_expired(head: Any, event: ApprovalExpired) -> None:
+def fold_expired(head: HeadPart, event: ApprovalExpired) -> None:
     """Close an approval nobody gave or used."""
-    entry = _of(head).asked[event.address]
+    entry = head.approvals.asked[event.address]
     _keep(head, event.address, msgspec.structs.replace(entry, phase="expired"))
 
 
-def fold_requested(head: Any, address: str) -> None:
+def fold_requested(head: HeadPart, address: str) -> None:
     """Use an approval up."""
-    entry = _of(head).asked.get(address)
+    entry = head.approvals.asked.get(address)
     if entry is not None:
         _keep(head, address, msgspec.structs.replace(entry, phase="used"))
 
 
-def fold_closed(head: Any, address: str) -> None:
+def fold_closed(head: HeadPart, address: str) -> None:
     """Forget the approval of an action that is over; a used one covers its attempts until then."""
-    if address in _of(head).asked:
+    if address in head.approvals.asked:
         _keep(head, address, None)
 
 
-def fold_denied(head: Any, event: Any) -> None:
+def fold_denied(head: HeadPart, event: ActionDenied) -> None:
     """Forget the approval of an action that was refused."""
     if head.approvals is not NOBODY_ASKED:
         fold_closed(head, event.address)
 
 
-def fold_resumed(head: Any) -> None:
+def fold_resumed(head: HeadPart) -> None:
     """Ask anew, where the policy still wants to, for what had stopped the run."""
     again = [
         address
-        for address, entry in _of(head).asked.items()
+        for address, entry in head.approvals.asked.items()
         if entry.phase == "expired" or (entry.stops and entry.phase == "open")
     ]
     for address in again:
         _keep(head, address, None)
 
 
-def fold_granted(head: Any, event: Granted) -> None:
+def fold_granted(head: HeadPart, event: Granted) -> None:
     """Keep a grant."""
     grant = Grant(event.tool, event.definition, event.until, event.by, event.groups)
-    _put(head, grants={**_of(head).grants, head.seq: grant})
+    _put(head, grants={**head.approvals.grants, head.seq: grant})
 
 
-def fold_revoked(head: Any, event: GrantRevoked) -> None:
+def fold_revoked(head: HeadPart, event: GrantRevoked) -> None:
     """Drop a grant."""
-    grants = {seq: grant for seq, grant in _of(head).grants.items() if seq != event.grant}
+    grants = {seq: grant for seq, grant in head.approvals.grants.items() if seq != event.grant}
     _put(head, grants=grants)
 
 
-def fold_deferred(head: Any, event: ActionDeferred) -> None:
+def fold_deferred(head: HeadPart, event: ActionDeferred) -> None:
     """Hold an action until its time or a signal."""
     due = None if event.after_ms is None else event.time + event.after_ms * 1000
-    deferred = {**_of(head).deferred, event.address: Deferred(due, event.signals)}
+    deferred = {**head.approvals.deferred, event.address: Deferred(due, event.signals)}
     _put(head, deferred=deferred)
 
 
-def fold_undeferred(head: Any, event: DeferralEnded) -> None:
+def fold_undeferred(head: HeadPart, event: DeferralEnded) -> None:
     """Let an action be decided again."""
-    deferred = {a: d for a, d in _of(head).deferred.items() if a != event.address}
+    deferred = {a: d for a, d in head.approvals.deferred.items() if a != event.address}
     _put(head, deferred=deferred)
     if event.consumed is not None:
         head.kept_signals -= 1
@@ -263,9 +278,9 @@ def _answerable(entry: Asked, event: ApprovalAnswered) -> list[int]:
     ]
 
 
-def guard_asked(head: Any, event: ApprovalAsked, run: str) -> None:
+def guard_asked(head: HeadPart, event: ApprovalAsked, run: str) -> None:
     """Refuse a question about other bytes than it shows, or one that answers itself."""
-    entry = _of(head).asked.get(event.address)
+    entry = head.approvals.asked.get(event.address)
     wrong = ""
     if event.digest != action_digest(event.action):
         wrong = "its digest is not that of its action"
@@ -285,10 +300,10 @@ def _edited_by(entry: Asked | None, event: ApprovalAsked) -> bool:
     return all(may_answer(term.approvers, entry.by, entry.groups) for term in event.terms)
 
 
-def guard_answer(head: Any, event: ApprovalAnswered, run: str) -> None:
+def guard_answer(head: HeadPart, event: ApprovalAnswered, run: str) -> None:
     """Refuse an answer that comes too late, a second time or from the wrong person."""
     name = name_of(run, event.asked)
-    entry = _of(head).asked.get(event.address)
+    entry = head.approvals.asked.get(event.address)
     if entry is None or entry.seq != event.asked or head.status not in GOES_ON:
         raise InvalidInput("E_APPROVAL_STATE", status="not open", run=run, approval=name)
     if entry.phase == "used":
@@ -316,40 +331,40 @@ def guard_answer(head: Any, event: ApprovalAnswered, run: str) -> None:
         raise InvalidInput("E_APPROVAL_ANSWERED", by=entry.by, run=run, approval=name)
 
 
-def guard_expired(head: Any, event: ApprovalExpired, run: str) -> None:
+def guard_expired(head: HeadPart, event: ApprovalExpired, run: str) -> None:
     """Refuse to expire what is not there or still good."""
-    entry = _of(head).asked.get(event.address)
+    entry = head.approvals.asked.get(event.address)
     waits = entry is not None and entry.phase in ("open", "approved", "edited")
     if entry is None or not waits or entry.seq != event.asked or event.time < entry.expires:
         detail = f"approval {event.asked} of {event.address} does not expire now"
         raise StoreError("E_INVARIANT", run=run, detail=detail)
 
 
-def guard_granted(head: Any, event: Granted, run: str) -> None:
+def guard_granted(head: HeadPart, event: Granted, run: str) -> None:
     """Refuse a grant by nobody, or one that is over before it begins."""
     if not event.by.strip():
         raise InvalidInput("E_APPROVAL_BY")
     if event.until <= event.time:
         raise InvalidInput("E_GRANT_PAST", tool=event.tool)
-    if head.status not in GOES_ON or len(_of(head).grants) >= MAX_GRANTS:
+    if head.status not in GOES_ON or len(head.approvals.grants) >= MAX_GRANTS:
         raise InvalidInput("E_GRANT_REFUSED", run=run, status=str(head.status), limit=MAX_GRANTS)
 
 
-def guard_revoked(head: Any, event: GrantRevoked, run: str) -> None:
+def guard_revoked(head: HeadPart, event: GrantRevoked, run: str) -> None:
     """Refuse to take back what is not granted: of two who do, the second is told."""
-    if event.grant not in _of(head).grants:
+    if event.grant not in head.approvals.grants:
         raise InvalidInput("E_GRANT_UNKNOWN", run=run, grant=event.grant)
 
 
-def check_request(head: Any, event: Any, run: str) -> None:
+def check_request(head: HeadPart, event: ActionRequested, run: str) -> None:
     """Refuse a request that needs somebody's word and has none that is good for it, now.
 
     Called for every request that is no plain allow, and for all where something is asked.
     """
-    entry, decision = _of(head).asked.get(event.address), event.decision
+    entry, decision = head.approvals.asked.get(event.address), event.decision
     name = name_of(run, entry.seq if entry is not None else 0)
     if decision.grant:
-        grant, action = _of(head).grants.get(decision.grant), event.action
+        grant, action = head.approvals.grants.get(decision.grant), event.action
         named_tool = action.tool if isinstance(action, CallTool) else None
         if grant is None or grant.tool != named_tool or event.time >= grant.until:
             raise InvalidInput("E_GRANT_UNKNOWN", run=run, grant=decision.grant)
@@ -371,9 +386,9 @@ def check_request(head: Any, event: Any, run: str) -> None:
         )
 
 
-def check_again(head: Any, event: Any, run: str) -> None:
+def check_again(head: HeadPart, event: Requests, run: str) -> None:
     """Refuse a later attempt of an action whose approval is no longer good."""
-    entry = _of(head).asked.get(event.address)
+    entry = head.approvals.asked.get(event.address)
     if entry is not None and event.time >= entry.expires:
         raise InvalidInput("E_APPROVAL_EXPIRED", run=run, approval=name_of(run, entry.seq))
 
