@@ -22,15 +22,25 @@ class Readers:
         self._ended = False
 
     def submit(self, question: Ask) -> None:
-        """Hand a question to whichever thread is free. Raises StoreError E_STORE_CLOSED."""
+        """Hand a question to whichever thread is free.
+
+        Raises:
+            StoreError: E_STORE_CLOSED, or E_STORE_IO when the system gives us no thread at all.
+        """
+        store = self._store
         if self._ended:
-            raise StoreError("E_STORE_CLOSED", store=str(self._store.path))
-        self._queue.put(question)
+            raise StoreError("E_STORE_CLOSED", store=str(store.path))
         if len(self._threads) < THREADS:
-            name = f"gatebook-reader {self._store.path.name}"
+            name = f"gatebook-reader {store.path.name}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                if not self._threads:
+                    raise StoreError("E_STORE_IO", store=str(store.path), detail=str(exc)) from exc
+            else:
+                self._threads.append(thread)
+        self._queue.put(question)
 
     async def close(self) -> None:
         """Answer what is asked already, then end the threads."""

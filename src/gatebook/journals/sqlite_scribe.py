@@ -110,8 +110,11 @@ class Scribe:
         try:
             yield
         finally:
-            self._connection.execute("PRAGMA synchronous=FULL")
             self.pace_s = pace_s
+            try:
+                self._connection.execute("PRAGMA synchronous=FULL")
+            except apsw.Error as exc:  # nothing may be called durable any more
+                self._stopped = self._stopped or str(exc)
 
     def serve_at_once(self, members: list[Change]) -> bool:
         """Commit members without waiting for anybody; they are not answered here.
@@ -136,7 +139,8 @@ class Scribe:
             self._abandon()
             return False
         finally:
-            self._store.be_patient(self._connection)
+            with suppress(apsw.ConnectionClosedError):  # it could not be opened anew
+                self._store.be_patient(self._connection)
         try:
             self._end_transaction()
         except apsw.Error as exc:
@@ -311,7 +315,7 @@ class Scribe:
                 self.last = max(self.last, self._desk.last)
                 self._unseen = True
             woken = self._woken()
-        except apsw.Error as exc:
+        except Exception as exc:  # noqa: BLE001 - handed to those who wait
             woken = [*self.waits, *self.touched]
             fail(woken, self._store.explain(exc))
         else:
@@ -341,8 +345,19 @@ class Scribe:
         return woken
 
     def end(self, ends: list[Member]) -> None:
-        """Release what this process holds, leave a short log, and close."""
-        self._settle_doubt()
+        """Release what this process holds, leave a short log, and close; `ends` are answered."""
+        try:
+            self._settle_doubt()
+            self._release()
+            with suppress(apsw.Error):
+                self._connection.close(force=True)
+            self._locks.release()
+        finally:
+            closed = StoreError("E_STORE_CLOSED", store=str(self._store.path))
+            fail([*self.waits, *self.touched], closed)
+            answer(ends)
+
+    def _release(self) -> None:
         with suppress(apsw.Error):  # what is not released lapses; the log is read at the next start
             if self._locks.owners and not self._stopped:
                 self._desk.cursor.execute("BEGIN IMMEDIATE")
@@ -351,12 +366,6 @@ class Scribe:
                 self._desk.cursor.execute("COMMIT")
             self._connection.set_busy_timeout(CLOSE_BUSY_MS)
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        with suppress(apsw.Error):
-            self._connection.close(force=True)
-        self._locks.release()
-        closed = StoreError("E_STORE_CLOSED", store=str(self._store.path))
-        fail([*self.waits, *self.touched], closed)
-        answer(ends)
 
 
 def _renewals_first(member: Change) -> bool:
