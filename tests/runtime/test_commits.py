@@ -169,6 +169,51 @@ def test_a_store_that_does_not_answer_for_a_while_is_asked_again() -> None:
     run(scenario())
 
 
+def test_an_outcome_waits_for_the_store_as_long_as_it_takes() -> None:
+    """Money went out, and the disk is full for an hour: given up, the answer would be unknown."""
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+        plan = [Failpoint("before", "append", n, "error") for n in range(2, 900)]
+        journal = FailpointJournal(desk.journal, plan)
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act, n=1) + await ctx.call_tool(act, n=2)
+
+        async with desk.open(journal=journal) as runtime:
+            state = await desk.settled(await runtime.start(flow(body, act), None))
+
+        assert (state, calls) == (Finished(3), [1, 2])
+
+    run(scenario())
+
+
+def test_a_worker_that_stops_does_not_wait_for_the_store() -> None:
+    """Who stops a worker has a reason; what it leaves open is asked about later."""
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+        plan = [Failpoint("before", "append", n, "error") for n in range(2, 900)]
+        journal = FailpointJournal(desk.journal, plan)
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act, n=1)
+
+        runtime = desk.runtime(journal=journal)
+        await runtime.open()
+        await runtime.start(flow(body, act), None, run_id="r")
+        await desk.clock.settle()
+        await desk.clock.until(runtime.close())
+
+        await desk.journal.open()
+        assert calls == [1]
+        assert await desk.all("r", ActionSucceeded) == []
+
+    run(scenario())
+
+
 def test_an_outcome_survives_a_budget_that_refuses_what_follows() -> None:
     """A guard on a request must never lose an outcome."""
 

@@ -286,21 +286,23 @@ class Driver:
         """Count from a random number: as good as one for each, at a tenth of its price."""
         return next(self._append).to_bytes(8, "big")
 
-    async def _commit(self, batch: Batch, tried: int = 0) -> bool:
+    async def _commit(self, batch: Batch) -> bool:
         """Append a batch; False when the state it was planned on is not the run's."""
-        run = self._lease.run
-        try:
-            appended = await self._journal.append(run, batch)
-        except (Conflict, CommitUnknown):
-            return False
-        except (BudgetShort, InvalidInput) as exc:
-            await self._give_way(exc, batch)
-            return False
-        except StoreError as exc:
-            await self._outwait(exc, tried)
-            return await self._commit(batch, tried + 1)
-        self._services.hub.grew(run, batch.events, over=appended.head.status in TERMINAL)
-        return batch.time is None or appended.head.time == batch.time
+        run, tried = self._lease.run, 0
+        while True:
+            try:
+                appended = await self._journal.append(run, batch)
+            except (Conflict, CommitUnknown):
+                return False
+            except (BudgetShort, InvalidInput) as exc:
+                await self._give_way(exc, batch)
+                return False
+            except StoreError as exc:
+                await self._outwait(exc, tried)
+                tried += 1
+                continue
+            self._services.hub.grew(run, batch.events, over=appended.head.status in TERMINAL)
+            return batch.time is None or appended.head.time == batch.time
 
     async def _give_way(self, refusal: BudgetShort | InvalidInput, batch: Batch) -> None:
         """Keep what has happened of a refused plan.
@@ -353,12 +355,16 @@ class Driver:
             tried += 1
 
     async def _outwait(self, error: StoreError, tried: int) -> None:
-        """Pause before the store is asked again; raises the error when that would be in vain."""
-        hopeless = error.code not in UNREACHABLE or tried == len(STORE_PAUSES_S)
-        if hopeless or not self._services.fresh(self._lease):
+        """Pause before the store is asked again; raises the error when that would be in vain.
+
+        While an attempt has ended whose outcome only this process knows, it goes on asking.
+        """
+        known = bool(self._attempts.ended) and not self._stopping
+        in_time = tried < len(STORE_PAUSES_S) and self._services.fresh(self._lease)
+        if error.code not in UNREACHABLE or not (known or in_time):
             raise error
         _log.warning("%s", error, extra={"run": self._lease.run.id})
-        await self._services.clock.sleep(STORE_PAUSES_S[tried])
+        await self._services.clock.sleep(STORE_PAUSES_S[min(tried, len(STORE_PAUSES_S) - 1)])
 
     def _next(self, planner: Planner) -> Awaitable[Parked | None]:
         """Return what waits for news, or parks when nothing but time or people can move the run."""
