@@ -340,7 +340,7 @@ def test_a_full_disk_keeps_nothing_and_the_run_goes_on_later(store: Path, disk: 
             error = await refusal(lambda: handle.signal("go", 1))
             disk.plan = lambda operation, name, number: ""
 
-            told(error, "E_STORE_FULL", store.name, "nothing of this append", "free space")
+            told(error, "E_STORE_FULL", store.name, "nothing was written", "free space")
             assert await written(runtime.journal) == before
             await handle.signal("go", 2)
             await handle.signal("go", 3)

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -287,6 +289,34 @@ def test_a_damaged_store_is_not_called_busy_or_full(tmp_path: Path) -> None:
 
     assert isinstance(error, JournalCorrupt)
     assert error.code == "E_STORE_CORRUPT"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, so small that a test can fill it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "tmpfs", str(place)]
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("needs the right to mount a file system")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_named_where_only_the_index_finds_no_room(small_disk: Path) -> None:
+    """SQLite calls it an I/O error when the -shm file finds no room, which says little."""
+    store = small_disk / "journal.db"
+    opened(store)
+    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(1_024))
+
+    error = refusal(store)
+
+    assert error.code == "E_STORE_FULL"
 
 
 def test_a_closed_store_says_so_before_it_was_opened(tmp_path: Path) -> None:

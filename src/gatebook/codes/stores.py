@@ -49,7 +49,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_STORE_READONLY": ("the store {store} cannot be written", "check its permissions"),
     "E_STORE_MISSING": ("there is no store at {store}", "check the path, or run something first"),
     "E_STORE_FULL": (
-        "the disk of {store} is full; nothing of this append was kept",
+        "the disk of {store} is full; nothing was written",
         "free space, then resume the run",
     ),
     "E_STORE_IO": ("the store {store} failed: {detail}", "check the disk, then resume the run"),

@@ -6,6 +6,7 @@ the locks this process holds on it (sqlite.org/howtocorrupt.html, 2.2).
 
 import os
 import re
+import shutil
 import stat
 import sys
 import time
@@ -22,6 +23,7 @@ SCHEMA = 5  # the last of sql/schema_N.sql
 APPLICATION_ID = 0x6761_7465  # "gate"
 SOUND = (3, 51, 3)  # the first release without the WAL-reset bug; sqlite.org/wal.html
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs"})
+INDEX_BYTES = 32_768  # by which SQLite lengthens the -shm file; a full disk there is an I/O error
 WRITE_LOCK_BYTE = 120  # where WAL's write lock lies in the -shm file; sqlite.org/walformat.html
 
 
@@ -137,6 +139,16 @@ def _upgrade(connection: apsw.Connection, number: int) -> None:
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
 
 
+def _is_full(exc: apsw.Error, folder: Path) -> bool:
+    """Whether an error says, or with no space left means, that the disk is full."""
+    if isinstance(exc, apsw.FullError):
+        return True
+    try:
+        return shutil.disk_usage(folder).free < INDEX_BYTES
+    except OSError:
+        return False
+
+
 def _lock_holder(path: Path, locks: OwnerLocks) -> str:
     """Name the process that holds the write lock, as far as the system tells."""
     pids: list[int] = []
@@ -230,7 +242,7 @@ class Store:
     def _translate(self, exc: apsw.Error) -> GatebookError:
         store = str(self.path)
         match exc:
-            case apsw.FullError():
+            case apsw.FullError() | apsw.IOError() if _is_full(exc, self.path.parent):
                 return StoreError("E_STORE_FULL", store=store)
             case apsw.BusyError() | apsw.LockedError():
                 holder = _lock_holder(self.path, self._locks)
