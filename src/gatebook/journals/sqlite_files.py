@@ -214,12 +214,16 @@ class Store:
         """Open one more connection."""
         flags = apsw.SQLITE_OPEN_READWRITE | (0 if reading else apsw.SQLITE_OPEN_CREATE)
         connection = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs or None)
-        self.be_patient(connection)
-        # Else many a statement is planned anew, which costs more than it, for other values.
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        connection.execute("PRAGMA synchronous=FULL")
-        if reading:
-            connection.execute("PRAGMA query_only=1")
+        try:
+            self.be_patient(connection)
+            # Else many a statement is planned anew, which costs more than it, for other values.
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+            connection.execute("PRAGMA synchronous=FULL")
+            if reading:
+                connection.execute("PRAGMA query_only=1")
+        except BaseException:
+            connection.close(force=True)
+            raise
         return connection
 
     def be_patient(self, connection: apsw.Connection) -> None:
