@@ -160,6 +160,33 @@ def test_a_loop_that_hangs_beyond_its_word_lets_its_leases_lapse() -> None:
     run(scenario())
 
 
+def test_only_what_still_runs_excuses_a_silent_loop() -> None:
+    """An hour that a tool was given and did not need is no reason to believe a hung loop."""
+
+    async def scenario() -> list[bool]:
+        clock = VirtualClock()
+        journal = Beating(MemoryJournal(clock=clock))
+        await keeper(journal, clock)
+        leases = LeaseKeeper(journal, "w", clock=clock, ttl_s=0.06)
+        lease = await leases.claim(RUN)
+        assert lease is not None
+        left_s = [3_600.0]
+        leases.held(lease).left_s = lambda: left_s[-1]
+        leases.start()
+        assert journal.beaten.wait(10)
+        clock.advance(1)
+        seen = []
+        for seconds, patience_s in ((3_600.0, 10), (-0.05, 10), (-0.07, 0.1)):
+            left_s.append(seconds)
+            journal.beaten.wait(0.1)  # what had begun before
+            journal.beaten.clear()
+            seen.append(journal.beaten.wait(patience_s))  # blocks the loop on purpose
+        await leases.close()
+        return seen
+
+    assert run(scenario()) == [True, True, False]
+
+
 class Taken(FailpointJournal):
     """A journal in which another worker takes the run as soon as a tool runs."""
 

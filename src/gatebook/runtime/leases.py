@@ -1,7 +1,7 @@
 """The heartbeat: a thread that keeps this worker's leases, and stops when the worker has hung.
 
 It renews from a thread of its own, so that a tool that blocks the event loop does not cost the
-run; but a loop that is silent beyond every deadline it announced is taken for dead.
+run; but a loop that is silent beyond every deadline under way is taken for dead.
 """
 
 import asyncio
@@ -23,16 +23,23 @@ LOOP_BEAT_S = 1.0
 _log = logging.getLogger(__name__)
 
 
+def _nothing_runs() -> float:
+    return -math.inf
+
+
 class Held(msgspec.Struct, eq=False):
-    """A lease as its keeper knows it; the keeper alone changes it.
+    """A lease as its keeper knows it.
 
     Attributes:
-        fresh_until: the time of `monotonic` from which no effect may start under it.
+        fresh_until: the time of `monotonic` from which no effect may start under it; the keeper's.
+        left_s: how long what runs under it may still block the event loop, seconds, negative
+            when its time is up; set by who starts it, called from the keeper's thread.
     """
 
     lease: Lease
     monotonic: Callable[[], float]
     fresh_until: float = -math.inf
+    left_s: Callable[[], float] = _nothing_runs
 
     def fresh(self) -> bool:
         """Whether it was renewed within half its life; no effect may start under another."""
@@ -60,7 +67,7 @@ class LeaseKeeper:
         self._stopped = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._beat: asyncio.TimerHandle | None = None
-        self._alive_until = 0.0
+        self._alive_at = self._hooks_until = -math.inf
 
     def start(self) -> None:
         """Begin beating; call from the worker's event loop."""
@@ -81,14 +88,20 @@ class LeaseKeeper:
             self._thread.join()
 
     def _mark_alive(self) -> None:
-        self._alive_until = max(self._alive_until, self._monotonic())
+        self._alive_at = self._monotonic()
         self._beat = asyncio.get_running_loop().call_later(LOOP_BEAT_S, self._mark_alive)
 
     def expect_silence(self, seconds: float) -> None:
-        """Allow the loop to be silent for so long: a tool may block it until its deadline."""
-        until = self._monotonic() + seconds
-        if until > self._alive_until:  # noqa: PLR1730 - max() costs more than the clock
-            self._alive_until = until
+        """Allow the loop to be silent for so long: a hook may block it until its time is up."""
+        self._hooks_until = max(self._hooks_until, self._monotonic() + seconds)
+
+    def _hangs(self) -> bool:
+        """Whether the loop has been silent for a TTL beyond every deadline under way."""
+        if self._monotonic() <= max(self._alive_at, self._hooks_until) + self._ttl_s:
+            return False
+        with self._lock:
+            left_s = max((held.left_s() for held in self._held.values()), default=-math.inf)
+        return left_s < -self._ttl_s
 
     async def claim(self, run: RunKey) -> Lease | None:
         """Claim a run, or return None when somebody else drives it."""
@@ -146,8 +159,8 @@ class LeaseKeeper:
     async def _beat_for_ever(self) -> None:
         pause_s = self._ttl_s / BEATS_PER_TTL
         while not self._stop.wait(pause_s):
-            if self._monotonic() > self._alive_until + self._ttl_s:
-                continue  # the loop hangs: let the leases lapse so that others can go on
+            if self._hangs():
+                continue  # let the leases lapse so that others can go on
             with self._lock:
                 leases = [held.lease for held in self._held.values()]
             if not leases:

@@ -18,7 +18,6 @@ from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.opened import Open
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
-from gatebook.runtime.leases import LOOP_BEAT_S
 from gatebook.runtime.logs import traced
 from gatebook.runtime.performing.executor import Ended, outlived
 from gatebook.runtime.performing.permits import Permit
@@ -61,7 +60,7 @@ class Attempts:
         self._prefix = f"{lease.run.id}/"  # of tasks' names
         self._loop = asyncio.get_running_loop()
         self._flights: dict[str, _Flight] = {}
-        self._silent_until = -math.inf  # as announced, once a beat; the loop's time
+        self._held.left_s = self._left_s
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf  # the loop's time
         self._landed = asyncio.Event()
@@ -88,13 +87,14 @@ class Attempts:
     def _set_deadline(self, flight: _Flight) -> None:
         timeout_ms = flight.request.timeout_ms
         if timeout_ms is not None:
-            timeout_s = timeout_ms / 1000
-            flight.until = until = self._loop.time() + timeout_s
-            if until > self._silent_until:
-                self._silent_until = until + LOOP_BEAT_S
-                self._services.leases.expect_silence(timeout_s + LOOP_BEAT_S)
+            flight.until = until = self._loop.time() + timeout_ms / 1000
             if until < self._alarm_at:
                 self._set_alarm(until)
+
+    def _left_s(self) -> float:
+        """Return how long it is to the latest deadline in flight; called from any thread."""
+        deadlines = [f.until for f in list(self._flights.values()) if f.until is not None]
+        return max(deadlines, default=-math.inf) - self._loop.time()
 
     async def _ask(self, flight: _Flight, want: Want, planner: "Planner") -> Ended | None:
         """Ask a model when its route may be called; its deadline counts from then."""
