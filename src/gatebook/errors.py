@@ -30,6 +30,8 @@
 Codes are stable; their texts live in `gatebook.codes`. Every error survives pickle and copy.
 """
 
+from decimal import Decimal
+from numbers import Real
 from typing import Any, Self
 
 from gatebook.codes import TEXTS
@@ -218,7 +220,8 @@ class Transient(ActionError):
 class RateLimited(ActionError):
     """The other side asks us to slow down.
 
-    Give the wait as `retry_after_ms=` (integer milliseconds) or `retry_after=` (seconds).
+    Give the wait as `retry_after_ms=` (integer milliseconds) or `retry_after=` (seconds). What
+    cannot be waited is kept as it is: the action is told of it and waits as if there were none.
     """
 
     kind = "rate_limited"
@@ -231,8 +234,19 @@ class RateLimited(ActionError):
         retry_after_ms: int | None = None,
     ) -> None:
         if retry_after is not None and retry_after_ms is None:
-            retry_after_ms = round(retry_after * 1000)
+            retry_after_ms = _milliseconds(retry_after)
         super().__init__(message, retry_after_ms=retry_after_ms)
+
+
+def _milliseconds(seconds: Any) -> Any:
+    """Return seconds as whole milliseconds, or what was given when it is no number of seconds."""
+    if type(seconds) is bool or not isinstance(seconds, (Real, Decimal)):
+        return seconds
+    number: Any = seconds
+    try:
+        return round(number * 1000)
+    except (ValueError, ArithmeticError):  # NaN, infinity
+        return seconds
 
 
 class Permanent(ActionError):

@@ -2,6 +2,8 @@
 
 import logging
 from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -153,16 +155,28 @@ def test_a_hint_of_ten_years_gives_up_and_is_kept() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("hint", [-5, "5", 1.5, float("nan"), True, [], object()])
+NO_HINTS: tuple[Any, ...] = (-5, "5", float("nan"), float("inf"), -float("inf"), True, [], object())
+
+
+@pytest.mark.parametrize(
+    ("spelling", "hint"),
+    [
+        ("retry_after_ms", 1.5),
+        ("retry_after", 1e308),
+        ("retry_after", Decimal("sNaN")),
+        *((spelling, hint) for spelling in ("retry_after", "retry_after_ms") for hint in NO_HINTS),
+    ],
+)
 def test_a_hint_that_is_no_hint_is_told_and_ignored(
-    hint: Any, caplog: pytest.LogCaptureFixture
+    spelling: str, hint: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """E69: the own back-off counts then; the record holds no hint."""
+    given = {spelling: hint}
 
     @tool(effect="read")
     async def odd() -> None:
         CALLED.append(1)
-        raise RateLimited("slow down", retry_after_ms=hint)
+        raise RateLimited("slow down", **given)
 
     async def body(ctx: Any) -> None:
         await ctx.call_tool(odd)
@@ -180,6 +194,12 @@ def test_a_hint_that_is_no_hint_is_told_and_ignored(
 
     warned = [r.getMessage() for r in caplog.records if "W_RETRY_AFTER_INVALID" in r.getMessage()]
     legible(warned[0], "W_RETRY_AFTER_INVALID", "of 'odd'", "it was ignored")
+
+
+@pytest.mark.parametrize("seconds", [1.5, Decimal("1.5"), Fraction(3, 2)])
+def test_a_hint_in_seconds_is_kept_in_milliseconds(seconds: Any) -> None:
+    """E69: what can be waited is waited, whatever kind of number it is."""
+    assert RateLimited("slow down", retry_after=seconds).retry_after_ms == 1_500
 
 
 @pytest.mark.parametrize(
