@@ -314,9 +314,20 @@ def _told(call: InvalidToolCall) -> Message:
     """Return what the model is told of a call that must not run."""
     of_tool = f" of {call.name}" if call.name else ""
     return Message.user(
-        f"Your tool call{of_tool} did not run: {REASONS[call.reason]}. "
+        f"Your tool call{of_tool} did not run: {_fault(call)}. "
         "Call it again with arguments that are one whole JSON object, or answer without it."
     )
+
+
+def _fault(call: InvalidToolCall) -> str:
+    """Return why a call must not run; of arguments that cannot be read, what stands in the way."""
+    if call.reason == "not_json":
+        try:
+            parse(call.arguments, what=f"arguments of {call.name}")
+        except InvalidInput as exc:
+            if exc.code != "E_JSON_SYNTAX":
+                return str(exc)
+    return REASONS[call.reason]
 
 
 def _warned(message: Message, warning: str) -> Message:
