@@ -47,6 +47,13 @@ BUILDS = (
         (f"{RUNTIME}/test_retries.py",),
     ),
     Build(
+        "a policy may repeat what failed for good",
+        "runtime/driving/outcomes.py",
+        'return Fail(error.code, NEVER) if error.kind == "permanent" else verdict',
+        "return verdict",
+        (f"{RUNTIME}/test_retries.py",),
+    ),
+    Build(
         "retry without end",
         "runtime/driving/outcomes.py",
         "if attempt + 1 >= MAX_ATTEMPTS or (",

@@ -12,7 +12,7 @@ from gatebook.errors import ActionError, Permanent, RateLimited, ToolRetry, Tran
 from gatebook.kernel.events import ActionFailed, ActionUnknown, AttemptFailed, ErrorRecord
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.policy import Fail, Policy, Retry
-from gatebook.runtime.driving.outcomes import retry_verdict
+from gatebook.runtime.driving.outcomes import NEVER, retry_verdict
 from gatebook.runtime.performing.executor import Ended
 from gatebook.runtime.runs.states import Finished
 
@@ -22,6 +22,12 @@ class Stubborn(Policy):
 
     def retry(self, error: ActionError, action: Any, attempt: int) -> Any:
         return Retry(0)
+
+
+class Eager(AllowDeclared, Stubborn):
+    """Allows what is declared, and retries whatever failed."""
+
+    retry = Stubborn.retry
 
 
 def test_no_policy_can_restart_what_may_have_happened() -> None:
@@ -196,3 +202,31 @@ def test_a_permanent_error_is_never_retried(error: Exception) -> None:
     delays, _ = run(backed_off(RetryWithBackoffPolicy(AllowDeclared(), 5, 50), error))
 
     assert delays == []
+
+
+@pytest.mark.parametrize("effect", ["read", "idempotent", "at_most_once"])
+@pytest.mark.parametrize("error", [Permanent("no"), ToolRetry("use ISO dates"), ValueError("x")])
+def test_no_policy_can_repeat_what_failed_for_good(effect: Effect, error: Exception) -> None:
+    """A tool that says that no retry helps is not called a hundred times, whoever asks for it."""
+
+    async def scenario() -> ErrorRecord:
+        desk = Desk(policy=Eager())
+
+        @tool(effect=effect)
+        async def act(ctx: ToolContext[Any]) -> None:
+            raise error
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(act)
+
+        await desk.ran(flow(body, act))
+        assert await desk.all("r", AttemptFailed) == []
+        return (await desk.only("r", ActionFailed)).error
+
+    told = run(scenario())
+    code = error.code if isinstance(error, ActionError) else "E_ACTION_FAILED"
+
+    assert (told.code, told.kind) == (code, "permanent")
+    assert str(error) in told.message
+    if effect != "at_most_once":  # of which the policy is not even asked
+        assert told.message.endswith("; " + NEVER)

@@ -187,7 +187,10 @@ class Policy:
         return Decision.allow()
 
     def retry(self, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
-        """Decide whether attempt number `attempt` (from 0) that failed is followed by another."""
+        """Decide whether attempt number `attempt` (from 0) that failed is followed by another.
+
+        None follows a permanent error (`error.kind`), whatever the answer.
+        """
         return Fail()
 
     def budget(self) -> Budget:

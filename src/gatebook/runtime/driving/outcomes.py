@@ -42,6 +42,7 @@ MAX_REASON = 400  # characters of a policy's reason that are kept
 EDGE_JITTER = 0.5  # half the wait at most, so that runs started together do not retry together
 
 POLICY_FAULTS = ("E_POLICY_ERROR", "E_POLICY_RETRY")  # a policy that is broken repeats nothing
+NEVER = "the policy's retry() asked for another attempt, but a permanent error is never retried"
 MAX_WAIT_MS = MAX_SLEEP_DAYS * 86_400_000  # a back-off is no longer than a sleep may be
 
 # Categories that say: this route will not answer, another may. A quota that is used up is a rate
@@ -187,9 +188,10 @@ def retry_verdict(
 ) -> Retry | Fail:
     """Decide whether a failed attempt is followed by another; the only owner of retries.
 
-    A policy that defines `retry` decides; otherwise model calls and repeatable tools get three
-    retries. `retries=` of the tool or the call is the upper bound in either case. `on` is the
-    route of a model call and the first attempt there: each route has its retries.
+    A policy that defines `retry` decides, but a permanent error is never followed by another
+    attempt; otherwise model calls and repeatable tools get three retries. `retries=` of the tool
+    or the call is the upper bound in either case. `on` is the route of a model call and the first
+    attempt there: each route has its retries.
     """
     route, since = on
     if attempt + 1 >= MAX_ATTEMPTS or (isinstance(error, ProviderError) and not retryable(error)):
@@ -224,7 +226,7 @@ def _asked(policy: Policy, error: ActionError, action: Action, attempt: int) -> 
     except Exception as exc:  # noqa: BLE001 - a policy that raises retries nothing
         return Fail("E_POLICY_ERROR", type(exc).__name__)
     if type(verdict) is Retry and _waitable(verdict):
-        return verdict
+        return Fail(error.code, NEVER) if error.kind == "permanent" else verdict
     if type(verdict) is Fail and type(verdict.code) is str and type(verdict.reason) is str:
         return Fail(printable(verdict.code[:64]), printable(verdict.reason[:MAX_REASON]))
     return Fail("E_POLICY_RETRY", shown(verdict))
