@@ -23,6 +23,7 @@ APP = '''"""The app of the command line's tests."""
 
 import asyncio
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -105,6 +106,17 @@ async def changes(ctx, order: str) -> str:
     if os.environ.get("CHANGE"):
         return await ctx.call_tool(refund, order=order, amount=1)
     return str(await ctx.call_tool(look_up, order=order))
+
+
+@workflow(tools=[look_up])
+async def timed(ctx, how: str) -> str:
+    try:
+        stamp = time.time() if how != "never" else 0
+    except Exception:
+        if how == "let go":
+            raise
+    await ctx.call_tool(look_up, order="1")
+    return how
 
 
 support = Agent(name="support", model="scripted:answers.json", tools=[look_up])

@@ -189,6 +189,28 @@ def test_replay_of_a_changed_program_exits_with_3(gatebook: Inside) -> None:
     assert "the program asks for" in changed.stderr
 
 
+@pytest.mark.parametrize("how", ["let go", "handled"])
+def test_replay_names_the_clock_that_a_program_reads(how: str, gatebook: Inside) -> None:
+    """Why it asks for something else is what helps; nor does it replay where it handles that."""
+    ran = gatebook("run", "app:timed", how, "--policy", "allow-declared")
+
+    done = gatebook("replay", "@last")
+
+    assert ran.returncode == 0
+    assert done.returncode == 3
+    assert "workflow 'timed' called 'time.time' while being stepped" in done.stderr
+    assert "use ctx.now()" in done.stderr
+    assert "E_WORKFLOW_CLOCK" in done.stderr
+    assert "asks for" not in done.stderr
+
+
+def test_replay_of_a_program_that_could_read_a_clock_passes(gatebook: Inside) -> None:
+    """Only what it does counts."""
+    gatebook("run", "app:timed", "never", "--policy", "allow-declared")
+
+    assert gatebook("replay", "@last").returncode == 0
+
+
 def test_doctor_finds_nothing_bad_and_names_what_needs_a_person(kept: Inside) -> None:
     """One command for "is it all right?"."""
     document = kept.json("doctor")

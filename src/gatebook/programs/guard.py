@@ -45,11 +45,16 @@ EXEMPT = frozenset({"logging", "structlog", "loguru", "importlib"})
 
 
 class GuardedStepper(Stepper):
-    """A stepper whose steps raise E_WORKFLOW_CLOCK where a program reads a clock or randomness."""
+    """A stepper whose steps raise E_WORKFLOW_CLOCK where a program reads a clock or randomness.
+
+    Attributes:
+        caught: the first such error, None while there was none; the program may have handled it.
+    """
 
     def __init__(self, stepper: Stepper, program: str) -> None:
         self._stepper = stepper
         self._program = program
+        self.caught: ConfigError | None = None
 
     def step(self, outcomes: Sequence[Outcome]) -> Step:
         """Step with the hook set; the error is raised inside the program, at the call."""
@@ -72,12 +77,14 @@ class GuardedStepper(Stepper):
             return
         remedy = _remedy(called, frame)
         if remedy is not None and not _is_exempt(frame):
-            raise ConfigError(
+            error = ConfigError(
                 "E_WORKFLOW_CLOCK", program=self._program, value=_name(called), fix=remedy
             )
+            self.caught = self.caught or error
+            raise error
 
 
-def guarded(stepper: Stepper, *, program: str = "") -> Stepper:
+def guarded(stepper: Stepper, *, program: str = "") -> GuardedStepper:
     """Return the stepper with a hook against real clocks and randomness; for one thread."""
     return GuardedStepper(stepper, program)
 

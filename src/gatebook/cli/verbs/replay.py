@@ -1,6 +1,7 @@
 """`gatebook replay`: does the program still ask for what the journal says it asked for."""
 
 import asyncio
+from typing import Any
 
 import click
 
@@ -9,11 +10,12 @@ from gatebook.cli.main import OK
 from gatebook.cli.options import Given, Verb, common, run_argument
 from gatebook.cli.output import document, say
 from gatebook.cli.store import existing, find
+from gatebook.errors import Diverged
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.state import RunState
-from gatebook.ports import Recorded, RunRow
-from gatebook.programs.guard import guarded
-from gatebook.runtime.redrive import final_args
+from gatebook.ports import Program, Recorded, RunRow
+from gatebook.programs.guard import GuardedStepper, guarded
+from gatebook.runtime.redrive import ReplayReport, final_args
 from gatebook.runtime.redrive import replay as step_along
 
 
@@ -25,17 +27,14 @@ from gatebook.runtime.redrive import replay as step_along
 def command(given: Given, run: str) -> int:
     """Step the program over a run's journal: no effect, no clock, nothing written.
 
-    Exits with 3 when the program asks for something else than the journal records. The state
-    digest is the same on every machine.
+    Exits with 3 when the program asks for something else than the journal records, or reads a
+    real clock or randomness. The state digest is the same on every machine.
     """
     given = beside(given)
     row, recorded = asyncio.run(_read(given, run))
     app = app_for(given, [row.program])
     program = app.program(row.program)
-    started = recorded[0].event
-    assert isinstance(started, RunStarted)
-    stepper = guarded(program.begin(started), program=program.name)
-    report = step_along(stepper, final_args(program.tools), recorded)
+    report = _step(program, recorded)
     digest = _fold(recorded).digest()
     changed = program.digest != row.definition
     if given.as_json:
@@ -52,6 +51,30 @@ def command(given: Given, run: str) -> int:
     if report.pending:
         say(f"next it would ask for: {', '.join(report.pending)}")
     return OK
+
+
+def _step(program: Program[Any, Any], recorded: list[Recorded]) -> ReplayReport:
+    """Step the program along.
+
+    Raises:
+        Diverged: E_WORKFLOW_CLOCK when it read a real clock or randomness, whatever came of that;
+            E_NONDETERMINISM when it asks for something else for another reason.
+    """
+    started = recorded[0].event
+    assert isinstance(started, RunStarted)
+    stepper = guarded(program.begin(started), program=program.name)
+    try:
+        report = step_along(stepper, final_args(program.tools), recorded)
+    except Diverged:
+        _check_clock(stepper)
+        raise
+    _check_clock(stepper)
+    return report
+
+
+def _check_clock(stepper: GuardedStepper) -> None:
+    if stepper.caught is not None:
+        raise Diverged(stepper.caught.code, **stepper.caught.fields)
 
 
 async def _read(given: Given, name: str) -> tuple[RunRow, list[Recorded]]:
