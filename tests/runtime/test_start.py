@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.runtime.kit import Desk, Model, flow, run
 
-from gatebook import Client, tool
+from gatebook import Client, hook, tool
 from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict, RunDenied
 from gatebook.kernel.budget import Budget, Limits
 from gatebook.kernel.events import RunStarted
@@ -36,6 +36,22 @@ class Doorman(Policy):
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+
+class Boundless(AllowDeclared):
+    """States a budget that is none."""
+
+    def budget(self) -> Any:
+        return 5
+
+
+@tool(effect="read")
+async def pay() -> int:
+    return 1
+
+
+@hook("before_tool", rights=["deny"], timeout=60, on_failure="closed", tools=[pay])
+async def watch_pay(ctx: Any) -> None: ...
 
 
 async def refused(desk: Desk, program: Any, value: Any = 1, **options: Any) -> GatebookError:
@@ -258,21 +274,28 @@ def test_the_checks_come_in_one_order() -> None:
         wrong = flow(body, look, version="2", models=["nobody:m"])
         unreachable = flow(body, look, name="other", models=["nobody:m"])
         reachable = flow(body, look, name="third", models=["fake:m"])
+        others: dict[str, Any] = {"policy": door, "providers": {"fake": Model()}}
         closed = desk.runtime(known, policy=None)
-        await attempt(closed, wrong, context=[])
+        await attempt(closed, wrong, context=[], budget=5)
         async with desk.open(known, policy=None) as runtime:
-            await attempt(runtime, wrong, context=[])
+            await attempt(runtime, wrong, context=[], budget=5)
+            await attempt(runtime, wrong, budget=5)
             await attempt(runtime, wrong)
-        async with desk.open(known, policy=door, providers={"fake": Model()}) as runtime:
+        async with desk.open(known, policy=Boundless()) as runtime:
+            await attempt(runtime, wrong)
+        async with desk.open(known, hooks=[watch_pay], **others) as runtime:
             await attempt(runtime, wrong)
             await attempt(runtime, unreachable)
+            await attempt(runtime, reachable)
+            assert await runtime.runs() == []
+        async with desk.open(known, **others) as runtime:
             await attempt(runtime, reachable)
             assert await runtime.runs() == []
         return codes
 
     assert run(scenario()) == [
-        "E_RUNTIME_CLOSED", "E_CONTEXT", "E_POLICY_MISSING", "E_PROGRAM_DUPLICATE",
-        "E_PROVIDER_UNKNOWN", "E_RUN_DENIED",
+        "E_RUNTIME_CLOSED", "E_CONTEXT", "E_BUDGET_TYPE", "E_POLICY_MISSING", "E_BUDGET_TYPE",
+        "E_PROGRAM_DUPLICATE", "E_PROVIDER_UNKNOWN", "E_HOOK_TOOL", "E_RUN_DENIED",
     ]  # fmt: skip
 
 

@@ -240,15 +240,15 @@ class Client:
         self._check_names("the run id", run_id)
         key = RunKey(self.tenant, new_run_id() if run_id is None else check_run_id(run_id))
         given, facts = self._content(program, value, context, labels)
+        own = None if budget is None else checked_budget(budget, "budget=")
         policy = self._given_policy()
+        general = policy_budget(policy)
         definition = self._definition(program)
         self._check_policy(policy, program)
         self._check_providers(program)
         guards = self._check_hooks(program)
-        general = policy_budget(policy)
         limits, soft = general.limits, general.soft
-        if budget is not None:
-            own = checked_budget(budget, "budget=")
+        if own is not None:
             limits, soft = limits.smallest(own.limits), soft + own.soft
         started = RunStarted(
             program=program.name,
