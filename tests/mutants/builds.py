@@ -155,6 +155,28 @@ BUILDS = (
         "if False:",
         (f"{KERNEL}/test_append.py",),
     ),
+    # An append whose answer was lost is known by its id.
+    Build(
+        "an append of one's own is another's",
+        "journals/sqlite_members.py",
+        "        if own:\n            self.answer = Appended(",
+        "        if False:\n            self.answer = Appended(",
+        ("tests/journals/test_sqlite.py",),
+    ),
+    Build(
+        "an append of another's is one's own",
+        "journals/sqlite_members.py",
+        "if event.append_id == self.batch.append_id)",
+        "if event.append_id)",
+        ("tests/journals/test_sqlite.py",),
+    ),
+    Build(
+        "an append of one's own is another's in memory",
+        "journals/memory.py",
+        "if event.append_id == batch.append_id)",
+        "if False)",
+        ("tests/journals/test_memory.py",),
+    ),
     # Who may append what without a claim.
     Build(
         "anybody may append anything",
@@ -206,6 +228,16 @@ BUILDS = (
         "        action = redacted(self.action, grounds.redactor, grounds.tools)\n",
         "        action = self.action\n",
         (f"{KERNEL}/test_gate.py",),
+    ),
+    # What is executed is what is stored.
+    Build(
+        "a tool gets what the program asked for",
+        "runtime/performing/attempts.py",
+        "            work = self._perform(flight, want, planner)\n",
+        "            kept = {name: getattr(request, name) for name in request.__struct_fields__}\n"
+        "            flight.request = ActionRequested(**kept | {'action': want.action})\n"
+        "            work = self._perform(flight, want, planner)\n",
+        (f"{RUNTIME}/test_gated.py",),
     ),
     # What an end means.
     Build(
@@ -360,6 +392,13 @@ BUILDS = (
         "        except Conflict:\n            pass\n",
         (f"{RUNTIME}/test_parking.py",),
     ),
+    Build(
+        "news for a parked run does not make it due",
+        "journals/entry.py",
+        '            self.wake_at, self.parked_reason = head.time, ""\n',
+        '            self.parked_reason = ""\n',
+        ("tests/journals/test_memory.py",),
+    ),
     # Decisions, budgets, cancels, programs.
     Build(
         "whatever is true is an allow",
@@ -407,8 +446,12 @@ BUILDS = (
     Build(
         "a start is registered before policy is asked",
         "runtime/client.py",
+        "        started = starts.decide(program, value, started, key=key)\n"
+        "        input_hash = digest(program.name, bytes(given))\n"
+        "        row = await journal.create(key, started, input_hash=input_hash)\n",
+        "        input_hash = digest(program.name, bytes(given))\n"
+        "        row = await journal.create(key, started, input_hash=input_hash)\n"
         "        started = starts.decide(program, value, started, key=key)\n",
-        "",
         (f"{RUNTIME}/test_start.py",),
     ),
     Build(
