@@ -107,11 +107,14 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:
-    """Our tables must not appear among somebody else's."""
+    """Nothing of ours may appear in it, nor may it be switched to WAL."""
     store = tmp_path / "other.db"
     edit(store, "CREATE TABLE theirs (a)")
+    before = store.read_bytes()
 
     assert refusal(store).code == "E_STORE_FORMAT"
+    assert store.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["other.db"]
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

@@ -108,20 +108,30 @@ def _use_wal(connection: apsw.Connection, busy_s: float) -> None:
         time.sleep(0.005)
 
 
+def _schema(connection: apsw.Connection, path: Path) -> int:
+    """Return the schema of the store in a file, 0 when there is nothing in it yet.
+
+    Raises:
+        ConfigError: E_STORE_FORMAT, E_SCHEMA_NEWER, E_SCHEMA_OLD.
+    """
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    application = connection.execute("PRAGMA application_id").get
+    if application != APPLICATION_ID and tables:
+        detail = "it is another program's database"
+        raise ConfigError("E_STORE_FORMAT", store=str(path), detail=detail)
+    if not tables:
+        return 0
+    got = int(connection.execute("SELECT value FROM meta WHERE name = 'schema'").get or 0)
+    if not 1 <= got <= SCHEMA:
+        code = "E_SCHEMA_NEWER" if got > SCHEMA else "E_SCHEMA_OLD"
+        raise ConfigError(code, store=str(path), got=got, want=str(SCHEMA))
+    return got
+
+
 def _use_schema(connection: apsw.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
-        application = connection.execute("PRAGMA application_id").get
-        if application != APPLICATION_ID and tables:
-            detail = "it is another program's database"
-            raise ConfigError("E_STORE_FORMAT", store=str(path), detail=detail)
-        got = 0
-        if tables:
-            got = int(connection.execute("SELECT value FROM meta WHERE name = 'schema'").get or 0)
-            if not 1 <= got <= SCHEMA:
-                code = "E_SCHEMA_NEWER" if got > SCHEMA else "E_SCHEMA_OLD"
-                raise ConfigError(code, store=str(path), got=got, want=str(SCHEMA))
+        got = _schema(connection, path)
         for number in range(got + 1, SCHEMA + 1):
             _upgrade(connection, number)
         connection.execute("COMMIT")
@@ -203,6 +213,7 @@ class Store:
             if fresh:
                 with suppress(OSError):
                     self.path.chmod(0o600)  # -wal and -shm take their mode from here
+            _schema(connection, self.path)  # before anything is changed: WAL would be for good
             _use_wal(connection, self._busy_s)
             _use_schema(connection, self.path)
         except BaseException:
