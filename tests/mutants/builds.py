@@ -155,28 +155,6 @@ BUILDS = (
         "if False:",
         (f"{KERNEL}/test_append.py",),
     ),
-    # An append whose answer was lost is known by its id.
-    Build(
-        "an append of one's own is another's",
-        "journals/sqlite_members.py",
-        "        if own:\n            self.answer = Appended(",
-        "        if False:\n            self.answer = Appended(",
-        ("tests/journals/test_sqlite.py",),
-    ),
-    Build(
-        "an append of another's is one's own",
-        "journals/sqlite_members.py",
-        "if event.append_id == self.batch.append_id)",
-        "if event.append_id)",
-        ("tests/journals/test_sqlite.py",),
-    ),
-    Build(
-        "an append of one's own is another's in memory",
-        "journals/memory.py",
-        "if event.append_id == batch.append_id)",
-        "if False)",
-        ("tests/journals/test_memory.py",),
-    ),
     # Who may append what without a claim.
     Build(
         "anybody may append anything",
@@ -391,13 +369,6 @@ BUILDS = (
         "        except Conflict:\n            self._touched = True\n            return None\n",
         "        except Conflict:\n            pass\n",
         (f"{RUNTIME}/test_parking.py",),
-    ),
-    Build(
-        "news for a parked run does not make it due",
-        "journals/entry.py",
-        '            self.wake_at, self.parked_reason = head.time, ""\n',
-        '            self.parked_reason = ""\n',
-        ("tests/journals/test_memory.py",),
     ),
     # Decisions, budgets, cancels, programs.
     Build(

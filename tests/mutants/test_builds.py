@@ -15,6 +15,7 @@ from tests.mutants.ledger_builds import LEDGER_BUILDS
 from tests.mutants.model_builds import MODEL_BUILDS
 from tests.mutants.review_builds import REVIEW_BUILDS
 from tests.mutants.secret_builds import SECRET_BUILDS
+from tests.mutants.store_builds import STORE_BUILDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "gatebook"
@@ -26,6 +27,7 @@ ALL = (
     *SECRET_BUILDS,
     *APPROVAL_BUILDS,
     *REVIEW_BUILDS,
+    *STORE_BUILDS,
 )
 LIMIT_S = 20  # of one test under a broken build: some of them loop for ever
 
