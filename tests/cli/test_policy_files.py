@@ -51,10 +51,10 @@ def test_resume_finds_the_file_that_run_was_given_from_another_folder(gatebook: 
     gatebook("run", "app:ask", "--run-id", "r1", "--policy", "desk.toml", "--store", "runs.db")
     gatebook("signal", "r1", "go", "1", "--store", "runs.db")
 
-    kept = json.loads((gatebook.path / "runs.db.apps.json").read_text())["ask"]["policy"]
+    kept = json.loads((gatebook.path / "runs.db.apps.json").read_text())["ask"]
     done = gatebook("resume", "r1", "--store", "runs.db")
 
-    assert kept == str(gatebook.path / "desk.toml")
+    assert kept["runs"]["r1"]["policy"] == str(gatebook.path / "desk.toml")
     assert (done.returncode, done.stdout) == (0, '{"answer":1}\n')
 
 

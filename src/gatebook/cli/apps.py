@@ -1,23 +1,17 @@
-"""Finding programs and policies by "module:attribute", and remembering where they were.
+"""Finding programs and policies by "module:attribute", or where `run` remembers them."""
 
-What `run` remembers lies beside the store in a file of the user's own, never in the store: a
-journal must not be able to name code.
-"""
-
-import json
 import os
-import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
+from gatebook.cli.memory import Told, recall, remember, told_runs
 from gatebook.cli.options import Given
 from gatebook.errors import ConfigError
 from gatebook.journals import open_journal
-from gatebook.ports import Program
+from gatebook.ports import Program, RunRow
 
 DEVELOPMENT = "allow-declared"
 FORMS = "pass a program, a Runtime or a list of programs"
@@ -27,13 +21,13 @@ FORMS = "pass a program, a Runtime or a list of programs"
 class App:
     """What an app's target held: programs by name, and the Runtime they came with, if any.
 
-    `policy` is the one that `run` was given for these programs, for verbs that go on with runs.
+    `folder` is where it was imported from, "" for here or for several.
     """
 
     programs: Mapping[str, Program[Any, Any]]
     targets: Mapping[str, str] = field(default_factory=dict)
     runtime: Any = None
-    policy: str | None = None
+    folder: str = ""
 
     def program(self, name: str) -> Program[Any, Any]:
         """Return a program. Raises ConfigError E_PROGRAM_UNKNOWN."""
@@ -51,7 +45,7 @@ def load_app(target: str, *, folder: str | None = None) -> App:
     """
     found = load(target, folder=folder)
     if is_program(found):
-        return App({found.name: found}, {found.name: target})
+        return App({found.name: found}, {found.name: target}, folder=folder or "")
     programs = getattr(found, "programs", found)
     if isinstance(programs, Mapping):
         programs = list(programs.values())
@@ -59,7 +53,7 @@ def load_app(target: str, *, folder: str | None = None) -> App:
         raise ConfigError("E_APP", value=target, detail=f"it is a {type(found).__name__}; {FORMS}")
     by_name = {program.name: program for program in programs}
     runtime = found if hasattr(found, "drive") else None
-    return App(by_name, dict.fromkeys(by_name, target), runtime)
+    return App(by_name, dict.fromkeys(by_name, target), runtime, folder or "")
 
 
 def is_program(value: Any) -> bool:
@@ -109,34 +103,58 @@ def _programs_of(module: Any) -> list[str]:
     return [name for name, value in vars(module).items() if is_program(value)]
 
 
-def load_policy(given: Given, app: App) -> Any:
-    """Return the policy in force: a flag or setting, the Runtime's own, or the remembered one.
+def load_policy(given: Given, app: App, told: Told | None = None, *, run: str = "") -> Any:
+    """Return the policy in force; for a run that is taken up, the one that it was given.
+
+    A --policy given now wins, then the --policy that this run was started with, then the
+    Runtime's own, the settings, and the settings that this run was started under. What another
+    run was given never counts.
+
+    Args:
+        told: what the run was given, see `told_of`; None for a run that is yet to start.
+        run: its id.
 
     Raises:
         ConfigError: E_POLICY_MISSING when nobody named one or its file cannot be read, another
             E_POLICY_... when it is wrong, E_APP when it cannot be imported.
     """
     own = getattr(app.runtime, "options", {}).get("policy")
-    text = given.policy or (None if own is not None else given.settings.policy or app.policy)
-    if text is None:
-        if own is None:
-            raise ConfigError("E_POLICY_MISSING", detail="was given")
-        return _read(own)
+    setting = given.settings.policy
+    if given.policy:
+        return _named(given.policy)
+    if told is not None and not told.app and given.settings.app is None:
+        own = None  # the app was found by what other runs were given
+    if told is not None and told.policy and (told.flag or (own is None and setting is None)):
+        return _named(told.policy, folder=told.folder)
+    if own is not None:
+        return _read(own, folder=app.folder)
+    if setting is not None:
+        return _named(setting)
+    detail = "was given" if told is None else f"is remembered for run {run!r}"
+    raise ConfigError("E_POLICY_MISSING", detail=detail)
+
+
+def _named(text: str, *, folder: str = "") -> Any:
+    """Return the policy that a --policy names, as seen from a folder."""
     if text == DEVELOPMENT:
         from gatebook.kernel.policies import AllowDeclared
 
         return AllowDeclared()
     if is_policy_file(text):
-        return _read(text.split(","))
-    found = load(text)
+        return _read(text.split(","), folder=folder)
+    found = load(text, folder=folder or None)
     return found() if isinstance(found, type) else found
 
 
-def _read(policy: Any) -> Any:
+def _read(policy: Any, *, folder: str) -> Any:
     """Return a policy, read from its files if it is given by their paths."""
     from gatebook.kernel.redact import Redactor
     from gatebook.runtime.policy_files import in_force
 
+    if isinstance(policy, str | os.PathLike):
+        policy = os.path.join(folder, policy)
+    elif isinstance(policy, list):
+        policy = [os.path.join(folder, part) for part in policy]
     return in_force(policy, Redactor())
 
 
@@ -156,18 +174,21 @@ def beside(given: Given, app: App | None = None) -> Given:
     return given
 
 
-def app_for(given: Given, programs: list[str]) -> App:
+def app_for(given: Given, programs: list[str], told: Told | None = None) -> App:
     """Return the app that holds programs: from --app or the settings, else as `run` remembered.
 
     Args:
         programs: the names that are needed; empty for all that are known.
+        told: what the run was given that is taken up; its program comes from there.
 
     Raises:
         ConfigError: E_APP, E_PROGRAM_UNKNOWN.
     """
-    target = given.settings.app
+    target, folder = given.settings.app, None
+    if target is None and told is not None and told.app:
+        target, folder = told.app, told.folder
     if target is not None:
-        app = load_app(target)
+        app = load_app(target, folder=folder)
         for name in programs:
             app.program(name)
         return app
@@ -181,7 +202,7 @@ def app_for(given: Given, programs: list[str]) -> App:
         {name: program for app in apps for name, program in app.programs.items()},
         {name: text for app in apps for name, text in app.targets.items()},
         apps[0].runtime if len(apps) == 1 else None,
-        _one_policy([known[name] for name in (programs or known) if name in known]),
+        apps[0].folder if len({app.folder for app in apps}) == 1 else "",
     )
     for name in programs:
         merged.program(name)
@@ -190,58 +211,16 @@ def app_for(given: Given, programs: list[str]) -> App:
     return merged
 
 
-def _one_policy(entries: list[dict[str, str]]) -> str | None:
-    """Return the policy all these programs were run under, None when they differ or had none."""
-    policies = {entry.get("policy") for entry in entries}
-    return policies.pop() if len(policies) == 1 else None
+def told_of(given: Given, row: RunRow) -> Told:
+    """Return what `run` remembers of a run; nothing of it when it remembers nothing."""
+    known = recall(open_journal(given.settings.store).url)
+    return told_runs(known, row.program).get(row.run.id, Told())
 
 
-def remember(url: str, app: App, *, policy: str | None) -> None:
-    """Note beside the store where an app's programs came from and their policy; mode 0600."""
-    path = _memory(url)
-    if path is None:
-        return
-    known = recall(url)
-    folder = os.getcwd()
-    chosen = {"policy": _lasting(policy)} if policy is not None else {}
-    fresh = {name: {"app": text, "folder": folder} | chosen for name, text in app.targets.items()}
-    if known | fresh == known:
-        return
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(known | fresh, file, indent=2)
-    os.replace(draft, path)
-
-
-def _lasting(policy: str) -> str:
-    """Return a --policy so that it means the same in another folder."""
-    if not is_policy_file(policy):
-        return policy
-    return ",".join(os.path.abspath(part) for part in policy.split(","))
-
-
-def recall(url: str) -> dict[str, dict[str, str]]:
-    """Return what was remembered beside a store; nothing from a file others could have written."""
-    path = _memory(url)
-    try:
-        if path is None:
-            return {}
-        status = path.lstat()
-        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
-            return {}
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {
-        name: entry
-        for name, entry in found.items()
-        if isinstance(entry, dict) and {"app", "folder"} <= entry.keys()
-    }
-
-
-def _memory(url: str) -> Path | None:
-    path = url.removeprefix("sqlite:///")
-    return None if path == url else Path(f"{path}.apps.json")
+def note_run(given: Given, url: str, app: App, *, program: str, run: str) -> None:
+    """Remember beside the store what a run was given: its app, and the policy if one was said."""
+    policy = given.settings.policy or ""
+    if is_policy_file(policy):
+        policy = ",".join(os.path.abspath(part) for part in policy.split(","))
+    told = Told(app.targets[program], os.getcwd(), policy, flag=bool(given.policy))
+    remember(url, run, app.targets, program, told)

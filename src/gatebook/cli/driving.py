@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from gatebook.cli.apps import App, load_policy
+from gatebook.cli.apps import App
 from gatebook.cli.asking import Asker
-from gatebook.cli.options import Given
 from gatebook.cli.output import filter_logs, say
 from gatebook.cli.store import whoami
 from gatebook.errors import GatebookError
@@ -25,19 +24,17 @@ PATIENCE_US = 60_000_000  # a sleep or back-off that ends this soon is waited fo
 
 
 def runtime_for(
-    app: App, given: Given, journal: Journal, *, only: set[RunKey] | None, adopt: bool = False
+    app: App, journal: Journal, *, policy: Any, only: set[RunKey] | None, adopt: bool = False
 ) -> Runtime:
     """Return a runtime over a store with an app's programs and what its own Runtime declares.
 
     Args:
+        policy: the one in force, see `load_policy`.
         only: the runs it drives; None for every run of its programs.
         adopt: go on with changed definitions.
-
-    Raises:
-        ConfigError: E_POLICY_MISSING, E_APP.
     """
     options = {} if app.runtime is None else dict(app.runtime.options)
-    options |= {"policy": load_policy(given, app), "programs": list(app.programs.values())}
+    options |= {"policy": policy, "programs": list(app.programs.values())}
     if adopt:
         options["on_definition_change"] = "adopt"
     runtime = Runtime(journal, only=only, **options)

@@ -159,6 +159,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "policy=AllowListPolicy(tools=[...], providers=[...]); or a policy file, "
         "policy='policy.toml' or --policy policy.toml",
     ),
+    "E_POLICY_DIFFERS": (
+        "the runs here were given different policies: {detail}",
+        "say which one is for all: --policy; or gatebook resume them, each under its own",
+    ),
     "E_POLICY_ERROR": ("the policy raised {detail} while deciding", "correct the policy"),
     "E_POLICY_DECISION": (
         "the policy answered {value}, which is not a Decision",

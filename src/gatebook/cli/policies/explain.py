@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from gatebook.cli.apps import App, beside, load_policy
+from gatebook.cli.apps import App, beside, load_policy, told_of
 from gatebook.cli.options import Given, Verb, common, read_json
 from gatebook.cli.output import document, on_terminal, safe, say, table
 from gatebook.cli.policies.files import settings_app
@@ -72,7 +72,7 @@ def _recorded(given: Given, name: str, seq: int) -> None:
     row, events = read_run(given, name)
     declared = Declared(given)
     tools = declared.tools(row.program)
-    policy = _document(given, declared.app(row.program))
+    policy = _document(given, declared.app(row.program), row)
     book = None if policy is None else Rulebook(policy)
     told = Told(
         run_id=row.run.id,
@@ -213,10 +213,11 @@ def _label(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _document(given: Given, app: App | None) -> Document | None:
+def _document(given: Given, app: App | None, row: RunRow | None = None) -> Document | None:
     """Return the policy file in force, None when none is named or the policy is code."""
     try:
-        policy = load_policy(given, app or App({}))
+        told = None if row is None else told_of(given, row)
+        policy = load_policy(given, app or App({}), told)
     except ConfigError as exc:
         if exc.code != "E_POLICY_MISSING" or given.policy:
             raise

@@ -5,7 +5,7 @@ from typing import Any
 import click
 import msgspec
 
-from gatebook.cli.apps import App, beside, load_policy
+from gatebook.cli.apps import App, beside, load_policy, told_of
 from gatebook.cli.options import Given, Verb, common, run_argument
 from gatebook.cli.output import document, say
 from gatebook.cli.policies.recorded import Declared, read_run, specs, validator
@@ -54,7 +54,7 @@ def command(given: Given, run: str) -> None:
     row, events = read_run(given, run)
     declared = Declared(given)
     tools = declared.tools(row.program)
-    policy = _policy(given, declared.app(row.program))
+    policy = _policy(given, declared.app(row.program), row)
     told = Told(
         run_id=row.run.id, tenant=row.run.tenant, tools=specs(tools), limits=limits_of(policy),
         policy=policy.digest, labels=Rulebook(policy).labels,
@@ -73,10 +73,11 @@ def command(given: Given, run: str) -> None:
     print(_file(row, found), end="")
 
 
-def _policy(given: Given, app: App | None) -> Document:
+def _policy(given: Given, app: App | None, row: RunRow) -> Document:
     """Return the policy file in force; one that allows nothing when there is none."""
     try:
-        return document_of(load_policy(given, app or App({}))) or Document()
+        policy = load_policy(given, app or App({}), told_of(given, row))
+        return document_of(policy) or Document()
     except ConfigError as exc:
         if exc.code != "E_POLICY_MISSING" or given.policy:
             raise

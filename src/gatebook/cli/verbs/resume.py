@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gatebook.cli.apps import App, app_for, beside
+from gatebook.cli.apps import App, app_for, beside, load_policy, told_of
 from gatebook.cli.driving import runtime_for
 from gatebook.cli.main import INTERRUPTED, OK
 from gatebook.cli.options import Given, Verb, common, on_ask_option
@@ -37,7 +37,8 @@ def command(given: Given, run: str | None, every: bool, adopt: bool, on_ask: Any
     """Let a run go on, and drive it until it ends or waits for somebody.
 
     Takes up what was paused, what lost its worker, what was interrupted and what was parked.
-    Without --app it uses the program that `gatebook run` loaded.
+    Without --app and --policy it goes on with the program and the policy that `gatebook run` was
+    given for this run.
     """
     if (run is None) == (not every):
         raise click.UsageError("give a RUN or --all")
@@ -62,9 +63,11 @@ async def _rows(given: Given, run: str | None) -> list[RunRow]:
 
 
 async def _resume(given: Given, row: RunRow, *, adopt: bool, on_ask: Any) -> int:
-    app = app_for(given, [row.program])
+    told = told_of(given, row)
+    app = app_for(given, [row.program], told)
+    policy = load_policy(given, app, told, run=row.run.id)
     journal = open_journal(given.settings.store)
-    runtime = runtime_for(app, given, journal, only={row.run}, adopt=adopt)
+    runtime = runtime_for(app, journal, policy=policy, only={row.run}, adopt=adopt)
 
     async def take_up() -> Any:
         return await _let_go_on(runtime, row.run, app)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gatebook.cli.apps import App, beside, load_app, remember
+from gatebook.cli.apps import App, beside, load_app, load_policy, note_run
 from gatebook.cli.driving import runtime_for
 from gatebook.cli.options import Given, Verb, common, on_ask_option, read_json, read_text
 from gatebook.cli.outcome import drive_and_report
@@ -104,12 +104,12 @@ async def _run(
     given = beside(given, app)
     journal = open_journal(given.settings.store)
     mine: set[RunKey] = set()
-    runtime = runtime_for(app, given, journal, only=mine)
+    runtime = runtime_for(app, journal, policy=load_policy(given, app), only=mine)
 
     async def start() -> Any:
         mine.add(RunKey(runtime.tenant, more["run_id"]))
         run = await runtime.start(program, value, **more)
-        remember(journal.url, app, policy=given.policy or given.settings.policy)
+        note_run(given, journal.url, app, program=program.name, run=run.id)
         return run
 
     return await drive_and_report(runtime, journal, start, given, on_ask=on_ask)

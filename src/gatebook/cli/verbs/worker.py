@@ -1,20 +1,26 @@
 """`gatebook worker`: a process that drives runs until it is stopped."""
 
 import asyncio
+from typing import Any
 
 import click
 
-from gatebook.cli.apps import app_for, beside
+from gatebook.cli.apps import App, app_for, beside, load_policy
 from gatebook.cli.driving import Signals, pause, runtime_for
 from gatebook.cli.main import OK
+from gatebook.cli.memory import Told, recall, told_runs
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import json_line, log_to_stderr, safe, say
+from gatebook.cli.store import existing
 from gatebook.cli.telling import Teller, event_fields
+from gatebook.errors import ConfigError
 from gatebook.journals import open_journal
-from gatebook.kernel.policy import policy_name
+from gatebook.kernel.policy import policy_digest, policy_name
+from gatebook.ports import RunQuery
 from gatebook.runtime.runtime import Runtime
 
 PAGE = 1_000  # events read at once
+OPEN = ("running", "interrupted", "cancelling")
 
 
 @click.command(
@@ -29,9 +35,10 @@ PAGE = 1_000  # events read at once
 def command(given: Given, quiet: bool) -> int:
     """Drive the runs of an app until stopped: new ones, and those that lost their worker.
 
-    Without --app it serves the programs that `gatebook run` loaded for this store. SIGTERM or
-    Ctrl-C lets what is in flight end, gives the runs back and exits with 0. With --json, one
-    event a line on standard output.
+    Without --app it serves the programs that `gatebook run` loaded for this store, and without
+    --policy only if all their open runs were given the same one; it looks when it begins.
+    SIGTERM or Ctrl-C lets what is in flight end, gives the runs back and exits with 0. With
+    --json, one event a line on standard output.
     """
     return asyncio.run(_serve(given, quiet=quiet))
 
@@ -41,7 +48,8 @@ async def _serve(given: Given, *, quiet: bool) -> int:
     given = beside(given)
     app = app_for(given, [])
     journal = open_journal(given.settings.store)
-    runtime = runtime_for(app, given, journal, only=None)
+    policy = await _policy(given, app, journal.url)
+    runtime = runtime_for(app, journal, policy=policy, only=None)
 
     async def nothing() -> None:
         say("still waiting for what is in flight")
@@ -63,6 +71,48 @@ async def _serve(given: Given, *, quiet: bool) -> int:
             await pause(runtime)
     say("stopped: the runs are given back")
     return OK
+
+
+async def _policy(given: Given, app: App, url: str) -> Any:
+    """Return the one policy under which all open runs of an app may be driven.
+
+    Raises:
+        ConfigError: E_POLICY_DIFFERS, E_POLICY_MISSING.
+    """
+    if given.policy:
+        return load_policy(given, app)
+    known = recall(url)
+    remembered = {name: told_runs(known, name) for name in app.programs}
+    given_to = {
+        run: remembered[program].get(run, Told()) for run, program in await _open_runs(given, app)
+    } or {run: told for runs in remembered.values() for run, told in runs.items()}
+    if not given_to:
+        return load_policy(given, app)
+    policies: dict[Told, Any] = {}
+    for run, told in given_to.items():
+        if told not in policies:
+            policies[told] = load_policy(given, app_for(given, [], told), told, run=run)
+    digests = {told: policy_digest(policy) for told, policy in policies.items()}
+    if len(set(digests.values())) > 1:
+        firsts = {digests[told]: (told, run) for run, told in reversed(given_to.items())}
+        named = [
+            f"{told.policy or policy_name(policies[told])} ({run})"
+            for told, run in sorted(firsts.values(), key=lambda first: first[1])
+        ]
+        raise ConfigError("E_POLICY_DIFFERS", detail=", ".join(named))
+    return policies.popitem()[1]
+
+
+async def _open_runs(given: Given, app: App) -> list[tuple[str, str]]:
+    """Return (run, program) of all runs of an app that are not over; none without a store."""
+    try:
+        async with existing(given) as client:
+            rows = await client.runs(RunQuery(statuses=OPEN, limit=10_000))
+    except ConfigError as exc:
+        if exc.code != "E_STORE_MISSING":
+            raise
+        return []
+    return [(row.run.id, row.program) for row in rows if row.program in app.programs]
 
 
 async def _show(runtime: Runtime, given: Given, *, quiet: bool) -> None:
