@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from gatebook import AllowDeclared
 from gatebook.cli.memory import RUNS, Told, recall, remember, told_runs
+from gatebook.cli.verbs.show import policy_of
+from gatebook.kernel.actions import Sleep
+from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import ActionRequested, AnyEvent, DecisionRecord, RunStarted
+from gatebook.ports import Recorded, RunKey
 from tests.cli.conftest import ALLOW, Inside
 from tests.cli.test_running import rest, until
 
@@ -19,6 +25,7 @@ strict = AllowListPolicy(tools=["look_up"])
 loose = Runtime(programs=[changes], policy=AllowDeclared())
 tight = Runtime(programs=[changes], policy=strict)
 """
+KEY = RunKey("default", "r")
 REFUNDS = {"CHANGE": "1"}  # the program of `app:changes` refunds then
 
 
@@ -94,6 +101,40 @@ def test_a_policy_that_is_said_now_wins(desk: Inside) -> None:
     done = desk("resume", "prod", *ALLOW, env=REFUNDS)
 
     assert (done.returncode, done.stdout) == (0, "refunded 1\n")
+
+
+def test_show_names_the_policy_that_decided_last(desk: Inside) -> None:
+    """Whoever looks a run over must see that it went on under a policy for development."""
+    waits(desk, "prod", "--policy", "desk:strict")
+
+    before = desk.json("show", "prod")["policy"]
+    desk("resume", "prod", *ALLOW, env=REFUNDS)
+
+    assert (before, desk.json("show", "prod")["policy"]) == (
+        "allow-list", "allow-declared (development)",
+    )  # fmt: skip
+
+
+def test_show_knows_the_development_policy_of_older_journals_by_its_digest() -> None:
+    """They hold no name beside it."""
+    started = RunStarted(
+        program="p", program_kind="workflow", definition="", nonce="", input=Raw(b"1"),
+        policy="aa", policy_name="strict",
+    )  # fmt: skip
+
+    def shown(*digests: str) -> str:
+        events: list[AnyEvent] = [started, *(asked(digest) for digest in digests)]
+        places = enumerate(events, 1)
+        return policy_of([Recorded(KEY, seq, seq, b"", b"", event) for seq, event in places])
+
+    assert shown() == "strict"
+    assert shown(AllowDeclared().digest) == "allow-declared (development)"
+    assert shown("bb" * 32) == "another, bbbbbbbbbbbb"
+    assert shown("bb" * 32, "aa") == "strict"
+
+
+def asked(policy: str) -> ActionRequested:
+    return ActionRequested(address="0", action=Sleep(ms=1), decision=DecisionRecord(policy=policy))
 
 
 def test_changed_settings_hold_for_runs_that_were_started_under_settings(desk: Inside) -> None:

@@ -41,6 +41,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         hidden: tools of a model call that the model was not offered.
         approval: what the approval that lets it through is bound to; this request uses it up.
         grant: the seq of the grant that lets it through instead.
+        policy_name: of the policy, where `policy` says that it has changed.
     """
 
     verdict: Verdict = "allow"
@@ -54,6 +55,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     hidden: tuple[str, ...] = ()
     approval: str = ""
     grant: int = 0
+    policy_name: str = ""
 
     @property
     def withholds(self) -> bool:

@@ -10,7 +10,7 @@ from gatebook.kernel.actions import Action, CallTool, describe
 from gatebook.kernel.decisions import recorded
 from gatebook.kernel.events import ActionDenied
 from gatebook.kernel.grounds import Grounds
-from gatebook.kernel.policy import Decision
+from gatebook.kernel.policy import Decision, policy_name
 from gatebook.kernel.records import DecisionRecord, ErrorRecord
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.secrets import without_literals
@@ -74,4 +74,6 @@ def with_policy(record: DecisionRecord, grounds: Grounds) -> DecisionRecord:
     """Return a record with the policy that decided, when it is another than the last."""
     if grounds.policy_digest == grounds.state.policy:
         return record
-    return msgspec.structs.replace(record, policy=grounds.policy_digest)
+    return msgspec.structs.replace(
+        record, policy=grounds.policy_digest, policy_name=policy_name(grounds.policy)
+    )

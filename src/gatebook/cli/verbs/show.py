@@ -27,6 +27,7 @@ from gatebook.cli.words import cost_text, meter_texts, next_steps, run_fields, s
 from gatebook.kernel.codec import Raw, plain
 from gatebook.kernel.events import RunCompleted, RunFailed, RunStarted
 from gatebook.kernel.history import Cost, TimelineRow, costs, find_artifact, timeline
+from gatebook.kernel.policies import AllowDeclared
 from gatebook.ports import Recorded, RunRow
 
 
@@ -103,7 +104,7 @@ def _facts_of(recorded: list[Recorded]) -> dict[str, Any]:
             last = each.event
     assert isinstance(started, RunStarted)
     fields: dict[str, Any] = {
-        "policy": started.policy_name,
+        "policy": policy_of(recorded),
         "definition": started.definition,
         "input": plain(started.input),
     }
@@ -115,6 +116,26 @@ def _facts_of(recorded: list[Recorded]) -> dict[str, Any]:
     return fields
 
 
+def policy_of(recorded: list[Recorded]) -> str:
+    """Return the name of the policy that decided last about a run, "" for one without a name."""
+    started = recorded[0].event
+    assert isinstance(started, RunStarted)
+    name = started.policy_name
+    for each in recorded:
+        decision = getattr(each.event, "decision", None)
+        if decision is not None and decision.policy:
+            name = decision.policy_name or _name_of(decision.policy, started)
+    return name
+
+
+def _name_of(digest: str, started: RunStarted) -> str:
+    """Return the name of a policy that was recorded by its digest alone."""
+    if digest == started.policy:
+        return started.policy_name
+    development = AllowDeclared()
+    return development.name if digest == development.digest else f"another, {digest[:12]}"
+
+
 def _head(row: RunRow, recorded: list[Recorded], now: int) -> None:
     started = recorded[0].event
     assert isinstance(started, RunStarted)
@@ -124,7 +145,7 @@ def _head(row: RunRow, recorded: list[Recorded], now: int) -> None:
             "run": row.run.id,
             "program": f"{row.program} ({row.program_kind})",
             "state": state_of(row, now),
-            "policy": started.policy_name or "(unnamed)",
+            "policy": policy_of(recorded) or "(unnamed)",
             "started": f"{clock(row.created)}, {span(until - row.created)} in all",
             "used": ", ".join(meter_texts(row)) or "nothing",
             "input": short(bytes(started.input).decode()),
