@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from gatebook.cli.output import quiet_logs
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -96,6 +98,8 @@ def common(*, driving: bool = False) -> Callable[[F], F]:
         @functools.wraps(function)
         def command(**values: Any) -> Any:
             given = Given(**{name: values.pop(name) for name in names})
+            if given.as_json:
+                quiet_logs()
             return function(given=given, **values)
 
         decorated: Any = command

@@ -9,7 +9,16 @@ from gatebook.cli.asking import on_ask as how_to_ask
 from gatebook.cli.driving import Signals, cancelling, pause, settle
 from gatebook.cli.main import ENDED_BADLY, OK, WAITS
 from gatebook.cli.options import Given
-from gatebook.cli.output import document, log_to_stderr, on_terminal, safe, safe_lines, say
+from gatebook.cli.output import (
+    document,
+    filter_logs,
+    halts_untold,
+    log_to_stderr,
+    on_terminal,
+    safe,
+    safe_lines,
+    say,
+)
 from gatebook.cli.screen import view_for, watching
 from gatebook.cli.words import next_steps, run_fields, state_of
 from gatebook.kernel.codec import plain
@@ -72,12 +81,14 @@ async def drive_and_report(
 
     `since` is the last event that the reader knows already, `on_ask` what is done with questions.
     """
-    log_to_stderr()
+    if not given.as_json:
+        log_to_stderr()
+        filter_logs(runtime.log_filter())
     run: RunHandle[Any] | None = None
     view = view_for(as_json=given.as_json, since=since)
     how = how_to_ask(on_ask, quiet=given.as_json or given.no_input)
     asker = Asker(runtime, how, pause=view.close, go_on=view.open)
-    with Signals(cancelling(lambda: run)) as signals:
+    with Signals(cancelling(lambda: run)) as signals, halts_untold():
         try:
             try:
                 await runtime.open()

@@ -7,7 +7,8 @@ shown as text only: no control character of theirs reaches the terminal.
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
@@ -45,6 +46,32 @@ def log_to_stderr() -> None:
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.ERROR, "error")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+
+
+def quiet_logs() -> None:
+    """Keep the library's warnings off standard error: with --json a program reads it."""
+    import logging
+
+    logging.getLogger("gatebook").addHandler(logging.NullHandler())
+
+
+@contextmanager
+def halts_untold() -> Iterator[None]:
+    """Leave why a run was halted to the report on it: in a log line it would be said twice."""
+    import logging
+
+    driver = logging.getLogger("gatebook.runtime.driving.driver")
+    driver.addFilter(_no_error)
+    try:
+        yield
+    finally:
+        driver.removeFilter(_no_error)
+
+
+def _no_error(record: "logging.LogRecord") -> bool:
+    import logging
+
+    return record.levelno < logging.ERROR
 
 
 def filter_logs(secrets: "logging.Filter") -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from gatebook.cli.output import STYLES, on_terminal, safe, safe_lines, say, short, span
@@ -195,16 +195,17 @@ def view_for(*, as_json: bool, since: int = 0) -> View:
 
 @asynccontextmanager
 async def watching(run: RunHandle[Any], view: View) -> AsyncIterator[None]:
-    """Show a run while the block lasts. Events that come later are the caller's to show."""
-    following = asyncio.create_task(_follow(run, view))
-    listening = asyncio.create_task(_listen(run, view))
+    """Show a run while the block lasts. Events that come later are the caller's to show.
+
+    A journal that does not read is not told here: whoever reads the run next is.
+    """
+    tasks = [asyncio.create_task(show(run, view)) for show in (_follow, _listen)]
     try:
         yield
     finally:
-        for task in (following, listening):
+        for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _follow(run: RunHandle[Any], view: View) -> None:
