@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
@@ -21,13 +21,18 @@ FORMS = "pass a program, a Runtime or a list of programs"
 class App:
     """What an app's target held: programs by name, and the Runtime they came with, if any.
 
-    `folder` is where it was imported from, "" for here or for several.
+    `folders` says of programs that were not found from here where their app was imported from.
     """
 
     programs: Mapping[str, Program[Any, Any]]
     targets: Mapping[str, str] = field(default_factory=dict)
     runtime: Any = None
-    folder: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Where its Runtime was imported from, "" for here."""
+        return next(iter(self.folders.values()), "")
 
     def program(self, name: str) -> Program[Any, Any]:
         """Return a program. Raises ConfigError E_PROGRAM_UNKNOWN."""
@@ -45,7 +50,8 @@ def load_app(target: str, *, folder: str | None = None) -> App:
     """
     found = load(target, folder=folder)
     if is_program(found):
-        return App({found.name: found}, {found.name: target}, folder=folder or "")
+        by_name = {found.name: found}
+        return App(by_name, {found.name: target}, folders=_all_in(folder, by_name))
     programs = getattr(found, "programs", found)
     if isinstance(programs, Mapping):
         programs = list(programs.values())
@@ -53,7 +59,11 @@ def load_app(target: str, *, folder: str | None = None) -> App:
         raise ConfigError("E_APP", value=target, detail=f"it is a {type(found).__name__}; {FORMS}")
     by_name = {program.name: program for program in programs}
     runtime = found if hasattr(found, "drive") else None
-    return App(by_name, dict.fromkeys(by_name, target), runtime, folder or "")
+    return App(by_name, dict.fromkeys(by_name, target), runtime, _all_in(folder, by_name))
+
+
+def _all_in(folder: str | None, names: Iterable[str]) -> dict[str, str]:
+    return {} if folder is None else dict.fromkeys(names, folder)
 
 
 def is_program(value: Any) -> bool:
@@ -202,7 +212,7 @@ def app_for(given: Given, programs: list[str], told: Told | None = None) -> App:
         {name: program for app in apps for name, program in app.programs.items()},
         {name: text for app in apps for name, text in app.targets.items()},
         apps[0].runtime if len(apps) == 1 else None,
-        apps[0].folder if len({app.folder for app in apps}) == 1 else "",
+        {name: folder for app in apps for name, folder in app.folders.items()},
     )
     for name in programs:
         merged.program(name)

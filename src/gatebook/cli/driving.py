@@ -5,6 +5,7 @@ that lasts cancels the run.
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from gatebook.cli.asking import Asker
 from gatebook.cli.output import filter_logs, say
 from gatebook.cli.store import whoami
 from gatebook.errors import GatebookError
-from gatebook.ports import Journal, RunKey
+from gatebook.ports import Journal, Provider, RunKey
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import Waiting
 from gatebook.runtime.runtime import Runtime
@@ -32,14 +33,37 @@ def runtime_for(
         policy: the one in force, see `load_policy`.
         only: the runs it drives; None for every run of its programs.
         adopt: go on with changed definitions.
+
+    Raises:
+        ConfigError: E_CONFIG, see `_scripts`.
     """
     options = {} if app.runtime is None else dict(app.runtime.options)
+    providers = dict(options.get("providers") or {})
+    if "scripted" not in providers:
+        options["providers"] = _scripts(app) | providers
     options |= {"policy": policy, "programs": list(app.programs.values())}
     if adopt:
         options["on_definition_change"] = "adopt"
     runtime = Runtime(journal, only=only, **options)
     filter_logs(runtime.log_filter())
     return runtime
+
+
+def _scripts(app: App) -> dict[str, Provider]:
+    """Return the scripted models of an app that is not here, by route: their files lie beside it.
+
+    Raises:
+        ConfigError: E_CONFIG, a file is not there or not a script.
+    """
+    found: dict[str, Provider] = {}
+    for name, folder in app.folders.items():
+        for route in app.programs[name].models:
+            provider, _, path = route.partition(":")
+            if provider == "scripted":
+                from gatebook.providers import Scripted
+
+                found[route] = Scripted.load(os.path.join(folder, path))
+    return found
 
 
 class Signals:

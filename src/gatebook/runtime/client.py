@@ -245,7 +245,7 @@ class Client:
         general = policy_budget(policy)
         definition = self._definition(program)
         self._check_policy(policy, program)
-        self._check_providers(program)
+        self.check_providers(program)
         guards = self._check_hooks(program)
         limits, soft = general.limits, general.soft
         if own is not None:
@@ -327,7 +327,7 @@ class Client:
             check_fit(policy, [*self._programs.values(), program])
             self._fitting.add(program.digest)
 
-    def _check_providers(self, program: Program[Any, Any]) -> None:
+    def check_providers(self, program: Program[Any, Any]) -> None:
         """Check that the declared routes can be answered; a plain client asks no provider."""
 
     def _check_hooks(self, program: Program[Any, Any]) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import inspect
+import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, TypeVar
 
 from gatebook.engines.local import LocalEngine
-from gatebook.errors import ConfigError
+from gatebook.errors import ConfigError, GatebookError
 from gatebook.kernel.actions import Action
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.hooks.declared import Hook, Hooks
@@ -46,6 +47,8 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 DRIVEN_LOOK_S = 2.0  # the fallback should a driver end without a word
 DRAIN_S = 10.0  # how long closing waits for attempts in flight
+
+_log = logging.getLogger(__name__)
 
 
 class Runtime(Client):
@@ -137,6 +140,7 @@ class Runtime(Client):
         self._stack = contextlib.AsyncExitStack()
         self._stopping = False
         self._serving: asyncio.Task[None] | None = None
+        self._left: set[str] = set()  # programs whose models cannot be asked here
         self._engine: LocalEngine | None = None
         self._providers: Providers | None = None
         self._services: Services | None = None
@@ -214,7 +218,7 @@ class Runtime(Client):
         self._engine = LocalEngine(
             self.journal,
             tenant=self.tenant,
-            programs=lambda: list(self._programs),
+            programs=self._drivable,
             clock=self.clock,
             told=partial(told, redactor=self.redactor),
         )
@@ -280,11 +284,32 @@ class Runtime(Client):
                 self._idle.set()
 
     async def _mine(self, run: RunKey) -> bool:
-        """Whether this worker may drive a run: it is not over and its program is known here."""
+        """Whether this worker may drive a run: it is not over and its program is known here.
+
+        Raises ConfigError where the program's models cannot be asked: before a run is claimed, or
+        that would be its end.
+        """
         if self._only is not None and run not in self._only:
             return False
         row = await self.journal.row(run)
-        return row.program in self._programs and not row.head.terminal
+        if row.program not in self._programs or row.head.terminal:
+            return False
+        self.check_providers(self._programs[row.program])
+        return True
+
+    def _drivable(self) -> list[str]:
+        """Return the programs whose models can be asked here; the others wait for a worker."""
+        found = []
+        for name, program in self._programs.items():
+            try:
+                self.check_providers(program)
+            except GatebookError as exc:
+                if name not in self._left:
+                    self._left.add(name)
+                    _log.warning("program %s is left to other workers: %s", name, exc)
+            else:
+                found.append(name)
+        return found
 
     async def _drive_claimed(self, run: RunKey, services: Services) -> Parked:
         parked = Parked("busy")
@@ -326,7 +351,13 @@ class Runtime(Client):
                 raise ConfigError("E_HOOK_TOOL", hook=named, tool=tool)
         return self._hooks.guards
 
-    def _check_providers(self, program: Program[Any, Any]) -> None:
+    def check_providers(self, program: Program[Any, Any]) -> None:
+        """Check that a program's models can be asked here.
+
+        Raises:
+            ConfigError: E_PROVIDER_UNKNOWN, E_KEY_MISSING, E_EXTRA_MISSING, E_CONFIG;
+                E_RUNTIME_CLOSED.
+        """
         if self._providers is None:
             raise ConfigError("E_RUNTIME_CLOSED")
         for route in program.models:

@@ -70,6 +70,7 @@ async def _resume(given: Given, row: RunRow, *, adopt: bool, on_ask: Any) -> int
     runtime = runtime_for(app, journal, policy=policy, only={row.run}, adopt=adopt)
 
     async def take_up() -> Any:
+        runtime.check_providers(app.program(row.program))
         return await _let_go_on(runtime, row.run, app)
 
     return await drive_and_report(
