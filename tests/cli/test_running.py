@@ -100,6 +100,12 @@ def test_input_is_json_a_file_or_standard_input(gatebook: Inside) -> None:
         (("run", "app:pay", "--input", "{"), 2, "not JSON"),
         (("run", "app:pay", "--input", '{"a":1}', *ALLOW), 1, "E_INPUT"),
         (("run", "app:support", *ALLOW), 1, "E_CONTENT"),
+        (("run", "app:pay", "17", "--run-id", "", *ALLOW), 1, "E_ID_EMPTY"),
+        (("run", "app:pay", "17", "--store", "", *ALLOW), 2, "'--store': it is empty"),
+        (("run", "app:pay", "17", "--app", "", *ALLOW), 2, "'--app': it is empty"),
+        (("run", "app:pay", "17", "--policy", ""), 2, "'--policy': it is empty"),
+        (("policy", "backtest", "p.toml", "--store", ""), 2, "'--store': it is empty"),
+        (("policy", "check", "p.toml", "--app", ""), 2, "'--app': it is empty"),
         (("run", "app:nobody", "x", *ALLOW), 1, "app has no nobody (it has pay, ask"),
         (("run", "nowhere:pay", "x", *ALLOW), 1, "No module named 'nowhere'"),
         (("run", "pay", "x", *ALLOW), 1, "there is no --app"),
@@ -137,6 +143,13 @@ def test_the_same_id_and_input_is_the_same_run(gatebook: Inside) -> None:
 
     assert first.stdout == second.stdout == "refunded 20\n"
     assert (gatebook.path / "refunds").read_text() == "17\n"
+
+
+def test_an_empty_run_id_is_not_a_new_run(gatebook: Inside) -> None:
+    """A script whose variable is not set would pay again with each retry."""
+    gatebook("run", "app:pay", "17", "--run-id", "", *ALLOW)
+
+    assert not (gatebook.path / "refunds").exists()
 
 
 def test_a_failed_run_exits_with_3_and_says_why(gatebook: Inside) -> None:

@@ -70,6 +70,17 @@ class Verb(click.Command):
                 formatter.write(f"  {example}\n")
 
 
+def said(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return an option's value; an empty one, as of a variable that is not set, is refused.
+
+    Raises:
+        click.BadParameter: it is empty.
+    """
+    if value == "":
+        raise click.BadParameter("it is empty; give a value, or leave the option out")
+    return value
+
+
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "no_input": click.option("--no-input", is_flag=True, help="Never ask anything."),
     "as_json": click.option(
@@ -78,12 +89,18 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "policy": click.option(
         "--policy",
         metavar="FILE|POLICY",
+        callback=said,
         help="A policy file (several: a.toml,b.toml), module:attribute, or allow-declared.",
     ),
     "app": click.option(
-        "--app", metavar="MODULE:ATTR", help="Where the programs are: a program or a Runtime."
+        "--app",
+        metavar="MODULE:ATTR",
+        callback=said,
+        help="Where the programs are: a program or a Runtime.",
     ),
-    "store": click.option("--store", metavar="URL", help="The journal: sqlite:///path or a path."),
+    "store": click.option(
+        "--store", metavar="URL", callback=said, help="The journal: sqlite:///path or a path."
+    ),
 }
 
 

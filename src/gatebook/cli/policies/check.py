@@ -3,7 +3,7 @@
 import click
 
 from gatebook.cli.main import ERROR, OK
-from gatebook.cli.options import Given, Verb
+from gatebook.cli.options import Given, Verb, said
 from gatebook.cli.output import document, say
 from gatebook.cli.policies.files import (
     as_json,
@@ -27,7 +27,12 @@ from gatebook.kernel.rules.check import check
     ),
 )
 @files_argument
-@click.option("--app", metavar="MODULE:ATTR", help="Whose tools and arguments the rules name.")
+@click.option(
+    "--app",
+    metavar="MODULE:ATTR",
+    callback=said,
+    help="Whose tools and arguments the rules name.",
+)
 @as_json
 def command(files: tuple[str, ...], app: str | None, as_json: bool) -> int:
     """Check policy files: what cannot be read, and what can never decide anything.

@@ -10,7 +10,7 @@ import click
 
 from gatebook.cli.apps import App, load_app
 from gatebook.cli.main import sentences
-from gatebook.cli.options import Given
+from gatebook.cli.options import Given, said
 from gatebook.cli.output import on_terminal, safe, table
 from gatebook.errors import ConfigError
 from gatebook.kernel.rules.check import check
@@ -33,8 +33,11 @@ def looking(function: Callable[..., Any]) -> Callable[..., Any]:
 
     where = "Where the programs are; else where `run` found them."
     decorated = as_json(command)
-    store = click.option("--store", metavar="URL", help="The journal: sqlite:///path or a path.")
-    return click.option("--app", metavar="MODULE:ATTR", help=where)(store(decorated))
+    store = click.option(
+        "--store", metavar="URL", callback=said, help="The journal: sqlite:///path or a path."
+    )
+    app = click.option("--app", metavar="MODULE:ATTR", callback=said, help=where)
+    return app(store(decorated))
 
 
 def read_files(files: Sequence[str]) -> tuple[Document, list[ConfigError]]:

@@ -11,6 +11,7 @@ from gatebook.cli.options import Given, Verb, common, on_ask_option, read_json, 
 from gatebook.cli.outcome import drive_and_report
 from gatebook.errors import ConfigError, InvalidInput
 from gatebook.journals import open_journal
+from gatebook.kernel.codec import check_run_id
 from gatebook.ports import Program, RunKey
 from gatebook.runtime.ids import new_run_id
 
@@ -43,12 +44,13 @@ def command(given: Given, target: str, text: str | None, **options: Any) -> int:
     given_input, context = options["given_input"], options["context"]
     if text is not None and given_input is not None:
         raise click.UsageError("give TEXT or --input, not both")
+    run_id = options["run_id"]
     app, program = find_program(target, given)
     value = read_json(given_input) if given_input is not None else _text(text, program)
     more = {
         "labels": _labels(options["labels"]),
         "context": None if context is None else read_json(context),
-        "run_id": options["run_id"] or new_run_id(),
+        "run_id": new_run_id() if run_id is None else check_run_id(run_id),
     }
     return asyncio.run(_run(given, app, program, value, on_ask=options["on_ask"], **more))
 
