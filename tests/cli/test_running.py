@@ -127,6 +127,28 @@ def test_what_is_wrong_is_said_in_one_line(
     assert text in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ('{"a":NaN}', "E_JSON_NUMBER"),
+        ('{"a":1,"a":2}', "E_JSON_DUPLICATE_KEY"),
+        ("yes", "E_JSON_SYNTAX"),
+        ("123456789012345678901234567890", "E_JSON_INT_RANGE"),
+    ],
+)
+def test_json_that_is_wrong_has_the_code_of_what_is_wrong(
+    value: str, code: str, gatebook: Inside
+) -> None:
+    """A program that reads the error must not search its text for the code."""
+    done = gatebook("signal", "@last", "go", value, "--json")
+    error = json.loads(done.stderr)["error"]
+
+    assert (done.returncode, error["code"]) == (2, code)
+    assert value in error["message"]
+    assert "[E_" not in error["message"]
+    assert "gatebook signal --help" not in error["hint"]
+
+
 def test_an_app_that_fails_to_import_names_its_line(gatebook: Inside) -> None:
     """The user's mistake is in the user's file."""
     (gatebook.path / "bad.py").write_text("import asyncio\n\nx = 1 / 0\n")

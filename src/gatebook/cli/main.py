@@ -146,7 +146,8 @@ def sentences(error: Any) -> tuple[str, str]:
 def report_usage(error: click.UsageError, *, as_json: bool) -> None:
     """Report a command line that cannot be understood."""
     path = error.ctx.command_path if error.ctx else "gatebook"
-    report("E_USAGE", error.format_message().rstrip("."), f"{path} --help", as_json=as_json)
+    code, hint = getattr(error, "code", "E_USAGE"), getattr(error, "hint", f"{path} --help")
+    report(code, error.format_message().rstrip("."), hint, as_json=as_json)
 
 
 def report(

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
+from gatebook.cli.main import sentences
 from gatebook.cli.output import quiet_logs
+from gatebook.errors import GatebookError, InvalidInput, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -152,16 +154,30 @@ def read_text(value: str) -> str:
     return value
 
 
+class WrongJson(click.BadParameter):
+    """A value that is no strict JSON, with the code and the hint of what is wrong with it."""
+
+    def __init__(self, value: str, error: GatebookError) -> None:
+        message, self.hint = sentences(error)
+        super().__init__(f"{message}, in {shown(value)}")
+        self.code = error.code
+        if self.code == "E_JSON_SYNTAX":
+            self.hint += "; text must be quoted: '\"like this\"'"
+
+    def format_message(self) -> str:
+        """Return what is wrong, without a prefix."""
+        return self.message
+
+
 def read_json(value: str) -> Any:
     """Return strict JSON given as text, `@file` or `-`.
 
     Raises:
-        click.BadParameter: it is not JSON.
+        click.BadParameter: it is not JSON, or the file cannot be read.
     """
-    from gatebook.errors import InvalidInput
     from gatebook.kernel.codec import parse
 
     try:
         return parse(read_text(value), what="JSON")
     except InvalidInput as exc:
-        raise click.BadParameter(f"{exc}; text must be quoted: '\"like this\"'") from exc
+        raise WrongJson(value, exc) from exc
