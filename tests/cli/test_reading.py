@@ -235,6 +235,14 @@ def test_doctor_tells_where_a_setting_came_from_and_exits_with_1_for_a_bad_one(
     assert "did you mean app?" in bad.stdout
 
 
+def test_doctor_refuses_what_is_no_store(gatebook: Inside) -> None:
+    """It would be told that the first run makes it."""
+    done = gatebook("doctor", "--store", "postgres://x")
+
+    assert done.returncode == 1
+    assert "is not a known location" in done.stdout
+
+
 def test_show_imports_neither_pydantic_nor_an_http_client_nor_rich(kept: Inside) -> None:
     """Looking at a run is done often and must be quick."""
     code = (

@@ -111,6 +111,9 @@ def test_input_is_json_a_file_or_standard_input(gatebook: Inside) -> None:
         (("run", "pay", "x", *ALLOW), 1, "there is no --app"),
         (("run", "nobody", "x", "--app", "app:runtime"), 1, "registered: ask, long, pay"),
         (("rnu",), 2, "did you mean run?"),
+        (("bogus",), 2, "error: there is no verb 'bogus'; gatebook --help [E_USAGE]"),
+        (("run", "app:pay", "17", "--label", "=x", *ALLOW), 2, "got '=x'"),
+        (("list", "--store", "postgres://x"), 1, "E_STORE_URL"),
         (("run",), 2, "gatebook run --help"),
         (("verify",), 2, "give a RUN or --all"),
         (("list", "--since", "soon"), 2, "an age is like"),
@@ -195,6 +198,17 @@ def test_a_run_that_waits_exits_with_4_and_names_the_next_commands(gatebook: Ins
         "then",
         "  gatebook resume r1 --policy allow-declared",
     ]
+
+
+def test_a_store_in_memory_is_lost_and_no_command_is_suggested(gatebook: Inside) -> None:
+    """No later command could find the run."""
+    done = gatebook("run", "app:ask", "--run-id", "r1", "--store", ":memory:", *ALLOW)
+    document = gatebook.json("run", "app:ask", "--store", ":memory:", *ALLOW)
+
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1].startswith("run r1 waits for signal go: its store ends")
+    assert "gatebook signal" not in done.stderr
+    assert document["next"] == []
 
 
 def test_a_long_sleep_does_not_keep_the_command(gatebook: Inside) -> None:

@@ -75,8 +75,8 @@ class Verbs(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, VERBS, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else "gatebook --help lists the verbs"
-            raise click.UsageError(f"there is no verb {name[:40]!r}; {hint}", ctx)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"there is no verb {name[:40]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 

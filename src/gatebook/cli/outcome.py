@@ -20,7 +20,8 @@ from gatebook.cli.output import (
     say,
 )
 from gatebook.cli.screen import view_for, watching
-from gatebook.cli.words import next_steps, run_fields, state_of
+from gatebook.cli.store import is_kept
+from gatebook.cli.words import next_steps, run_fields, state_of, waits
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import (
     ActionDenied,
@@ -34,6 +35,8 @@ from gatebook.kernel.review.decisions import refused_by_policy
 from gatebook.ports import Journal, Recorded, RunRow
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runtime import Runtime
+
+LOST = "its store ends with this command; without --store :memory: it can go on later"
 
 Start = Callable[[], Awaitable[RunHandle[Any]]]
 
@@ -169,6 +172,9 @@ def _say_end(standing: Standing, end: RunFailed | RunCancelled, given: Given) ->
 
 
 def _say_paused(row: RunRow, given: Given) -> None:
+    if not is_kept(given):
+        say(f"stopped: {LOST}")
+        return
     say(f"paused: nothing drives run {row.run.id} until")
     say(f"  {given.driving_line('resume', row.run.id)}")
     say(f"  {given.driving_line('worker')}")
@@ -176,6 +182,9 @@ def _say_paused(row: RunRow, given: Given) -> None:
 
 def _say_waiting(standing: Standing, given: Given) -> None:
     run = standing.row.run.id
+    if not is_kept(given):
+        say(f"run {run} waits for {safe(', '.join(waits(standing.row)))}: {LOST}")
+        return
     steps = next_steps(standing.row, given, standing.now)
     for what, line in steps:
         say(f"run {run} waits: {safe(what)}\n  {line}")
@@ -195,5 +204,6 @@ def _document(standing: Standing, given: Given) -> None:
         case RunCancelled(reason=reason, unknown=unknown):
             outcome = {"outcome": "cancelled", "reason": reason, "unknown": list(unknown)}
         case _:
-            outcome["next"] = [line for _, line in next_steps(row, given, now)]
+            steps = next_steps(row, given, now) if is_kept(given) else []
+            outcome["next"] = [line for _, line in steps]
     document(**run_fields(row, now), **outcome)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gatebook.cli.options import Given
 from gatebook.errors import ConfigError, InvalidInput, RunNotFound
+from gatebook.journals import open_journal
 from gatebook.ports import RunQuery, RunRow
 from gatebook.runtime.client import Client
 
@@ -26,12 +27,22 @@ async def existing(given: Given) -> AsyncIterator[Client]:
 
 
 def existing_url(given: Given) -> str:
-    """Return the store in force. Raises ConfigError E_STORE_MISSING when there is none."""
+    """Return the store in force.
+
+    Raises:
+        ConfigError: E_STORE_MISSING when there is none, E_STORE_URL for what is no location.
+    """
     url: str = given.settings.store
+    open_journal(url)
     path = Path(url.removeprefix("sqlite:///"))
-    if url not in (":memory:", "memory:") and not path.exists():
+    if is_kept(given) and not path.exists():
         raise ConfigError("E_STORE_MISSING", store=str(path))
     return url
+
+
+def is_kept(given: Given) -> bool:
+    """Whether the store in force is there when this command has ended."""
+    return given.settings.store not in (":memory:", "memory:")
 
 
 async def find(client: Client, name: str) -> RunRow:

@@ -20,6 +20,7 @@ from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import document, safe, say, table
 from gatebook.cli.words import next_steps, state_of
 from gatebook.errors import GatebookError
+from gatebook.journals import open_journal
 from gatebook.ports import ParkedReason, RunQuery, RunRow
 from gatebook.runtime.client import Client
 from gatebook.runtime.models.routes import read_key
@@ -87,6 +88,11 @@ def _versions() -> Iterator[Finding]:
 def _store(given: Given) -> Iterator[Finding]:
     url: str = given.settings.store
     path = Path(url.removeprefix("sqlite:///"))
+    try:
+        open_journal(url)
+    except GatebookError as exc:
+        yield _failed("store", exc)
+        return
     if not path.exists():
         yield Finding("store", "warn", f"there is none at {path} yet: the first run makes it")
         return

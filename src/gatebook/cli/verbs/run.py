@@ -87,11 +87,13 @@ def _text(text: str | None, program: Program[Any, Any]) -> Any:
 
 
 def _labels(texts: tuple[str, ...]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    for name, equals, _ in pairs:
+    labels = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"a label is KEY=VALUE, got {name!r}")
-    return {name: value for name, _, value in pairs}
+            raise click.BadParameter(f"a label is KEY=VALUE, got {text!r}")
+        labels[name] = value
+    return labels
 
 
 async def _run(
