@@ -9,7 +9,13 @@ from tests.runtime.kit import Desk, Model, flow, run, said
 from gatebook import Budget, ToolContext, tool
 from gatebook.errors import ActionDenied, ActionError, ProviderError, Transient
 from gatebook.kernel.budget import METERS, OUTPUT_TOKENS, Amount
-from gatebook.kernel.events import ActionRequested, AttemptStarted, BudgetRaised
+from gatebook.kernel.events import (
+    ActionRequested,
+    ActionSucceeded,
+    AttemptStarted,
+    BudgetRaised,
+    Note,
+)
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.state import Head
@@ -219,6 +225,35 @@ def test_usage_that_is_missing_or_impossible_is_charged_as_reserved(usage: Usage
 
         reserved = (await desk.only("r", ActionRequested)).reserve.llm_tokens
         assert reserved >= OUTPUT_TOKENS
+        assert (await head_of(desk)).spent.llm_tokens == reserved
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"input_tokens": 5.5},
+        {"output_tokens": True},
+        {"reasoning_tokens": "7"},
+        {"total_tokens": object()},
+        {"measured": "yes"},
+        None,
+    ],
+)
+def test_usage_of_another_type_is_told_and_not_kept(odd: dict[str, Any] | None) -> None:
+    """A provider of one's own says anything, and an event that holds it is read by nobody."""
+    usage: Any = 5 if odd is None else Usage(**{"input_tokens": 3, "output_tokens": 4} | odd)
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        await ask(desk, said("yes", usage=usage))
+
+        assert (await desk.only("r", ActionSucceeded)).usage is None
+        (note,) = await desk.all("r", Note)
+        assert "E_USAGE_INVALID" in note.text
+        reserved = (await desk.only("r", ActionRequested)).reserve.llm_tokens
         assert (await head_of(desk)).spent.llm_tokens == reserved
 
     run(scenario())

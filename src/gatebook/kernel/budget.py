@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gatebook.errors import InvalidInput
+from gatebook.errors import InvalidInput, shown
 from gatebook.kernel.actions import CallLLM, split_route
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.spending.prices import Price, cost, dollars, dollars_text, micro_usd
@@ -187,16 +187,28 @@ def charged(action: CallLLM, price: Price, usage: Usage | None) -> int:
 
 
 def impossible(usage: Usage | None) -> str:
-    """Return the counts of a usage that no call can have, as people read them; "" for none."""
+    """Return what of a usage no call can have, as people read it; "" for nothing.
+
+    That is a count out of all bounds, and what is no count: a provider of one's own says anything.
+    """
     if usage is None:
         return ""
-    counts = {n: v for n in usage.__struct_fields__ if type(v := getattr(usage, n)) is int}
-    odd = {name: count for name, count in counts.items() if not 0 <= count <= MAX_TOKENS}
-    return ", ".join(f"{name} {_short(count)}" for name, count in odd.items())
+    if type(usage) is not Usage:
+        return shown(usage)
+    said = {name: getattr(usage, name) for name in usage.__struct_fields__}
+    return ", ".join(f"{n} {_short(v)}" for n, v in said.items() if not _may_be(n, v))
 
 
-def _short(count: int) -> str:
-    return str(count) if abs(count) < 10**20 else "huge"
+def _may_be(name: str, value: Any) -> bool:
+    if name == "measured":
+        return type(value) is bool
+    return value is None or (type(value) is int and 0 <= value <= MAX_TOKENS)
+
+
+def _short(value: Any) -> str:
+    if type(value) is not int:
+        return shown(value)
+    return str(value) if abs(value) < 10**20 else "huge"
 
 
 class SoftLimit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
