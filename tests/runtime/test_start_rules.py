@@ -6,7 +6,7 @@ import pytest
 from tests.runtime.kit import Desk, Model, flow, handle_of, run
 
 from gatebook import Agent, Decision, Policy, RunDenied, tool
-from gatebook.kernel.codec import plain
+from gatebook.kernel.codec import Raw, plain
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
 from gatebook.runtime.runs.states import Cancelled, Finished, Waiting
@@ -188,6 +188,25 @@ def test_a_policy_that_never_settles_refuses_the_start() -> None:
             return Decision.modify({"amount": input["amount"] + 1})
 
     assert "E_MODIFY_LOOP" in run(refused(Counts()))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Decision("interrupt", rule=5),  # type: ignore[arg-type]
+        Decision("Allow"),  # type: ignore[arg-type]
+        Decision("interrupt", ValueError("no")),  # type: ignore[arg-type]
+        Decision("modify", args=Raw(b"{")),
+    ],
+)
+def test_a_start_is_refused_where_no_event_can_hold_the_decision(answer: Any) -> None:
+    """Written into the first event it would make the run unreadable before it began."""
+
+    class Says(Policy):
+        def start(self, program: str, input: Any, context: Any) -> Any:
+            return answer
+
+    assert "E_POLICY_DECISION" in run(refused(Says()))
 
 
 def test_a_shadow_policy_lets_start_and_says_what_it_would_have_done() -> None:

@@ -1,11 +1,13 @@
 """Decisions side by side: which is stricter, how changes add up, and what is kept of them."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
+
+import msgspec
 
 from gatebook.errors import GatebookError
-from gatebook.kernel.codec import NULL, Raw
-from gatebook.kernel.policy import Decision
+from gatebook.kernel.codec import NULL, Raw, parse, plain
+from gatebook.kernel.policy import ALLOW, Decision
 from gatebook.kernel.records import STRICTNESS, DecisionRecord
 from gatebook.kernel.redact import Redactor
 
@@ -15,6 +17,14 @@ LIMIT_S: Final = 5.0  # of one decision; it holds up every run of its worker
 
 Watch = Callable[[], float]
 
+_write = msgspec.json.Encoder(order="deterministic").encode
+_READ: Final = {
+    name: msgspec.json.Decoder(annotation).decode
+    for name, annotation in get_type_hints(Decision).items()
+    if name not in ("args", "patch")
+}
+_steps = msgspec.json.Decoder(list[Raw]).decode
+
 
 def ask(decide: Callable[..., Any], *asked: Any, watch: Watch | None) -> Decision:
     """Return what a policy answers.
@@ -22,7 +32,8 @@ def ask(decide: Callable[..., Any], *asked: Any, watch: Watch | None) -> Decisio
     Raises:
         GatebookError: E_POLICY_ERROR when it raises, E_POLICY_DECISION when its answer is none,
             E_POLICY_TIMEOUT when by `watch` (seconds) it took too long: nobody can stop it, but
-            what it said then does not count.
+            what it said then does not count. With a `watch` it is somebody's own code, whose
+            answer is looked into: what cannot be read again must not come into a journal.
     """
     began = 0.0 if watch is None else watch()
     try:
@@ -33,7 +44,33 @@ def ask(decide: Callable[..., Any], *asked: Any, watch: Watch | None) -> Decisio
         raise GatebookError("E_POLICY_TIMEOUT", value=f"{took:.1f}", limit=LIMIT_S)
     if type(decision) is not Decision:
         raise GatebookError("E_POLICY_DECISION", value=decision)
+    if watch is not None and decision is not ALLOW and (odd := _unfit(decision)):
+        raise GatebookError("E_POLICY_DECISION", value=f"a Decision but for its {odd}")
     return decision
+
+
+def _unfit(decision: Decision) -> str:
+    """Return the first field whose value is not what it is declared to be, "" for none."""
+    name = ""
+    try:
+        for name, read in _READ.items():
+            value = getattr(decision, name)
+            if read(_write(value)) != value:
+                return name
+        name, args = "args", decision.args
+        if args is not None:
+            parse(_bytes(args))
+        name, raw = "patch", decision.patch
+        patch = plain(_bytes(raw))
+    except Exception:  # noqa: BLE001 - whatever it is, it is no such value
+        return name
+    return "" if patch is None or isinstance(patch, list) else name
+
+
+def _bytes(raw: Any) -> bytes:
+    if not isinstance(raw, Raw):
+        raise TypeError(raw)
+    return bytes(raw)
 
 
 def is_stricter(one: Decision, other: Decision) -> bool:
@@ -61,8 +98,9 @@ def recorded(decision: Decision, redactor: Redactor) -> DecisionRecord:
 
 def joined(patch: Raw, decision: Decision) -> Raw:
     """Return a patch followed by the one that leads to a decision's arguments."""
-    more = bytes(decision.patch)
-    if decision.patch == NULL:
+    more = [] if decision.patch == NULL else _steps(decision.patch)
+    if not more:
         assert decision.args is not None
-        more = b'[{"op":"replace","path":"","value":%b}]' % bytes(decision.args)
-    return Raw(more if patch is NULL else b"%b,%b" % (bytes(patch)[:-1], more[1:]))
+        more = [Raw(b'{"op":"replace","path":"","value":%b}' % bytes(decision.args))]
+    before = [] if patch is NULL else _steps(patch)
+    return Raw(_write([*before, *more]))

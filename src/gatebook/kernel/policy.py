@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from gatebook.errors import ActionError
+from gatebook.errors import ActionError, ConfigError
 from gatebook.kernel.actions import Action
 from gatebook.kernel.approvals.terms import ApprovalTerms, DeferTerms
 from gatebook.kernel.budget import Amount, Budget, Limits, checked_budget
@@ -203,15 +203,34 @@ class Policy:
 
 
 def policy_digest(policy: Any) -> str:
-    """Return a policy's digest, or one of its class name for a policy that has none."""
-    found = getattr(policy, "digest", None)
-    return found if isinstance(found, str) else digest("policy", type(policy).__qualname__)
+    """Return a policy's digest, or one of its class name for a policy that has none.
+
+    Raises:
+        ConfigError: E_POLICY_ERROR when it cannot be told.
+    """
+    found = _text_of(policy, "digest")
+    return digest("policy", type(policy).__qualname__) if found is None else found
 
 
 def policy_name(policy: Any) -> str:
-    """Return the name shown wherever a run is shown."""
-    found = getattr(policy, "name", None)
-    return found if isinstance(found, str) else type(policy).__name__
+    """Return the name shown wherever a run is shown. Raises as `policy_digest`."""
+    found = _text_of(policy, "name")
+    return type(policy).__name__ if found is None else found
+
+
+def _text_of(policy: Any, attribute: str) -> str | None:
+    """Return what a policy says of itself, None for what is no text that can be stored."""
+    try:
+        found = getattr(policy, attribute, None)
+        if not isinstance(found, str):
+            return None
+        found.encode()
+        return found
+    except UnicodeEncodeError:
+        return None
+    except Exception as exc:
+        detail = f"{type(exc).__name__} in its {attribute}"
+        raise ConfigError("E_POLICY_ERROR", detail=detail) from exc
 
 
 def policy_budget(policy: Any) -> Budget:
