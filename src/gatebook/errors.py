@@ -38,6 +38,7 @@ from gatebook.codes import TEXTS
 
 SHOWN = 80  # characters of a refused value shown in a message
 TOLD = 4_000  # characters of an exception's own text that are kept
+EXITS = (KeyboardInterrupt, SystemExit)  # not anybody's fault: the process is to end
 UNTOLD = ("an error with a code of its own was raised", "see where its code is raised")
 
 

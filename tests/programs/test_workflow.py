@@ -1,12 +1,13 @@
 """Workflows as programs: what they declare, take and give."""
 
+from asyncio import CancelledError
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from gatebook.errors import (
     GatebookError,
@@ -86,6 +87,19 @@ def test_an_input_of_another_type_is_refused(value: Any) -> None:
 
     with pytest.raises(InvalidInput, match="E_INPUT"):
         flow(f).accept(value)
+
+
+@pytest.mark.parametrize("error", [KeyError("oops"), CancelledError(), GeneratorExit()])
+def test_an_input_whose_check_raises_anything_is_refused(error: BaseException) -> None:
+    """Out of a plan it would break off the run, or end its worker."""
+
+    def broken(_: str) -> str:
+        raise error
+
+    async def f(ctx: WorkflowContext, word: Annotated[str, AfterValidator(broken)]) -> None: ...
+
+    with pytest.raises(InvalidInput, match=type(error).__name__):
+        flow(f).accept("tea")
 
 
 def test_a_workflow_without_input_takes_none() -> None:

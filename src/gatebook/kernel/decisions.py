@@ -5,7 +5,7 @@ from typing import Any, Final, get_type_hints
 
 import msgspec
 
-from gatebook.errors import GatebookError
+from gatebook.errors import EXITS, GatebookError
 from gatebook.kernel.codec import NULL, Raw, parse, plain
 from gatebook.kernel.policy import ALLOW, Decision
 from gatebook.kernel.records import STRICTNESS, DecisionRecord
@@ -38,7 +38,9 @@ def ask(decide: Callable[..., Any], *asked: Any, watch: Watch | None) -> Decisio
     began = 0.0 if watch is None else watch()
     try:
         decision: Any = decide(*asked)
-    except Exception as exc:
+    except EXITS:
+        raise
+    except BaseException as exc:  # nobody cancels what does not wait: that too is its own
         raise GatebookError("E_POLICY_ERROR", detail=type(exc).__name__) from exc
     if watch is not None and (took := watch() - began) > LIMIT_S:
         raise GatebookError("E_POLICY_TIMEOUT", value=f"{took:.1f}", limit=LIMIT_S)

@@ -11,7 +11,7 @@ import difflib
 
 import msgspec
 
-from gatebook.errors import GatebookError, InvalidInput
+from gatebook.errors import EXITS, GatebookError, InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted
 from gatebook.kernel.budget import NOTHING, Amount
 from gatebook.kernel.codec import NULL, Raw
@@ -211,7 +211,9 @@ def _with_hidden(
     """Return the record with the tools that the policy keeps from the model."""
     try:
         kept = frozenset(offered_by(grounds.policy, action.tools, context))
-    except Exception as exc:
+    except EXITS:
+        raise
+    except BaseException as exc:
         error = GatebookError("E_POLICY_ERROR", detail=type(exc).__name__)
         raise refusal(action, error) from exc
     hidden = tuple(name for name in action.tools if name not in kept)

@@ -68,6 +68,11 @@ def judge_result(
     return _judged(action, strictest, output, patch, tuple(sorted(labels)), grounds)
 
 
+def undecided(action: Action, error: GatebookError, grounds: Grounds) -> JudgedResult:
+    """Return what becomes of a result that nobody can decide about: it is withheld."""
+    return _judged(action, Decision.deny(str(error)), None, NULL, (), grounds)
+
+
 def _judged(
     action: Action,
     decision: Decision,

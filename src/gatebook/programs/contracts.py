@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from gatebook.errors import ConfigError, InvalidInput
+from gatebook.errors import EXITS, ConfigError, InvalidInput
 from gatebook.kernel.codec import MAX_DEPTH, canonical, plain
 from gatebook.kernel.secrets import Secret
 
@@ -121,7 +121,9 @@ class Contract(Generic[T]):
             return self.adapter.validate_json(data, strict=strict, by_alias=True, by_name=True)
         except ValidationError as exc:
             raise self._unfit(exc) from exc
-        except Exception as exc:  # a validator of the user may raise anything
+        except EXITS:
+            raise
+        except BaseException as exc:  # a validator of the user may raise anything
             raise self._refused(f"a check of its type raised {type(exc).__name__}") from exc
 
     def _text(self, data: bytes) -> bytes:

@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails, PydanticSerializationError
 from typing_extensions import TypedDict
 
-from gatebook.errors import SHOWN, InvalidInput
+from gatebook.errors import EXITS, SHOWN, InvalidInput
 from gatebook.kernel.codec import MAX_PAYLOAD, bounded, canonical, parse
 from gatebook.tools.options import refused
 from gatebook.tools.portable import exact, is_plain, portable
@@ -114,7 +114,9 @@ class Arguments:
             values: dict[str, Any] = self._read_json(args, strict=True)
         except ValidationError as exc:
             raise self._unfit(exc) from (None if self._secrets else exc)  # it holds the values
-        except Exception as exc:  # a validator of the user may raise anything
+        except EXITS:
+            raise
+        except BaseException as exc:  # a validator of the user may raise anything
             want = f"what its validators accept (one raised {type(exc).__name__})"
             raise InvalidInput(
                 "E_ARGS_SCHEMA", tool=self._tool, path="$", want=want, got=_small(args)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gatebook.errors import ActionError, GatebookError, ProviderError, printable, shown
+from gatebook.errors import EXITS, ActionError, GatebookError, ProviderError, printable, shown
 from gatebook.kernel.actions import MAX_SLEEP_DAYS, Action, CallLLM, CallTool
 from gatebook.kernel.backoff import MAX_ATTEMPTS, jittered, unit
 from gatebook.kernel.codec import NULL
@@ -223,7 +223,9 @@ def _waitable(verdict: Retry) -> bool:
 def _asked(policy: Policy, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
     try:
         verdict: Any = policy.retry(error, action, attempt)
-    except Exception as exc:  # noqa: BLE001 - a policy that raises retries nothing
+    except EXITS:
+        raise
+    except BaseException as exc:  # noqa: BLE001 - a policy that raises retries nothing
         return Fail("E_POLICY_ERROR", type(exc).__name__)
     if type(verdict) is Retry and _waitable(verdict):
         return Fail(error.code, NEVER) if error.kind == "permanent" else verdict

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gatebook.errors import ActionError, Permanent
+from gatebook.errors import EXITS, ActionError, GatebookError, Permanent
 from gatebook.kernel.actions import Action, CallTool
 from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import NULL
@@ -12,7 +12,7 @@ from gatebook.kernel.events import ActionFailed, ActionSucceeded, AnyEvent
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.policies import result_judge
 from gatebook.kernel.policy import Policy
-from gatebook.kernel.results import JudgedResult, judge_result
+from gatebook.kernel.results import JudgedResult, judge_result, undecided
 from gatebook.kernel.tools import Effect
 from gatebook.ports import Tool
 from gatebook.runtime.performing.executor import Ended
@@ -48,9 +48,16 @@ class Results:
         if self.idle:
             return None
         returns = self._returns.get(action.tool, ()) if isinstance(action, CallTool) else ()
-        if self._sees is None or not self._sees(action):
-            return JudgedResult(ended.output, returns) if returns else None
-        judged = judge_result(address, action, effect, ended.output, self._grounds)
+        try:
+            if self._sees is None or not self._sees(action):
+                return JudgedResult(ended.output, returns) if returns else None
+        except EXITS:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - somebody's policy; nothing may be seen then
+            error = GatebookError("E_POLICY_ERROR", detail=type(exc).__name__)
+            judged = undecided(action, error, self._grounds)
+        else:
+            judged = judge_result(address, action, effect, ended.output, self._grounds)
         if ended.error is not None:
             _blank(ended.error, judged)
         elif judged.withheld:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from gatebook.errors import GatebookError, StoreError
+from gatebook.errors import EXITS, GatebookError, StoreError
 from gatebook.kernel.actions import Action
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.messages import StreamEvent
@@ -95,7 +95,12 @@ class Voices:
 
     def begin(self, lease: Lease, request: ActionRequested, attempt: int) -> Voice | MutedVoice:
         """Return the voice of an attempt that begins."""
-        if self._holds is not None and self._holds(request.action):
+        try:
+            if self._holds is not None and self._holds(request.action):
+                return MutedVoice()
+        except EXITS:
+            raise
+        except BaseException:  # noqa: BLE001 - somebody's policy; its result is withheld then
             return MutedVoice()
         voice = Voice(self, lease, request.address, attempt)
         if self._journal is not None:
