@@ -69,6 +69,14 @@ BUILDS = (
         (f"{RUNTIME}/test_commits.py",),
     ),
     Build(
+        "what is known is lost with a plan that breaks off",
+        "runtime/driving/driver.py",
+        "                    await self._keep_outcomes()\n",
+        "                    pass\n",
+        (f"{RUNTIME}/test_broken_plans.py",),
+        quick=True,
+    ),
+    Build(
         "an outcome needs a running run",
         "kernel/append.py",
         'if entry is None or entry.phase == "unknown":\n        raise InvalidInput(',
@@ -392,6 +400,13 @@ BUILDS = (
         "        patch = joined(patch, decision)\n",
         "        patch, decision = joined(patch, decision), Decision.allow()\n        break\n",
         (f"{KERNEL}/test_gate.py",),
+    ),
+    Build(
+        "what no event can hold is written down",
+        "kernel/decisions.py",
+        " and (odd := _unfit(decision)):\n",
+        " and (odd := _unfit(decision)) is None:\n",
+        (f"{KERNEL}/test_odd_decisions.py",),
     ),
     Build(
         "a cancel does not reach what runs",

@@ -59,7 +59,27 @@ def test_the_log_of_a_program_that_breaks_holds_no_secret(caplog: pytest.LogCapt
 
     run(scenario())
 
-    assert "run broken is not driven" in caplog.text
+    assert "run 'broken' cannot go on" in caplog.text
+    assert "ZeroDivisionError: the key is [redacted:registered]" in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_the_log_of_a_store_that_breaks_holds_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """What no driver expects is the engine's to tell."""
+
+    class Breaking(FailpointJournal):
+        async def stretch(self, *asked: Any, **more: Any) -> Any:
+            raise ZeroDivisionError("the key is canary-41")
+
+    async def scenario() -> None:
+        desk = Desk(secrets=["canary-41"])
+        async with desk.open(journal=Breaking(desk.journal, [])) as runtime:
+            await runtime.start(flow(looking, look), None, run_id="r")
+            await desk.clock.settle()
+
+    run(scenario())
+
+    assert "run r is not driven" in caplog.text
     assert "ZeroDivisionError: the key is [redacted:registered]" in caplog.text
     assert "canary" not in caplog.text
 

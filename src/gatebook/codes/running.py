@@ -17,6 +17,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "run {run} has reached its maximum of {limit} events",
         "start a new run that goes on from its result",
     ),
+    "E_RUN_STUCK": (
+        "run {run} cannot go on: making out its next step raised {detail}",
+        "see the log, correct it, and let the run go on: gatebook resume",
+    ),
     "W_RUN_LONG": (
         "run {run} has {seq} events and is ended at {limit}",
         "let it end earlier, and start a new run that goes on from its result",

@@ -8,9 +8,10 @@ away and rebuilt from the journal.
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import count
-from types import coroutine
 from typing import TypeVar
 
 from gatebook.errors import (
@@ -39,6 +40,8 @@ from gatebook.kernel.hooks.declared import Hooks
 from gatebook.kernel.state import TERMINAL, RunState
 from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, ParkedReason, Stretch
+from gatebook.runtime.driving.breaking import halt_for, remains
+from gatebook.runtime.driving.news import News, turn
 from gatebook.runtime.driving.off_loop import off_the_loop
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.hooks.calling import Hooking
@@ -56,38 +59,6 @@ _log = logging.getLogger(__name__)
 _HAPPENED = (*ENDS_OF_ATTEMPTS, HookAnswered)  # what no refused plan may lose
 
 
-class _News:
-    """An event for the one who waits for it; half as dear as asyncio's.
-
-    Attributes:
-        came: they came since whoever waits for them set this to False.
-    """
-
-    __slots__ = ("_loop", "_waiter", "came")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiter = loop.create_future()
-        self.came = False
-
-    def come(self) -> None:
-        """Wake the waiter, now or when it begins to wait."""
-        self.came = True
-        if not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def wait(self) -> asyncio.Future[None]:
-        """Return what is done once news come; call it when none `came`."""
-        self._waiter = self._loop.create_future()
-        return self._waiter
-
-
-@coroutine
-def _turn() -> Generator[None]:
-    """Wait for the others in this turn of the loop, as `asyncio.sleep(0)`, at half its price."""
-    yield
-
-
 class Driver:
     """Drives one run under one lease."""
 
@@ -96,7 +67,7 @@ class Driver:
         self._services = services
         self._journal = services.journal
         self._event_loop = asyncio.get_running_loop()
-        self._news = _News(self._event_loop)
+        self._news = News(self._event_loop)
         self._touched = False
         self._stopping = False
         self._attempts = Attempts(lease, services, on_end=self._news.come)
@@ -132,12 +103,15 @@ class Driver:
             SystemExit, KeyboardInterrupt: a tool raised it; its end is recorded.
         """
         try:
-            return await self._rounds()
+            try:
+                return await self._rounds()
+            except IntegrityError as exc:
+                with suppress(IntegrityError):  # nothing is added to what cannot be read
+                    await self._keep_outcomes()
+                return await self._halt(exc)
         except Fenced:
             await self._note_late_outcomes()
             return Parked("busy")
-        except (Diverged, IntegrityError) as exc:
-            return await self._halt(exc)
         finally:
             await self._attempts.close()
             if self._hooking:
@@ -168,7 +142,7 @@ class Driver:
             if planner.state.end is not None:
                 return Parked("over")
             if attempts.running and not (planner.more or news.came):
-                await _turn()  # an attempt that waits for nothing ends in it, and nobody waits
+                await turn()  # an attempt that waits for nothing ends in it, and nobody waits
             if planner.more or news.came or (self._hooking and self._hooking.answers):
                 continue
             parked = await self._next(planner)
@@ -190,8 +164,12 @@ class Driver:
         if started.guards and await self._park_unguarded(started, past.seq):
             return None
         self._let_go()
-        with off_the_loop(self._event_loop):
-            redrive = Redrive(program.begin(started), final_args(program.tools))
+        try:
+            with off_the_loop(self._event_loop):
+                redrive = Redrive(program.begin(started), final_args(program.tools))
+        except BaseException as exc:
+            halt_for(exc, run.id, self._services.redactor)
+            raise
         planner = self._planner = Planner(
             RunState(),
             redrive,
@@ -256,18 +234,26 @@ class Driver:
         current = max([event.epoch for event in stretch.events], default=0)
         if current > epoch:
             raise Fenced("E_FENCED", run=run, current=current, epoch=epoch)
-        planner.fold(stretch)
+        try:
+            planner.fold(stretch)
+        except BaseException as exc:
+            halt_for(exc, run, self._services.redactor)
+            raise
         self._services.hub.keep_only(self._lease.run, planner.state.head.open.keys())
 
     def _plan(self, planner: Planner) -> list[AnyEvent]:
         now, last, attempts = self._journal.now(), planner.state.head.time, self._attempts
-        return planner.plan(
-            now if now > last else last,
-            attempts.ended,
-            attempts.running,
-            quiet=self._stopping,
-            append_id=self._new_append_id(),
-        )
+        try:
+            return planner.plan(
+                now if now > last else last,
+                attempts.ended,
+                attempts.running,
+                quiet=self._stopping,
+                append_id=self._new_append_id(),
+            )
+        except BaseException as exc:
+            halt_for(exc, self._lease.run.id, self._services.redactor)
+            raise
 
     def _go_on(self, planner: Planner) -> None:
         """Go on from a plan that is in the journal: forget what it says, start what it allows."""
@@ -331,6 +317,20 @@ class Driver:
             append_id = self._new_append_id()
             batch = Batch(events=outcomes, append_id=append_id, epoch=self._lease.epoch)
             await self._patiently(lambda: self._journal.append(run, batch))
+
+    async def _keep_outcomes(self) -> None:
+        """Append what attempts have ended, each for itself, where no plan can be made."""
+        planner, run, ends = self._planner, self._lease.run, self._attempts.ended
+        if planner is None or not ends:
+            return
+        past = await self._patiently(lambda: self._journal.stretch(run))
+        for events in remains(planner, past, ends, run.id):
+            append_id = self._new_append_id()
+            batch = Batch(events=events, append_id=append_id, epoch=self._lease.epoch)
+            try:
+                await self._patiently(partial(self._journal.append, run, batch))
+            except InvalidInput as exc:
+                _log.warning("outcome not kept: %s", exc, extra={"run": run.id})
 
     def _start(self, planner: Planner) -> None:
         """Start every attempt that is committed under this lease and was not started yet."""

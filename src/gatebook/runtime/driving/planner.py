@@ -22,6 +22,7 @@ from gatebook.kernel.events import (
     AnyEvent,
     AttemptStarted,
     Cause,
+    EndOfAttempt,
     ErrorRecord,
     Interrupted,
     LedgersDeclared,
@@ -246,6 +247,18 @@ class Planner:
         if judged.stops and self.state.head.status is RUNNING:
             assert judged.decision is not None
             self._add(Interrupted(error=judged.decision.told))
+
+    def outcome(self, request: ActionRequested, entry: Open, ended: Ended) -> AnyEvent:
+        """Return what is to be recorded of an end when `plan` has raised; nothing is folded."""
+        for event in self.events:
+            if isinstance(event, EndOfAttempt) and event.address == request.address:
+                return event
+        judged = self._results.look(request.address, request.action, request.effect, ended)
+        if ended.error is None:
+            event = succeeded(request.address, entry.attempt, ended)
+        else:
+            event = self._failed(request, entry, ended)
+        return event if judged is None else with_judged(event, judged)
 
     def look_at(self, address: str, ended: Ended) -> None:
         """Change an end that comes too late to what may be seen of it."""
