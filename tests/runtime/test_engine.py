@@ -232,3 +232,38 @@ def test_a_claim_whose_answer_was_lost_is_tried_again() -> None:
             assert await desk.settled(handle) == Finished(1)
 
     run(scenario())
+
+
+class Odd(BaseException):
+    """What nobody raises, and a library did."""
+
+
+class Odder(Workflow[Any, Any]):
+    """A program that raises what is no Exception."""
+
+    error: type[BaseException] = Odd
+
+    def begin(self, started: RunStarted) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [Odd, GeneratorExit, asyncio.CancelledError])
+def test_nothing_that_one_run_raises_stops_the_others(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What ended the engine would leave every run of this worker without a word."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        program = Odder(looking, name="odd", tools=[look])
+        program.error = error
+        async with desk.open() as runtime:
+            await runtime.start(program, None, run_id="odd")
+            await desk.clock.settle()
+            ours = await runtime.start(flow(looking, look), None)
+
+            assert await desk.settled(ours) == Finished(1)
+
+    run(scenario())
+
+    assert "run odd is not driven" in caplog.text

@@ -81,7 +81,12 @@ class LocalEngine(Engine):
                 # A claim whose answer was lost is ours until it lapses, so no one finds it due.
                 self._drive_at(run, self._journal.now() + round(POLL_S * 1e6))
             return
-        except Exception as exc:  # noqa: BLE001 - one run's bug must not end the others
+        except (KeyboardInterrupt, SystemExit):
+            self._group = None  # the process ends, and with it the other runs
+            raise
+        except BaseException as exc:  # one run's bug must not end the others
+            if isinstance(exc, asyncio.CancelledError) and self._group is None:
+                raise
             _log.error("run %s is not driven: %s", run.id, self._told(exc), extra={"run": run.id})
             return
         if parked.state == "waiting" and parked.wake_at is not None:
