@@ -5,11 +5,14 @@ import threading
 from typing import Any
 
 import pytest
+from tests.catalogue.kit import told
 from tests.runtime.kit import Desk, eventually, flow, run
 
 from gatebook import tool
+from gatebook.errors import GatebookError
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.policies import AllowDeclared
+from gatebook.ports import Journal, RunKey
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client
 from gatebook.runtime.runs.states import Finished
@@ -267,3 +270,45 @@ def test_nothing_that_one_run_raises_stops_the_others(
     run(scenario())
 
     assert "run odd is not driven" in caplog.text
+
+
+class Torn(FailpointJournal):
+    """A store that breaks the engine when told: an error that is none of ours."""
+
+    def __init__(self, inner: Journal) -> None:
+        super().__init__(inner, [])
+        self.torn = asyncio.Event()
+
+    async def touched(self) -> frozenset[RunKey]:
+        await self.torn.wait()
+        raise ZeroDivisionError("the key is canary-41")
+
+
+def test_who_waits_hears_that_the_engine_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody drives the run: waiting for its result would be waiting for ever."""
+
+    async def scenario() -> None:
+        desk = Desk(secrets=["canary-41"])
+        journal = Torn(desk.journal)
+
+        async def waiting(ctx: Any) -> Any:
+            return await ctx.wait_signal("go")
+
+        async with desk.open(journal=journal) as runtime:
+            handle = await runtime.start(flow(waiting), None, run_id="r")
+            await desk.settled(handle)
+            result = asyncio.ensure_future(handle.result())
+            journal.torn.set()
+
+            with pytest.raises(GatebookError) as waited:
+                await desk.clock.until(result)
+            with pytest.raises(GatebookError) as refused:
+                await runtime.start(flow(waiting), None, run_id="r2")
+            told(waited.value, "E_RUNTIME_STOPPED", "drives nothing", "ZeroDivisionError")
+            assert refused.value.code == "E_RUNTIME_STOPPED"
+            assert [row.run.id for row in await runtime.runs()] == ["r"]
+
+    run(scenario())
+
+    assert "ZeroDivisionError: the key is [redacted:registered]" in caplog.text
+    assert "canary" not in caplog.text

@@ -94,4 +94,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_CONFIG": ("setting {name} in {path} is not allowed: {detail}", "{fix}"),
     "E_CONTENT": ("the input is empty", "pass the text or JSON the program takes"),
     "E_RUNTIME_CLOSED": ("the runtime is closed", "use it inside `async with Runtime(...)`"),
+    "E_RUNTIME_STOPPED": (
+        "the runtime drives nothing any more: {detail} ended it",
+        "report what the log says of it, and restart this process",
+    ),
 }

@@ -237,6 +237,7 @@ class Client:
         """
         self._check_caller()
         journal = self.journal
+        self._check_start()
         self._check_names("the run id", run_id)
         key = RunKey(self.tenant, new_run_id() if run_id is None else check_run_id(run_id))
         given, facts = self._content(program, value, context, labels)
@@ -304,6 +305,9 @@ class Client:
 
     def _check_caller(self) -> None:
         """Refuse callers that must not start runs; a plain client knows none."""
+
+    def _check_start(self) -> None:
+        """Check that what is started will be driven here; a plain client drives nothing."""
 
     def _given_policy(self) -> Policy:
         if self.policy is None:

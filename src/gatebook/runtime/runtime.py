@@ -30,7 +30,7 @@ from gatebook.runtime.client import Client
 from gatebook.runtime.driving.driver import Driver
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper
-from gatebook.runtime.logs import told
+from gatebook.runtime.logs import told, traced
 from gatebook.runtime.models.breaker import BreakerSettings
 from gatebook.runtime.models.limiter import Rate, checked_rates
 from gatebook.runtime.models.prices import Prices
@@ -141,6 +141,7 @@ class Runtime(Client):
         self._stopping = False
         self._serving: asyncio.Task[None] | None = None
         self._left: set[str] = set()  # programs whose models cannot be asked here
+        self._ended_by = ""  # the error that ended the engine
         self._engine: LocalEngine | None = None
         self._providers: Providers | None = None
         self._services: Services | None = None
@@ -152,6 +153,7 @@ class Runtime(Client):
 
     async def open(self) -> None:
         """Open the store, make `deps`, and begin to drive. Raises ConfigError."""
+        self._ended_by = ""
         await super().open()
         try:
             for program in self._programs.values():
@@ -223,6 +225,21 @@ class Runtime(Client):
             told=partial(told, redactor=self.redactor),
         )
         self._serving = asyncio.create_task(self._engine.serve(self.drive), name="gatebook-engine")
+        self._serving.add_done_callback(self._served)
+
+    def _served(self, serving: asyncio.Task[None]) -> None:
+        """Say that the engine has ended by itself; whoever waits here hears it from `look_s`."""
+        error = None if serving.cancelled() else serving.exception()
+        if error is None:
+            return
+        first = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+        self._ended_by = type(first).__name__
+        if not isinstance(error, KeyboardInterrupt | SystemExit):
+            _log.error("the engine has ended\n%s", traced(error, self.redactor))
+
+    def _check_driving(self) -> None:
+        if self._ended_by:
+            raise GatebookError("E_RUNTIME_STOPPED", detail=self._ended_by)
 
     async def _make_deps(self) -> Any:
         made = self._deps
@@ -328,7 +345,12 @@ class Runtime(Client):
         return parked
 
     def look_s(self, run: RunKey, *, listening: bool = False) -> float:
-        """See Client; of a run that is driven here, news comes."""
+        """See Client; of a run that is driven here, news comes.
+
+        Raises:
+            GatebookError: E_RUNTIME_STOPPED, nothing is driven here any more.
+        """
+        self._check_driving()
         driven = run in self._drivers
         return DRIVEN_LOOK_S if driven else super().look_s(run, listening=listening)
 
@@ -341,6 +363,9 @@ class Runtime(Client):
     def _check_caller(self) -> None:
         if self._services is not None:
             self._services.executor.check_caller()
+
+    def _check_start(self) -> None:
+        self._check_driving()
 
     def _check_hooks(self, program: Program[Any, Any]) -> tuple[str, ...]:
         if self._hooks is None:
