@@ -9,13 +9,16 @@ from tests.catalogue.kit import told
 from tests.runtime.kit import Desk, eventually, flow, run
 
 from gatebook import tool
+from gatebook.engines.local import LocalEngine
 from gatebook.errors import GatebookError
+from gatebook.journals import MemoryJournal
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.policies import AllowDeclared
-from gatebook.ports import Journal, RunKey
+from gatebook.ports import Journal, Parked, RunKey
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client
 from gatebook.runtime.runs.states import Finished
+from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
 
@@ -219,6 +222,43 @@ def test_runs_are_driven_side_by_side_up_to_the_limit() -> None:
             go.set()
 
             assert [await desk.settled(each) for each in handles] == [Finished(None)] * 20
+
+    run(scenario())
+
+
+def test_news_of_a_run_that_waits_for_a_slot_do_not_drive_it() -> None:
+    """The limit is what keeps a worker with a full store from doing all of it at once."""
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        journal = MemoryJournal(clock=clock)
+        engine = LocalEngine(journal, tenant="default", programs=list, clock=clock, concurrency=2)
+        driven: list[RunKey] = []
+        go = asyncio.Event()
+
+        async def drive(key: RunKey) -> Parked:
+            driven.append(key)
+            await go.wait()
+            return Parked("over")
+
+        await journal.open()
+        serving = asyncio.create_task(engine.serve(drive))
+        keys = [RunKey("default", f"r{n}") for n in range(4)]
+        await clock.settle()
+        for key in keys:
+            engine.wake(key)
+        await clock.settle()
+        for key in keys[2:]:
+            engine.wake(key)
+        await clock.settle()
+        first = list(driven)
+        go.set()
+        await clock.settle()
+        serving.cancel()
+        await asyncio.wait({serving})
+        await journal.close()
+
+        assert (first, driven) == (keys[:2], keys)
 
     run(scenario())
 

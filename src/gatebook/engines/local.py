@@ -42,7 +42,7 @@ class LocalEngine(Engine):
         self._slots = asyncio.Semaphore(concurrency)
         self._drive: Drive | None = None
         self._group: asyncio.TaskGroup | None = None
-        self._active: set[RunKey] = set()
+        self._active: dict[RunKey, bool] = {}  # whether each has a slot, or waits for one
         self._timers: dict[RunKey, asyncio.Task[None]] = {}
 
     async def serve(self, drive: Drive) -> None:
@@ -66,15 +66,18 @@ class LocalEngine(Engine):
     async def _run(self, run: RunKey) -> None:
         assert self._drive is not None
         try:
-            if run in self._active:
-                await self._drive(run)  # tells the driver that has it; takes no slot
-                return
-            self._active.add(run)
+            has_slot = self._active.get(run)
+            if has_slot is not None:
+                if has_slot:
+                    await self._drive(run)  # tells the driver that has it; takes no slot
+                return  # one that waits for a slot reads the news when it is driven
+            self._active[run] = False
             try:
                 async with self._slots:
+                    self._active[run] = True
                     parked = await self._drive(run)
             finally:
-                self._active.discard(run)
+                del self._active[run]
         except GatebookError as exc:
             _log.warning("run %s is not driven: %s", run.id, self._told(exc), extra={"run": run.id})
             if isinstance(exc, StoreError):
