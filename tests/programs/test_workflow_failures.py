@@ -1,6 +1,7 @@
 """How workflows fail: failed actions, their own exceptions, and what they must not await."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,13 +11,17 @@ from gatebook.errors import (
     ActionError,
     ConfigError,
     Diverged,
+    InvalidInput,
     ProviderError,
     RateLimited,
 )
 from gatebook.kernel.events import ErrorRecord
 from gatebook.ports import Outcome
 from gatebook.programs import WorkflowContext
+from gatebook.programs.scheduler import MAX_CLOSING, MAX_REFUSALS, Scheduler
 from tests.programs.play import (
+    START,
+    addresses,
     begin,
     denied,
     failed,
@@ -279,6 +284,112 @@ def test_closing_runs_finally_blocks_with_actions_refused() -> None:
     stepper.close()
 
     assert seen == ["b", "tidied b", "a", "tidied a"]
+
+
+class Odd(BaseException):
+    """What nobody raises, and a library did."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), Odd(), asyncio.CancelledError()])
+def test_closing_ends_with_the_workflow_whatever_that_raises(error: BaseException) -> None:
+    """A run that is let go of must not end the process, nor what else its worker drives."""
+    closed: list[str] = []
+
+    async def branch(ctx: WorkflowContext, name: str) -> None:
+        try:
+            await ctx.sleep(9)
+        finally:
+            closed.append(name)
+            raise error
+
+    async def f(ctx: WorkflowContext) -> None:
+        await ctx.gather(branch(ctx, "a"), branch(ctx, "b"))
+
+    stepper, _ = begin(flow(f))
+    stepper.close()
+
+    assert closed == ["b", "a"]
+
+
+def test_closing_ends_with_a_workflow_that_swallows_its_end() -> None:
+    """`except BaseException: pass` around a wait, in a loop, must not hang its worker."""
+    swallowed = 0
+
+    async def f() -> None:
+        nonlocal swallowed
+        while swallowed < 5 * MAX_CLOSING:
+            try:
+                await ctx.wait_signal("go")
+                return
+            except BaseException:  # noqa: BLE001
+                swallowed += 1
+
+    scheduler = Scheduler("p", time=START)
+    ctx = WorkflowContext(scheduler, started(), tools={}, notes=[])
+    steps = f()
+    scheduler.start(steps)
+    scheduler.close()
+    given_up_after, swallowed = swallowed, 5 * MAX_CLOSING
+    steps.close()
+
+    assert MAX_CLOSING < given_up_after < 2 * MAX_CLOSING
+
+
+def test_a_workflow_that_awaits_foreign_things_for_ever_fails() -> None:
+    """It holds up every run of its worker; what it swallows is then its failure."""
+    ended: list[str] = []
+
+    async def f(ctx: WorkflowContext) -> None:
+        try:
+            for _ in range(3 * MAX_REFUSALS):
+                with suppress(ConfigError):
+                    await asyncio.sleep(0)
+            await ctx.wait_signal("go")
+        finally:
+            ended.append("f")
+            await ctx.call_tool(write)
+
+    stepper, step = begin(flow(f))
+
+    assert failure(step).error.code == "E_WORKFLOW_AWAIT"
+    assert (step.wants, ended) == ((), ["f"])
+    stepper.close()
+
+
+def test_a_branch_that_awaits_foreign_things_for_ever_fails_alone() -> None:
+    """The others of its gather have their ends first, as with any error."""
+
+    async def bad() -> None:
+        for _ in range(3 * MAX_REFUSALS):
+            with suppress(ConfigError):
+                await asyncio.sleep(0)
+
+    async def f(ctx: WorkflowContext) -> str:
+        try:
+            await ctx.gather(bad(), ctx.call_tool(read))
+        except ConfigError as exc:
+            return exc.code
+        return ""
+
+    stepper, step = begin(flow(f))
+
+    assert addresses(step) == ["0.b1.s0"]
+    assert output(stepper.step([ok("0.b1.s0")])) == "E_WORKFLOW_AWAIT"
+
+
+def test_many_refused_calls_in_one_step_are_fine() -> None:
+    """A workflow may try what it was given, one by one, and go on with what is left."""
+
+    async def f(ctx: WorkflowContext) -> int:
+        refused = 0
+        for _ in range(500):
+            try:
+                await ctx.sleep(-1)
+            except InvalidInput:
+                refused += 1
+        return refused
+
+    assert output(begin(flow(f))[1]) == 500
 
 
 def test_no_outcome_is_folded_after_the_end() -> None:

@@ -8,7 +8,6 @@ branch of what the workflow awaited third; it does not depend on which outcome c
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Coroutine, Generator, Sequence
-from contextlib import suppress
 from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +19,8 @@ from gatebook.ports import Outcome, Want
 T = TypeVar("T")
 
 Steps = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
+MAX_REFUSALS = 10_000  # of one step: far more than a workflow that goes on to something else needs
+MAX_CLOSING = 100  # awaits of a branch that is being ended, each of which should have ended it
 NOT_OURS = (KeyboardInterrupt, MemoryError)  # the process's trouble, never the program's
 
 
@@ -106,6 +107,7 @@ class Scheduler:
         self.wants: list[Want] = []
         self.over = False
         self.closed = False
+        self._closing = 0  # awaits since a branch is being ended
         self.result: Any = None
         self.error: BaseException | None = None
         self.current = Branch(_nothing(), "", None, 0)
@@ -139,6 +141,9 @@ class Scheduler:
     def starting(self, awaited: Awaited[Any]) -> None:
         """Note that something is being awaited: once only, and not after the end."""
         if self.closed:
+            self._closing += 1
+            if self._closing > MAX_CLOSING:
+                return  # it swallows that: what it yields now ends its closing
             raise GeneratorExit  # a `finally` block may not act; let it end
         if self.unawaited.pop(awaited, awaited) is awaited:
             raise self.foreign(f"{awaited.label} a second time")
@@ -152,10 +157,18 @@ class Scheduler:
         self.closed = True
         self._ready.clear()
         for branch in reversed(list(self._alive)):
-            # What a user's `finally` raises or awaits has no place to go: the run is let go of.
-            with suppress(Exception):
-                branch.steps.close()
+            self._let_go(branch)
         self._alive.clear()
+
+    def _let_go(self, branch: Branch) -> None:
+        """End a coroutine, whatever it does about that; while `closed`, so that it cannot act."""
+        self._closing = 0
+        try:
+            branch.steps.close()
+        except NOT_OURS:
+            raise
+        except BaseException:  # noqa: BLE001
+            pass  # what a `finally` raises or awaits has no place to go: the run is let go of
 
     def _run(self, branch: Branch, outcome: Outcome | None) -> None:
         """Run a branch, and then those that it made ready, each to where it waits."""
@@ -174,7 +187,12 @@ class Scheduler:
             branch, outcome = self._ready.popleft(), None
 
     def _park(self, branch: Branch, asked: Any) -> None:
-        """Wait for what a branch asks; what is not an action is thrown back into it."""
+        """Wait for what a branch asks; what is not an action is thrown back into it.
+
+        Raises:
+            GatebookError: it asked for what it cannot have over and over; it is ended.
+        """
+        refused = 0
         while True:
             error: GatebookError
             if getattr(asked, "scheduler", None) is not self:
@@ -193,6 +211,12 @@ class Scheduler:
                     return
                 except GatebookError as exc:
                     error = exc
+            refused += 1
+            if refused > MAX_REFUSALS:
+                self.closed = True
+                self._let_go(branch)
+                self.closed = False
+                raise error
             asked = branch.steps.throw(error)
 
     def _fork(self, branch: Branch, gather: Gather) -> None:
