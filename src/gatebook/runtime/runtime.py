@@ -153,7 +153,7 @@ class Runtime(Client):
 
     async def open(self) -> None:
         """Open the store, make `deps`, and begin to drive. Raises ConfigError."""
-        self._ended_by = ""
+        self._stopping, self._ended_by = False, ""
         await super().open()
         try:
             for program in self._programs.values():
@@ -265,8 +265,10 @@ class Runtime(Client):
             self._serving.cancel()
             await asyncio.wait({self._serving})
             self._serving = None
-        await self._stack.aclose()
-        await super().close()
+        try:
+            await self._stack.aclose()
+        finally:
+            await super().close()
 
     async def serve(self) -> None:
         """Drive runs until cancelled; for a process that does nothing else."""
