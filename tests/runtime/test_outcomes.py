@@ -7,14 +7,15 @@ from typing import Any
 import httpx2
 import pytest
 from tests.runtime.failing import ending, outcome
-from tests.runtime.kit import Desk, eventually, flow, run
+from tests.runtime.kit import Desk, Model, eventually, flow, run
+from tests.runtime.lending import asking
 
-from gatebook import ToolContext, tool
+from gatebook import Agent, ToolContext, tool
 from gatebook.errors import Permanent, RateLimited, Transient
 from gatebook.kernel.budget import Amount
 from gatebook.kernel.events import ActionFailed, ActionUnknown, AttemptFailed
 from gatebook.runtime.performing.executor import Ended
-from gatebook.runtime.runs.states import Waiting
+from gatebook.runtime.runs.states import Failed, Waiting
 
 
 class Net(Exception):
@@ -45,6 +46,82 @@ def test_an_at_most_once_action_that_outlives_its_deadline_is_unknown() -> None:
 
     assert isinstance(event, ActionUnknown)
     assert event.error.code == "E_UNKNOWN_TIMEOUT"
+
+
+class Odd(BaseException):
+    """What nobody raises, and a library did."""
+
+
+@pytest.mark.parametrize(
+    ("effect", "end"), [("read", ActionFailed), ("at_most_once", ActionUnknown)]
+)
+def test_a_tool_that_raises_what_ends_coroutines_has_ended(effect: Any, end: Any) -> None:
+    """Else its run waits for a deadline, and is told that the tool was too slow."""
+    event = run(ending(GeneratorExit(), effect))
+
+    assert type(event) is end
+    assert "GeneratorExit" in event.error.message
+
+
+def test_a_sync_tool_that_raises_what_ends_coroutines_has_ended() -> None:
+    """What it raised on its thread comes back as it was."""
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        @tool(effect="read", retries=0)
+        def act() -> None:
+            raise GeneratorExit
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(act)
+
+        await desk.ran(flow(body, act))
+
+        assert "GeneratorExit" in (await desk.only("r", ActionFailed)).error.message
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [Odd(), GeneratorExit()])
+def test_a_provider_that_raises_what_is_no_exception_has_ended(error: BaseException) -> None:
+    """An adapter's bug is told at once, as what it is."""
+
+    async def scenario() -> None:
+        desk, agent = Desk(), Agent(name="a", model="fake:m")
+
+        async with desk.open(providers={"fake": Model([error])}) as runtime:
+            state = await desk.settled(await runtime.start(agent, "hi"))
+
+        assert isinstance(state, Failed)
+        assert type(error).__name__ in state.error.message
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [Odd(), asyncio.CancelledError(), GeneratorExit()])
+def test_a_source_of_secrets_that_raises_what_is_no_exception_has_ended(
+    error: BaseException,
+) -> None:
+    """Something that it shares with others was cancelled: the attempt was not."""
+
+    async def source() -> str:
+        raise error
+
+    async def scenario() -> None:
+        desk, used = Desk(secrets={"bank": source}), list[str]()
+        pay = asking(used)
+
+        async def body(ctx: Any) -> Any:
+            await ctx.call_tool(pay, order="1", token="secret://bank")
+
+        await desk.ran(flow(body, pay))
+        failed = await desk.only("r", ActionFailed)
+
+        assert used == []
+        assert type(error).__name__ in failed.error.message
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("error", [Permanent("no"), Transient("busy"), RateLimited("later")])

@@ -126,7 +126,9 @@ class Attempts:
                 return None
             tool = planner.program.tools.get(action.tool) if type(action) is CallTool else None
             ended = await self._executor.perform(flight, want, tool, planner.started)
-        except Exception as exc:  # noqa: BLE001 - our bug must not leave the action open
+        except BaseException as exc:  # no bug, and nothing odd, must leave the action open
+            if not isinstance(exc, Exception) and self._is_told(flight, exc):
+                raise
             ended = Ended(error=self._broke(exc), doubtful=flight.used)
         if planner.ending.turns is None:
             self._end(flight, ended)
@@ -135,7 +137,16 @@ class Attempts:
             self._end(flight, await planner.ending.turns.after(flight, ended))
         return ended
 
-    def _broke(self, exc: Exception) -> Permanent:
+    def _is_told(self, flight: _Flight, exc: BaseException) -> bool:
+        """Whether somebody ends the attempt from outside; else what it called raised that."""
+        current = asyncio.current_task(self._loop)
+        if isinstance(exc, asyncio.CancelledError):
+            return current is None or current.cancelling() > 0
+        if isinstance(exc, GeneratorExit):  # also of a task that is dropped with its loop
+            return flight.task is not None and flight.task is not current
+        return isinstance(exc, KeyboardInterrupt | SystemExit)
+
+    def _broke(self, exc: BaseException) -> Permanent:
         told = traced(exc, self._services.redactor)
         _log.error("an attempt broke\n%s", told, extra={"run": self._lease.run.id})
         return Permanent(f"the attempt broke: {type(exc).__name__}", code="E_ACTION_FAILED")
