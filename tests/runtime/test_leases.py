@@ -1,15 +1,17 @@
 """Leases: how long a worker may act, and what one that lost its run may still say."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tests.catalogue.kit import told
 from tests.runtime.kit import RUN, STARTED, TTL_S, Desk, eventually, flow, run
 
 from gatebook import ToolContext, tool
-from gatebook.errors import StoreError
+from gatebook.errors import ConfigError, StoreError
 from gatebook.journals import MemoryJournal
 from gatebook.kernel.events import ActionRequested, ActionSucceeded, Note
 from gatebook.ports import Lease, RunKey
@@ -333,3 +335,18 @@ def test_a_stale_lease_is_renewed_before_an_effect() -> None:
         assert len(keys) == 1
 
     run(scenario())
+
+
+@pytest.mark.parametrize("ttl_s", [0, -1, 0.01, math.nan, math.inf, 1e300, True, "5", None])
+def test_a_lease_that_cannot_be_held_is_refused_at_once(ttl_s: Any) -> None:
+    """With one that is always stale no effect could ever start."""
+    with pytest.raises(ConfigError) as refused:
+        Desk().runtime(lease_ttl_s=ttl_s)
+
+    told(refused.value, "E_CONFIG", "lease_ttl_s", "up to a day", "lease_ttl_s=30")
+
+
+@pytest.mark.parametrize("ttl_s", [0.1, 5, 86_400])
+def test_a_lease_that_can_be_held_is_taken(ttl_s: float) -> None:
+    """Whole seconds are numbers too."""
+    Desk().runtime(lease_ttl_s=ttl_s)

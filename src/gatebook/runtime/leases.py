@@ -10,13 +10,16 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from gatebook.errors import GatebookError
+from gatebook.errors import ConfigError, GatebookError
 from gatebook.ports import Clock, Journal, Lease, RunKey
 
 TTL_S = 30.0  # docs/design.md, "Leases"
+MIN_TTL_S = 0.1  # within half of it an effect must have started, on a busy machine too
+MAX_TTL_S = 86_400.0
 BEATS_PER_TTL = 6
 LOOP_BEAT_S = 1.0
 
@@ -25,6 +28,20 @@ _log = logging.getLogger(__name__)
 
 def _nothing_runs() -> float:
     return -math.inf
+
+
+def checked_ttl(ttl_s: Any) -> float:
+    """Return how long leases may last.
+
+    Raises:
+        ConfigError: E_CONFIG.
+    """
+    if type(ttl_s) in (int, float) and MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+        return float(ttl_s)
+    detail = f"it is no number of seconds from {MIN_TTL_S} up to a day"
+    raise ConfigError(
+        "E_CONFIG", name="lease_ttl_s", path="Runtime()", detail=detail, fix="write lease_ttl_s=30"
+    )
 
 
 class Held(msgspec.Struct, eq=False):

@@ -29,7 +29,7 @@ from gatebook.ports import (
 from gatebook.runtime.client import Client
 from gatebook.runtime.driving.driver import Driver
 from gatebook.runtime.ids import new_owner
-from gatebook.runtime.leases import TTL_S, LeaseKeeper
+from gatebook.runtime.leases import TTL_S, LeaseKeeper, checked_ttl
 from gatebook.runtime.logs import told, traced
 from gatebook.runtime.models.breaker import BreakerSettings
 from gatebook.runtime.models.limiter import Rate, checked_rates
@@ -77,7 +77,7 @@ class Runtime(Client):
             context manager function that makes it when the runtime opens.
         on_definition_change: "refuse" parks a run whose program was changed; "adopt" goes on
             with the new definition and records that.
-        lease_ttl_s: how long a hung worker keeps others from its runs.
+        lease_ttl_s: how long a hung worker keeps others from its runs; 0.1 s up to a day.
         only: drive these runs and leave all others to their workers; None drives every run of
             its programs.
     """
@@ -133,7 +133,7 @@ class Runtime(Client):
         self._hooks = Hooks(hooks) if hooks else None
         self._deps = deps
         self._on_definition_change: DefinitionChange = on_definition_change
-        self._lease_ttl_s = lease_ttl_s
+        self._lease_ttl_s = checked_ttl(lease_ttl_s)
         self._driving: set[RunKey] = set()
         self._drivers: dict[RunKey, Driver] = {}
         self._idle = asyncio.Event()
