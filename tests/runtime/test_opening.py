@@ -1,5 +1,6 @@
-"""Opening and closing a runtime: more than once, with a world that does not close well."""
+"""Opening and closing a runtime, and calls from other event loops than the one it lives in."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.catalogue.kit import told
 from tests.runtime.kit import Desk, flow, run
 
 from gatebook import AllowDeclared, Runtime, tool
+from gatebook.errors import ConfigError
 from gatebook.runtime.runs.states import Finished
 
 
@@ -54,5 +57,43 @@ def test_the_store_is_closed_although_deps_do_not_close_well(tmp_path: Path) -> 
                 await (await runtime.start(flow(looking, look), None)).result()
 
         assert set(threading.enumerate()) == before
+
+    run(scenario())
+
+
+def test_a_start_from_another_event_loop_is_refused_before_anything_is_created() -> None:
+    """What drives the run is not safe to be called from there; the refusal says what is."""
+
+    async def scenario() -> None:
+        desk, program = Desk(), flow(looking, look)
+
+        async with desk.open() as runtime:
+            with pytest.raises(ConfigError) as refused:
+                await asyncio.to_thread(asyncio.run, runtime.start(program, None))
+            told(refused.value, "E_RUNTIME_LOOP", "run_coroutine_threadsafe")
+            assert await runtime.runs() == []
+
+            loop, start = asyncio.get_running_loop(), runtime.start(program, None)
+            handle = await asyncio.to_thread(asyncio.run_coroutine_threadsafe, start, loop)
+            assert await desk.settled(await asyncio.wrap_future(handle)) == Finished(1)
+
+    run(scenario())
+
+
+def test_a_signal_from_another_event_loop_wakes_the_run(tmp_path: Path) -> None:
+    """A web request may be served by another thread than the one that drives."""
+
+    async def waiting(ctx: Any) -> Any:
+        return await ctx.wait_signal("go")
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_debug(True)  # refuses calls that are not safe
+        async with Runtime(str(tmp_path / "runs.db"), policy=AllowDeclared()) as runtime:
+            handle = await runtime.start(flow(waiting), None)
+            await handle.settled()
+
+            await asyncio.to_thread(asyncio.run, handle.signal("go", 1))
+
+            assert (await handle.result()).output == 1
 
     run(scenario())

@@ -94,6 +94,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_CONFIG": ("setting {name} in {path} is not allowed: {detail}", "{fix}"),
     "E_CONTENT": ("the input is empty", "pass the text or JSON the program takes"),
     "E_RUNTIME_CLOSED": ("the runtime is closed", "use it inside `async with Runtime(...)`"),
+    "E_RUNTIME_LOOP": (
+        "a run was to be started from another event loop than the one the runtime was opened in",
+        "start it there: asyncio.run_coroutine_threadsafe(runtime.start(...), loop)",
+    ),
     "E_RUNTIME_STOPPED": (
         "the runtime drives nothing any more: {detail} ended it",
         "report what the log says of it, and restart this process",

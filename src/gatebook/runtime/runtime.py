@@ -142,6 +142,7 @@ class Runtime(Client):
         self._serving: asyncio.Task[None] | None = None
         self._left: set[str] = set()  # programs whose models cannot be asked here
         self._ended_by = ""  # the error that ended the engine
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which it was opened
         self._engine: LocalEngine | None = None
         self._providers: Providers | None = None
         self._services: Services | None = None
@@ -154,6 +155,7 @@ class Runtime(Client):
     async def open(self) -> None:
         """Open the store, make `deps`, and begin to drive. Raises ConfigError."""
         self._stopping, self._ended_by = False, ""
+        self._loop = asyncio.get_running_loop()
         await super().open()
         try:
             for program in self._programs.values():
@@ -358,6 +360,9 @@ class Runtime(Client):
 
     def touched(self, run: RunKey) -> None:
         """Wake the readers and the driver of a run that somebody here appended to."""
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            self._loop.call_soon_threadsafe(self.touched, run)
+            return
         super().touched(run)
         if self._engine is not None:
             Executor.forget_caller().run(self._engine.wake, run)
@@ -367,6 +372,8 @@ class Runtime(Client):
             self._services.executor.check_caller()
 
     def _check_start(self) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            raise ConfigError("E_RUNTIME_LOOP")
         self._check_driving()
 
     def _check_hooks(self, program: Program[Any, Any]) -> tuple[str, ...]:
