@@ -257,7 +257,43 @@ def test_a_cancel_reaches_a_parked_run(wait: str) -> None:
 
             assert await desk.settled(handle) == Cancelled()
             assert desk.clock.monotonic() < 2
+            error = (await desk.only("r", ActionFailed)).error
+            assert "was cancelled before it ended" in error.message
             await answered(desk)
+
+    run(scenario())
+
+
+def test_a_read_that_was_lost_is_not_said_to_have_never_started() -> None:
+    """The service has seen it: whoever looks there must not doubt the journal."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        inside = asyncio.Event()
+
+        @tool(effect="read")
+        async def look() -> None:
+            inside.set()
+            await asyncio.Event().wait()
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(look)
+
+        program = flow(body, look)
+        runtime = desk.runtime(program)
+        await runtime.open()
+        handle = await runtime.start(program, None, run_id="r")
+        await inside.wait()
+        await desk.crash(runtime)
+        await handle.cancel()
+        desk.lapse()
+
+        async with desk.open(program) as second:
+            assert await desk.settled(handle_of(second)) == Cancelled()
+            error = (await desk.only("r", ActionFailed)).error
+            assert error.code == "E_ACTION_CANCELLED"
+            assert "'look' was cancelled before it ended" in error.message
+            assert "nothing was changed outside" in error.message
 
     run(scenario())
 
@@ -402,7 +438,9 @@ def test_what_was_asked_for_and_not_begun_has_not_happened() -> None:
             state = await desk.settled(handle)
 
             assert (state, calls) == (Cancelled(), [])
-            assert (await desk.only("r", ActionFailed)).error.code == "E_ACTION_CANCELLED"
+            error = (await desk.only("r", ActionFailed)).error
+            assert error.code == "E_ACTION_CANCELLED"
+            assert "was cancelled before it started" in error.message
             await answered(desk)
 
     run(scenario())

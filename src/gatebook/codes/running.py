@@ -96,7 +96,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "run {run} is not interrupted ({status})",
         "nothing to do: gatebook show says what it waits for",
     ),
-    "E_ACTION_CANCELLED": ("{tool} was cancelled before it started", "nothing happened outside"),
+    "E_ACTION_CANCELLED": (
+        "{tool} was cancelled before it {detail}",
+        "nothing was changed outside",
+    ),
     "E_UNKNOWN_TIMEOUT": (
         "{tool} ran longer than {limit} ms; whether it took effect is not known",
         "look at the service, then gatebook resolve",

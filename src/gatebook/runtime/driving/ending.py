@@ -106,7 +106,7 @@ class Ending:
                 error = GatebookError("E_UNKNOWN_CANCELLED", tool=name)
                 self._add(unknown(address, entry, error))
             else:
-                error = GatebookError("E_ACTION_CANCELLED", tool=name)
+                error = GatebookError("E_ACTION_CANCELLED", tool=name, detail="ended")
                 record = ErrorRecord.of(error)
                 self._add(ActionFailed(address=address, attempt=entry.attempt, error=record))
         if not cancelled or self._unanswered():

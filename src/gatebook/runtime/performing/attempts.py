@@ -207,7 +207,7 @@ class Attempts:
     def _stopped(self, flight: _Flight) -> None:
         """Answer for an attempt that was told to stop before it came to its executor."""
         code = "E_UNKNOWN_CANCELLED" if flight.used else "E_ACTION_CANCELLED"
-        error = GatebookError(code, tool=describe(flight.request.action))
+        error = GatebookError(code, tool=describe(flight.request.action), detail="started")
         spent = None if flight.used else Amount()
         record = Permanent(str(error), code=code)
         self._end(flight, Ended(error=record, doubtful=flight.used, spent=spent))
