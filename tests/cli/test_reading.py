@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Inside
+from tests.cli.conftest import ALLOW, Inside
 
 
 def test_list_names_every_run_newest_first(kept: Inside) -> None:
@@ -241,6 +241,29 @@ def test_doctor_refuses_what_is_no_store(gatebook: Inside) -> None:
 
     assert done.returncode == 1
     assert "is not a known location" in done.stdout
+
+
+@pytest.mark.parametrize("damage", ["junk", "cut", "folder"])
+def test_doctor_reports_a_store_that_cannot_be_opened(damage: str, gatebook: Inside) -> None:
+    """It is for just these stores: the words of `list`, and then the other checks."""
+    store = gatebook.path / "broken.db"
+    if damage == "folder":
+        store.mkdir()
+    elif damage == "junk":
+        store.write_text("junk\n")
+    else:
+        gatebook("run", "app:pay", "17", "--store", "broken.db", *ALLOW)
+        store.write_bytes(store.read_bytes()[:20_000])
+
+    document = gatebook.json("doctor", "--store", "broken.db")
+    listed = gatebook("list", "--store", "broken.db")
+
+    checks = {check["check"]: check for check in document["checks"]}
+    assert document["ok"] is False
+    assert checks["store"]["verdict"] == "bad"
+    assert checks["store"]["detail"] in listed.stderr
+    assert checks["free disk"]["verdict"] == "ok"
+    assert "app" in checks
 
 
 def test_show_imports_neither_pydantic_nor_an_http_client_nor_rich(kept: Inside) -> None:

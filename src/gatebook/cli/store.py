@@ -30,12 +30,13 @@ def existing_url(given: Given) -> str:
     """Return the store in force.
 
     Raises:
-        ConfigError: E_STORE_MISSING when there is none, E_STORE_URL for what is no location.
+        ConfigError: E_STORE_MISSING when there is none, E_STORE_URL for what is no location,
+            E_STORE_READONLY as `is_there`.
     """
     url: str = given.settings.store
     open_journal(url)
     path = Path(url.removeprefix("sqlite:///"))
-    if is_kept(given) and not path.exists():
+    if is_kept(given) and not is_there(path):
         raise ConfigError("E_STORE_MISSING", store=str(path))
     return url
 
@@ -43,6 +44,14 @@ def existing_url(given: Given) -> str:
 def is_kept(given: Given) -> bool:
     """Whether the store in force is there when this command has ended."""
     return given.settings.store not in (":memory:", "memory:")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a store's file exists. Raises ConfigError E_STORE_READONLY when we may not look."""
+    try:
+        return path.exists()
+    except PermissionError as exc:
+        raise ConfigError("E_STORE_READONLY", store=str(path)) from exc
 
 
 async def find(client: Client, name: str) -> RunRow:

@@ -18,9 +18,12 @@ from gatebook.cli.apps import app_for, load_policy
 from gatebook.cli.main import ERROR, OK, sentences
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import document, safe, say, table
+from gatebook.cli.store import is_there
 from gatebook.cli.words import next_steps, state_of
 from gatebook.errors import GatebookError
 from gatebook.journals import open_journal
+from gatebook.journals.sqlite_files import Store
+from gatebook.journals.sqlite_locks import OwnerLocks
 from gatebook.ports import ParkedReason, RunQuery, RunRow
 from gatebook.runtime.client import Client
 from gatebook.runtime.models.routes import read_key
@@ -90,26 +93,29 @@ def _store(given: Given) -> Iterator[Finding]:
     path = Path(url.removeprefix("sqlite:///"))
     try:
         open_journal(url)
+        there = is_there(path)
     except GatebookError as exc:
         yield _failed("store", exc)
         return
-    if not path.exists():
+    if not there:
         yield Finding("store", "warn", f"there is none at {path} yet: the first run makes it")
         return
-    yield _try("store durability", lambda: _durability(path))
+    durability = _try("store durability", lambda: _durability(path))  # opening may repair it
+    rows, now, unreadable = [], 0, None
+    try:
+        rows, now = asyncio.run(_rows(url))
+    except GatebookError as exc:
+        unreadable = _failed("store", exc)
+    yield unreadable or durability
     mode = stat.S_IMODE(path.stat().st_mode)
-    open_to_all = bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
+    open_to_all = path.is_file() and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
     detail = f"mode {mode:o}" + (f"; run: chmod 600 {path}" if open_to_all else "")
     yield Finding("store permissions", "warn" if open_to_all else "ok", detail)
     free = shutil.disk_usage(path.parent).free
     verdict = "ok" if free >= LOW_DISK else "bad"
     yield Finding("free disk", verdict, f"{free // (1024 * 1024):,} MB")
-    try:
-        rows, now = asyncio.run(_rows(url))
-    except GatebookError as exc:
-        yield _failed("store", exc)
-        return
-    yield from _runs(rows, now, given)
+    if unreadable is None:
+        yield from _runs(rows, now, given)
 
 
 async def _rows(url: str) -> tuple[list[RunRow], int]:
@@ -120,15 +126,26 @@ async def _rows(url: str) -> tuple[list[RunRow], int]:
 def _durability(path: Path) -> str:
     import apsw
 
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        journal = connection.execute("PRAGMA journal_mode").get
-        check = connection.execute("PRAGMA quick_check(1)").get
-    finally:
-        connection.close()
+        journal, check = _ask_sqlite(path)
+    except apsw.Error as exc:
+        locks = OwnerLocks(path.with_name(path.name + ".locks"))
+        raise Store(path, busy_s=0, vfs="", locks=locks).explain(exc) from exc
     if journal != "wal" or check != "ok":
         raise GatebookError("E_STORE_CORRUPT", store=str(path), detail=f"{journal}, {check}")
     return "journal mode wal, every append synced, quick_check ok"
+
+
+def _ask_sqlite(path: Path) -> tuple[str, str]:
+    """Return the journal mode and what `quick_check` says, without changing the file."""
+    import apsw
+
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        journal = connection.execute("PRAGMA journal_mode").get
+        return str(journal), str(connection.execute("PRAGMA quick_check(1)").get)
+    finally:
+        connection.close()
 
 
 def _runs(rows: list[RunRow], now: int, given: Given) -> Iterator[Finding]:
