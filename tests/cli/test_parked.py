@@ -1,5 +1,7 @@
 """Runs that no worker may drive: how they are found, and what lets them go on."""
 
+import re
+
 import pytest
 
 from gatebook.cli.output import STYLES
@@ -52,6 +54,14 @@ def test_doctor_says_that_a_run_without_its_hooks_needs_a_person(parked: Inside)
 
     assert checks["need a person"]["verdict"] == "warn"
     assert "gatebook resume r" in checks["need a person"]["detail"]
+
+
+def test_show_says_why_a_run_was_parked(parked: Inside) -> None:
+    """docs/cli.md sends people there for the reason."""
+    shown = parked("show", "r").stderr
+
+    assert re.search(r"^run r hooks: .*guard", shown)
+    assert "gatebook resume r" in shown
 
 
 @pytest.mark.parametrize(

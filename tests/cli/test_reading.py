@@ -243,6 +243,22 @@ def test_doctor_refuses_what_is_no_store(gatebook: Inside) -> None:
     assert "is not a known location" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("run", "line"),
+    [
+        ("failed", "run failed failed: no such order"),
+        ("paid", 'run paid completed: "refunded 20"'),
+        ("asks", "run asks waiting"),
+    ],
+)
+def test_show_says_beside_the_rows_how_the_run_stands(run: str, line: str, kept: Inside) -> None:
+    """The rows are of actions: a run can fail although every one of them succeeded."""
+    shown = kept("show", run)
+
+    assert shown.stderr.splitlines()[0].startswith(line)
+    assert "run " not in shown.stdout
+
+
 @pytest.mark.parametrize("damage", ["junk", "cut", "folder"])
 def test_doctor_reports_a_store_that_cannot_be_opened(damage: str, gatebook: Inside) -> None:
     """It is for just these stores: the words of `list`, and then the other checks."""

@@ -45,6 +45,16 @@ def test_show_has_a_head_a_table_and_the_next_command(kept: Folder) -> None:
     assert "gatebook resolve unsure 0 --succeeded JSON" in screen
 
 
+@pytest.mark.parametrize(
+    ("run", "line"), [("failed", r"error +.*no such order"), ("paid", r'answer +"refunded 20"')]
+)
+def test_the_head_says_how_a_run_ended(run: str, line: str, kept: Folder) -> None:
+    """Why it failed, or what it gave."""
+    screen = COLOUR.sub("", on_a_terminal(kept, "show", run))
+
+    assert re.search(f"^{line}$", screen, re.MULTILINE)
+
+
 def test_a_model_cannot_write_to_the_terminal(kept: Folder) -> None:
     """Its answer held an escape sequence that turns the screen red."""
     screens = [

@@ -1,19 +1,28 @@
 """How a run stands, in words: its state, what it waits for, and which command moves it on."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from gatebook.cli.options import Given
 from gatebook.cli.output import clock, number, span, stamp
+from gatebook.kernel.events import (
+    CancelRequested,
+    Interrupted,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+)
 from gatebook.kernel.history import Meter, totals
 from gatebook.kernel.spending.prices import dollars_text
 from gatebook.kernel.state import Status
-from gatebook.ports import ParkedReason, RunRow
+from gatebook.ports import ParkedReason, Recorded, RunRow
 
 METER_NAMES = {
     "tool_calls": "tool calls", "llm_tokens": "tokens", "wall_ms": "action time",
     "usd_micros": "cost",
 }  # fmt: skip
+_LAST_WORDS = RunCompleted | RunFailed | RunCancelled | Interrupted
 UNKNOWN = "unknown"  # of a cost: never to be read as nothing
 
 
@@ -41,6 +50,27 @@ def waits(row: RunRow) -> tuple[str, ...]:
     if row.parked_reason:
         return (row.waiting_on,)
     return tuple(part for part in row.waiting_on.split(", ") if part)
+
+
+def last_word(row: RunRow, recorded: Sequence[Recorded]) -> tuple[str, str]:
+    """Return what to call how a run ended or why it stopped, and that; two "" while it goes on."""
+    if row.parked_reason:
+        return "reason", row.waiting_on
+    events = [each.event for each in recorded]
+    end = next((e for e in reversed(events) if isinstance(e, _LAST_WORDS)), None)
+    match end:
+        case RunCompleted():
+            return "answer", bytes(end.output).decode()
+        case RunFailed():
+            return "error", end.error.message
+        case RunCancelled():
+            asked = (e.reason for e in events if isinstance(e, CancelRequested))
+            unknown = f"outcome unknown: {', '.join(end.unknown)}" if end.unknown else ""
+            return "reason", "; ".join(filter(None, (next(asked, end.reason), unknown)))
+        case Interrupted() if row.head.status is Status.INTERRUPTED:
+            return "reason", end.error.message
+        case _:
+            return "", ""
 
 
 def next_steps(row: RunRow, given: Given, now: int) -> list[tuple[str, str]]:

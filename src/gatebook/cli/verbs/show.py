@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from gatebook.cli.output import (
     on_terminal,
     safe,
     safe_lines,
+    say,
     short,
     span,
     stamp,
@@ -23,12 +25,21 @@ from gatebook.cli.output import (
 )
 from gatebook.cli.store import existing, find
 from gatebook.cli.telling import Teller, answer_words, event_fields
-from gatebook.cli.words import cost_text, meter_texts, next_steps, run_fields, state_of
+from gatebook.cli.words import (
+    cost_text,
+    last_word,
+    meter_texts,
+    next_steps,
+    run_fields,
+    state_of,
+)
 from gatebook.kernel.codec import Raw, plain
 from gatebook.kernel.events import RunCompleted, RunFailed, RunStarted
 from gatebook.kernel.history import Cost, TimelineRow, costs, find_artifact, timeline
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.ports import Recorded, RunRow
+
+WORD = 200  # characters of an answer or an error beside the rows
 
 
 @click.command(
@@ -49,8 +60,8 @@ from gatebook.ports import Recorded, RunRow
 def command(given: Given, run: str, view: str | None, artifact: str | None) -> None:
     """Show one run: what it did, what it waits for and which command moves it on.
 
-    RUN is a run id, a unique beginning of one, or @last. Piped, only the rows are printed, as
-    tab-separated values.
+    RUN is a run id, a unique beginning of one, or @last. Piped, standard output has only the rows,
+    as tab-separated values, and standard error says how the run stands.
     """
     row, recorded, now = asyncio.run(_read(given, run))
     if artifact is not None:
@@ -67,7 +78,8 @@ def command(given: Given, run: str, view: str | None, artifact: str | None) -> N
             body = [msgspec.to_builtins(cost) for cost in costs(actions)]
         document(**fields, next=[line for _, line in next_steps(row, given, now)], **{view: body})
         return
-    if on_terminal(sys.stdout):
+    people = on_terminal(sys.stdout)
+    if people:
         _head(row, recorded, now)
     if view == "events":
         _events(recorded)
@@ -75,8 +87,9 @@ def command(given: Given, run: str, view: str | None, artifact: str | None) -> N
         _costs(costs(actions))
     else:
         _timeline(actions)
-    if on_terminal(sys.stdout):
-        _foot(row, given, now)
+    if not people:
+        _stand(row, recorded, now)
+    _foot(row, given, now, write=print if people else say)
 
 
 async def _read(given: Given, name: str) -> tuple[RunRow, list[Recorded], int]:
@@ -140,6 +153,7 @@ def _head(row: RunRow, recorded: list[Recorded], now: int) -> None:
     started = recorded[0].event
     assert isinstance(started, RunStarted)
     until = row.updated if row.head.terminal else now
+    name, word = last_word(row, recorded)
     facts(
         {
             "run": row.run.id,
@@ -150,13 +164,20 @@ def _head(row: RunRow, recorded: list[Recorded], now: int) -> None:
             "used": ", ".join(meter_texts(row)) or "nothing",
             "input": short(bytes(started.input).decode()),
         }
+        | ({name: short(word, WORD)} if word else {})
     )
     print()
 
 
-def _foot(row: RunRow, given: Given, now: int) -> None:
+def _stand(row: RunRow, recorded: list[Recorded], now: int) -> None:
+    """Say in one line beside the piped rows how the run stands."""
+    _, word = last_word(row, recorded)
+    say(f"run {row.run.id} {state_of(row, now)}{f': {safe(short(word, WORD))}' if word else ''}")
+
+
+def _foot(row: RunRow, given: Given, now: int, *, write: Callable[[str], None]) -> None:
     for what, line in next_steps(row, given, now):
-        print(f"waits: {safe(what)}\n  {line}")
+        write(f"waits: {safe(what)}\n  {line}")
 
 
 def action_fields(action: TimelineRow) -> dict[str, Any]:
