@@ -15,6 +15,7 @@ from gatebook.cli.apps import App
 from gatebook.cli.asking import Asker
 from gatebook.cli.output import filter_logs, say
 from gatebook.cli.store import whoami
+from gatebook.cli.words import TIMED
 from gatebook.errors import GatebookError
 from gatebook.ports import Journal, Provider, RunKey
 from gatebook.runtime.runs.handles import RunHandle
@@ -129,7 +130,7 @@ async def _ends_soon(run: RunHandle[Any], state: Waiting) -> bool:
     if state.parked_reason or state.wake_at is None:
         return False
     row = await run.row()
-    if any(wait.split(" ")[0] not in ("sleep", "retry", "deferred") for wait in state.on):
+    if any(wait.split(" ")[0] not in TIMED for wait in state.on):
         return False
     return state.wake_at - max(row.updated, 0) <= PATIENCE_US
 

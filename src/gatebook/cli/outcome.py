@@ -188,7 +188,8 @@ def _say_waiting(standing: Standing, given: Given) -> None:
     steps = next_steps(standing.row, given, standing.now)
     for what, line in steps:
         say(f"run {run} waits: {safe(what)}\n  {line}")
-    if any(line.split(" ")[1] in ("signal", "resolve", "approve") for _, line in steps):
+    verbs = {line.split(" ")[1] for _, line in steps}
+    if verbs & {"signal", "resolve", "approve"} and "resume" not in verbs:
         say(f"then\n  {given.driving_line('resume', run)}")
 
 

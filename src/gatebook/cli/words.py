@@ -23,6 +23,7 @@ METER_NAMES = {
     "usd_micros": "cost",
 }  # fmt: skip
 _LAST_WORDS = RunCompleted | RunFailed | RunCancelled | Interrupted
+TIMED = ("sleep", "retry", "deferred")  # waits that time alone may end
 UNKNOWN = "unknown"  # of a cost: never to be read as nothing
 
 
@@ -46,10 +47,25 @@ def state_of(row: RunRow, now: int) -> str:
 
 
 def waits(row: RunRow) -> tuple[str, ...]:
-    """Return what a parked run waits for, one by one; a reason it was parked for stays whole."""
+    """Return what a run waits for, one by one; a reason it was parked for stays whole.
+
+    What it was parked with is not up to date once somebody has appended to it from outside, and
+    while a worker has it: then these are the approvals and outcomes that are missing.
+    """
     if row.parked_reason:
         return (row.waiting_on,)
-    return tuple(part for part in row.waiting_on.split(", ") if part)
+    if row.waiting_on and not _moved(row):
+        return tuple(row.waiting_on.split(", "))
+    asked = row.head.approvals.asked.values()
+    missing = [f"approval {each.seq}" for each in asked if each.phase == "open"]
+    missing += [f"resolve {at}" for at, each in row.head.open.items() if each.phase == "unknown"]
+    interrupted = row.head.status is Status.INTERRUPTED
+    return () if row.head.terminal else (*missing, *(("resume",) if interrupted else ()))
+
+
+def _moved(row: RunRow) -> bool:
+    """Whether the last to append was no worker; see `Journal.append`: this made the run due."""
+    return not row.owner and row.wake_at == row.updated
 
 
 def last_word(row: RunRow, recorded: Sequence[Recorded]) -> tuple[str, str]:
@@ -83,8 +99,10 @@ def next_steps(row: RunRow, given: Given, now: int) -> list[tuple[str, str]]:
         if row.parked_reason == ParkedReason.DEFINITION:
             return [(row.waiting_on, f"{again} --adopt")]
         return [(row.waiting_on, again)]
-    steps = [_step(wait, row, given) for wait in waits(row)]
-    if not steps and state_of(row, now) in ("idle", "cancelling"):
+    idle = state_of(row, now) in ("idle", "cancelling")
+    told = [wait for wait in waits(row) if not (idle and wait.split(" ")[0] in TIMED)]
+    steps = [_step(wait, row, given) for wait in told]
+    if idle and (not steps or _moved(row)):
         steps.append(("nobody drives it", given.driving_line("resume", run)))
     return steps
 

@@ -179,7 +179,9 @@ def _asks(row: RunRow) -> bool:
 def _about(check: str, verdict: str, rows: list[RunRow], given: Given, now: int) -> Finding:
     if not rows:
         return Finding(check, "ok", "none")
-    lines = [line for row in rows[:NAMED] for _, line in next_steps(row, given, now)[:1]]
+    which = -1 if check == "nobody drives" else 0  # what it waits for comes before who drives it
+    steps = [next_steps(row, given, now) for row in rows[:NAMED]]
+    lines = [each[which][1] for each in steps if each]
     more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
     return Finding(check, verdict, f"{len(rows)}: {'; '.join(lines)}{more}")
 

@@ -1,0 +1,76 @@
+"""Which command moves a run on: also right after somebody has answered what it waited for."""
+
+import pytest
+
+from tests.cli.conftest import ALLOW, Inside
+
+ASKED = """
+version = 1
+[[rule]]
+id = "ask-refund"
+then = "ask"
+tool = "refund"
+[[rule]]
+id = "both"
+then = "allow"
+tool = ["look_up", "refund"]
+"""
+
+
+TWICE = """
+from app import look_up, refund
+from gatebook import workflow
+
+
+@workflow(tools=[look_up, refund])
+async def twice(ctx) -> None:
+    await ctx.gather(
+        ctx.call_tool(refund, order="1", amount=1), ctx.call_tool(refund, order="2", amount=1)
+    )
+"""
+
+
+@pytest.fixture
+def waiting(gatebook: Inside) -> Inside:
+    """The command, in a folder with three runs: each waits for another kind of word."""
+    (gatebook.path / "asked.toml").write_text(ASKED)
+    gatebook("run", "app:ask", "--run-id", "signal", *ALLOW)
+    gatebook("run", "app:unsure", "17", "--run-id", "unsure", *ALLOW)
+    gatebook("run", "app:pay", "17", "--run-id", "asked", "--policy", "asked.toml")
+    return gatebook
+
+
+ANSWERS = {
+    "signal": ("signal", "signal", "go"),
+    "unsure": ("resolve", "unsure", "0", "--retry"),
+    "asked": ("approve", "asked#4", "--by", "bob"),
+}
+
+
+@pytest.mark.parametrize("run", ANSWERS)
+def test_what_was_answered_is_not_asked_for_again(run: str, waiting: Inside) -> None:
+    """The run is due: only somebody who drives it is missing."""
+    before = waiting.json("show", run)["next"]
+    told = waiting.json(*ANSWERS[run])
+    after = waiting.json("show", run)
+    checks = {check["check"]: check for check in waiting.json("doctor")["checks"]}
+
+    assert before[0].split()[1] == ANSWERS[run][0]
+    assert told.get("answers", [told])[0]["waiting_on"] == []
+    assert (after["state"], after["waiting_on"]) == ("idle", [])
+    assert after["next"] == [f"gatebook resume {run}"]
+    assert f"gatebook resume {run}" in checks["nobody drives"]["detail"]
+
+
+def test_what_is_still_missing_after_one_of_two_answers_is_named(gatebook: Inside) -> None:
+    """A run can ask twice at once; the second question stays open."""
+    (gatebook.path / "asked.toml").write_text(ASKED)
+    (gatebook.path / "twice.py").write_text(TWICE)
+    gatebook("run", "twice:twice", "--run-id", "r", "--policy", "asked.toml")
+    first, second = gatebook.json("show", "r")["waiting_on"]
+    gatebook("approve", f"r#{first.split()[1]}", "--by", "bob")
+
+    after = gatebook.json("show", "r")
+
+    assert after["waiting_on"] == [second]
+    assert [line.split()[1] for line in after["next"]] == ["approve", "resume"]
