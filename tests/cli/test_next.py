@@ -74,3 +74,24 @@ def test_what_is_still_missing_after_one_of_two_answers_is_named(gatebook: Insid
 
     assert after["waiting_on"] == [second]
     assert [line.split()[1] for line in after["next"]] == ["approve", "resume"]
+
+
+RUNS = {
+    "signal": ("app:ask", *ALLOW),
+    "unsure": ("app:unsure", "17", *ALLOW),
+    "asked": ("app:pay", "17", "--policy", "asked.toml"),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_that_waits_is_started_again_and_still_waits_for_the_same(
+    run: str, waiting: Inside
+) -> None:
+    """It is taken up, looked at and parked again, and only then is it told how it stands."""
+    before = waiting.json("show", run)
+
+    told = [waiting("run", *RUNS[run], "--run-id", run).stderr for _ in range(8)]
+    after = waiting.json("show", run)
+
+    assert all(f"gatebook {ANSWERS[run][0]} " in text for text in told)
+    assert (after["state"], after["waiting_on"]) == ("waiting", before["waiting_on"])

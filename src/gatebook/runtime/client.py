@@ -201,6 +201,11 @@ class Client:
         """
         return LISTEN_S if listening else LOOK_S
 
+    def claims(self, run: RunKey) -> bool:
+        """Whether a worker here is about to have a run; a client has none."""
+        del run
+        return False
+
     def touched(self, run: RunKey) -> None:
         """Somebody appended to a run here: wake its readers (and its driver, in a Runtime)."""
         self.hub.changed(run)

@@ -358,6 +358,10 @@ class Runtime(Client):
         driven = run in self._drivers
         return DRIVEN_LOOK_S if driven else super().look_s(run, listening=listening)
 
+    def claims(self, run: RunKey) -> bool:
+        """Whether a run was taken up here, and its driver has not looked at it yet."""
+        return run in self._driving and run not in self._drivers
+
     def touched(self, run: RunKey) -> None:
         """Wake the readers and the driver of a run that somebody here appended to."""
         if self._loop is not None and self._loop is not asyncio.get_running_loop():

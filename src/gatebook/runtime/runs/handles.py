@@ -99,7 +99,8 @@ class RunHandle(Generic[Out]):
                 row = await self.row()
                 if row.head.terminal:
                     return row, None
-                if not until_over and (waiting := blocked(row, door.journal.now())):
+                waiting = None if until_over else blocked(row, door.journal.now())
+                if waiting and not door.claims(self._key):
                     return row, waiting
                 await news.wait(door.clock, door.look_s(self._key))
 

@@ -48,6 +48,9 @@ class Door(Protocol):
     def look_s(self, run: RunKey, *, listening: bool = False) -> float:
         """How often to look at a run that nobody here tells about."""
 
+    def claims(self, run: RunKey) -> bool:
+        """Whether a worker here is about to have the run, so that its row is soon out of date."""
+
 
 class Reading(Generic[Item_co]):
     """An async iterator that knows where it stands.
