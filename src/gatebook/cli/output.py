@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of every JSON document printed here
 
-WIDE = 40  # characters that every column but the last may have before it is cut
 GOOD, BAD, BUSY, QUIET = "green", "red", "yellow", "dim"
 STYLES = {
     "succeeded": GOOD, "completed": GOOD, "ok": GOOD,
@@ -93,39 +92,26 @@ def json_line(**fields: Any) -> None:
     print(json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False), flush=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styled: int = -1) -> None:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    styled: int = -1,
+    least: Sequence[str] = (),
+) -> None:
     """Write rows to standard output: a table on a terminal, tab-separated values otherwise.
 
-    `styled` is the column whose words are coloured, such as a status.
+    `styled` is the column whose words are coloured, such as a status; `least` are those that a
+    narrow terminal does without, the first of them first.
     """
     if not on_terminal(sys.stdout):
         for row in rows:
             print("\t".join(cell(text) for text in row))
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from gatebook.cli.drawing import draw
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
-    shown = list(rows)
-    for number, name in enumerate(columns):
-        last = number == len(columns) - 1
-        widest = max((len(row[number]) for row in shown), default=0)
-        drawn.add_column(
-            name,
-            overflow="fold" if last else "ellipsis",
-            no_wrap=not last,
-            min_width=None if last else min(max(widest, len(name)), WIDE),
-        )
-    for row in shown:
-        drawn.add_row(
-            *(
-                Text(safe(text), style=STYLES.get(text, "") if number == styled else "")
-                for number, text in enumerate(row)
-            )
-        )
-    Console().print(drawn)
+    shown = [[safe(text) for text in row] for row in rows]
+    draw(columns, shown, styles=STYLES, styled=styled, least=least)
 
 
 def facts(pairs: Mapping[str, str]) -> None:

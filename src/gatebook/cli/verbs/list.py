@@ -72,6 +72,7 @@ def command(
             for row in shown
         ],
         styled=2,
+        least=("STARTED", "EVENTS", "LAST EVENT"),
     )  # fmt: skip
     if not shown:
         say(f"no runs in {given.settings.store}")

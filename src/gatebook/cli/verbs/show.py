@@ -223,6 +223,7 @@ def _timeline(actions: list[TimelineRow]) -> None:
             for action in actions
         ],
         styled=3,
+        least=("STARTED", "TRIES", "KIND"),
     )  # fmt: skip
 
 
@@ -252,7 +253,7 @@ def _events(recorded: list[Recorded]) -> None:
         word, address, text = teller.parts(each)
         at = clock(each.event.time) if people else stamp(each.event.time)
         rows.append((str(each.seq), at, word, address, text))
-    table(("SEQ", "TIME", "EVENT", "ADDRESS", "DETAIL"), rows, styled=2)
+    table(("SEQ", "TIME", "EVENT", "ADDRESS", "DETAIL"), rows, styled=2, least=("TIME",))
 
 
 def _costs(found: list[Cost]) -> None:
