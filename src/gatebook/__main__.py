@@ -1,5 +1,22 @@
-"""`python -m gatebook`: the command line, where no script of that name is on the path."""
+"""`python -m gatebook` and the script `gatebook`: the command line.
 
-from gatebook.cli.main import main
+Loading it takes a moment in which Ctrl-C would print a traceback.
+"""
 
-main()
+import os
+import signal
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    from gatebook.cli.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -49,7 +49,8 @@ def draw(
     for number, row in enumerate([head, *cells]):
         _draw_row(console, [row[n] for n in kept], widths, console.width - 2 if below else room)
         if number == 0:
-            console.print(Text("─" * console.width))
+            rule = "─" if console.encoding.startswith("utf") else "-"
+            console.print(Text(rule * console.width))
 
 
 def _widest(rows: Sequence[Sequence[str]], column: int) -> int:

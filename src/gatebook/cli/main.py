@@ -3,10 +3,14 @@
 Exit codes: 0 ok, 1 error, 2 usage, 3 the run ended badly, 4 the run waits, 130 and 143 signals.
 """
 
+import errno
+import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -37,6 +41,8 @@ VERBS = {
     "doctor": "Check the store, the settings and what needs a person.",
 }
 
+# What writing to a stream ends with when nobody and nothing takes it.
+UNWRITTEN = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPIPE)
 
 HINTS = {
     "E_POLICY_MISSING": (
@@ -94,12 +100,46 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
+        signal.signal(signal.SIGINT, _interrupt())
+        _check_streams()
         code = run(args)
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ERROR
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OSError as exc:
+        if exc.filename is not None or exc.errno not in UNWRITTEN:
+            raise
+        code = _unwritten(exc, as_json="--json" in args)
     sys.exit(code)
+
+
+def _interrupt() -> Any:
+    """Return what Ctrl-C does from here on: what it did, unless `gatebook.__main__` had it."""
+    found = signal.getsignal(signal.SIGINT)
+    return found if found in (signal.SIG_IGN, signal.SIG_DFL) else signal.default_int_handler
+
+
+def _check_streams() -> None:
+    """Make standard output take every character, and neither stream missing. Raises OSError."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _unwritten(error: OSError, *, as_json: bool) -> int:
+    """Report that standard output takes no more; a reader that went away knows it."""
+    from gatebook.errors import GatebookError
+
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        told = GatebookError("E_STDOUT", detail=error.strerror)
+        with suppress(OSError):
+            report(told.code, *sentences(told), as_json=as_json)
+    return ERROR
 
 
 def run(args: list[str]) -> int:

@@ -90,6 +90,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_OWNER_DUPLICATE": ("two workers use the owner id {owner}", "let Gatebook choose owner ids"),
     # the edge
     "E_USAGE": ("the command line cannot be understood: {detail}", "see {command}"),
+    "E_STDOUT": (
+        "standard output cannot be written: {detail}",
+        "send it somewhere else, such as > file",
+    ),
     "E_APP": ("cannot load {value}: {detail}", "write module:attribute, for example app:support"),
     "E_CONFIG": ("setting {name} in {path} is not allowed: {detail}", "{fix}"),
     "E_CONTENT": ("the input is empty", "pass the text or JSON the program takes"),
