@@ -65,6 +65,29 @@ def test_every_option_of_every_verb_has_help(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
+def test_help_says_what_json_prints_and_what_may_be_left_out(verb: str) -> None:
+    """One document or one object a line; an argument that an option replaces is not required."""
+    found = command(verb)
+    help = found.get_help(click.Context(found))
+    objects = verb in ("tail", "worker")
+
+    assert ("Print one JSON object a line" in help) == objects
+    assert ("Print one JSON document" in help) == (not objects and "--json" in help)
+    assert ("RUN|--all" in help) == any(param.name == "every" for param in found.params)
+
+
+def test_the_help_of_list_names_the_columns_as_they_are_printed(kept: Folder) -> None:
+    """Who cuts a column reads it there."""
+    text = " ".join((command("list").help or "").split())
+    first = kept("list").stdout.splitlines()[0].split("\t")
+
+    columns = text.partition("values: ")[2].rstrip(".").split(", ")
+    assert len(columns) == len(first)
+    assert (columns[3], columns[-1]) == ("events", "what it waits for")
+    assert first[3].isdecimal()
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_on_the_page(verb: str) -> None:
     """A verb that is not documented does not exist for most."""
     assert f"\n## `gatebook {verb}`\n" in PAGE

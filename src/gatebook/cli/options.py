@@ -106,12 +106,19 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def common(*, driving: bool = False) -> Callable[[F], F]:
+_JSON_LINES = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a line instead."
+)
+
+
+def common(*, driving: bool = False, following: bool = False) -> Callable[[F], F]:
     """Add the common options to a command and hand them over as `given`.
 
-    `driving` adds those that only verbs with a program need: --app and --policy.
+    `driving` adds those that only verbs with a program need: --app and --policy. A verb that is
+    `following` what happens prints many JSON objects, and no document.
     """
-    names = [name for name in _OPTIONS if driving or name not in ("app", "policy")]
+    options = _OPTIONS | ({"as_json": _JSON_LINES} if following else {})
+    names = [name for name in options if driving or name not in ("app", "policy")]
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -123,7 +130,7 @@ def common(*, driving: bool = False) -> Callable[[F], F]:
 
         decorated: Any = command
         for name in names:
-            decorated = _OPTIONS[name](decorated)
+            decorated = options[name](decorated)
         return decorated  # type: ignore[no-any-return]
 
     return decorate

@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """List runs, newest first.
 
-    On a terminal this is a table; piped, tab-separated values: run, program, state, what it waits
-    for, events, started, last event.
+    On a terminal this is a table; piped, tab-separated values: run, program, state, events,
+    started, last event, what it waits for.
     """
     query = RunQuery(
         program=program,

@@ -28,7 +28,7 @@ OPEN = ("running", "interrupted", "cancelling")
         "gatebook resume --all --app app:runtime",
     ),
 )
-@click.argument("run", metavar="RUN", required=False)
+@click.argument("run", metavar="RUN|--all", required=False)
 @click.option("--all", "every", is_flag=True, help="Every run that is not over, one by one.")
 @click.option("--adopt", is_flag=True, help="Go on though the program changed or hooks are gone.")
 @on_ask_option

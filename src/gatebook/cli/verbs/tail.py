@@ -37,13 +37,13 @@ WORDS = re.compile(r" *[^ ]+| +")
     help="Go on after this cursor: of a run as tail gave it, or a position of the store.",
 )  # fmt: skip
 @click.option("--no-follow", is_flag=True, help="Stop at the last event there is.")
-@common()
+@common(following=True)
 def command(given: Given, run: str | None, after: str | None, no_follow: bool) -> int:
     """Follow the events of one run to its end, or of all runs until Ctrl-C.
 
     The first column is the cursor to come back with. A run is shown from its beginning, with what
     its models say while they say it, whichever process they say it to; the store from now on,
-    unless --after says where. With --json, one object a line.
+    unless --after says where.
     """
     place_of(after or 0)
     if run is not None:

@@ -17,7 +17,7 @@ EVERY = 1_000_000  # more runs than one store holds
 
 
 @click.command(cls=Verb, examples=("gatebook verify @last", "gatebook verify --all --json"))
-@click.argument("run", metavar="RUN", required=False)
+@click.argument("run", metavar="RUN|--all", required=False)
 @click.option("--all", "every", is_flag=True, help="Every run of the store.")
 @common()
 def command(given: Given, run: str | None, every: bool) -> int:

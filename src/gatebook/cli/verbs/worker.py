@@ -31,14 +31,14 @@ OPEN = ("running", "interrupted", "cancelling")
     ),
 )
 @click.option("--quiet", is_flag=True, help="Do not show the events.")
-@common(driving=True)
+@common(driving=True, following=True)
 def command(given: Given, quiet: bool) -> int:
     """Drive the runs of an app until stopped: new ones, and those that lost their worker.
 
     Without --app it serves the programs that `gatebook run` loaded for this store, and without
     --policy only if all their open runs were given the same one; it looks when it begins.
-    SIGTERM or Ctrl-C lets what is in flight end, gives the runs back and exits with 0. With
-    --json, one event a line on standard output.
+    SIGTERM or Ctrl-C lets what is in flight end, gives the runs back and exits with 0. What
+    happens is shown on standard error; with --json, on standard output.
     """
     return asyncio.run(_serve(given, quiet=quiet))
 
