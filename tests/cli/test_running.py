@@ -39,6 +39,21 @@ def long_run(gatebook: Inside) -> Iterator[subprocess.Popen[str]]:
     process.wait(PATIENCE_S)
 
 
+def test_a_run_whose_worker_was_killed_is_idle_at_once(
+    gatebook: Inside, long_run: subprocess.Popen[str]
+) -> None:
+    """Its lease has not lapsed, but `resume` would take it up now."""
+    before = gatebook.json("list")["runs"][0]["state"]
+    long_run.kill()
+    rest(long_run)
+
+    after = gatebook.json("list")["runs"][0]["state"]
+    shown = gatebook.json("show", "long")
+
+    assert (before, after) == ("running", "idle")
+    assert (shown["state"], shown["next"]) == ("idle", ["gatebook resume long"])
+
+
 def test_the_answer_is_on_standard_output_and_nothing_else(gatebook: Inside) -> None:
     """`gatebook run ... > answer.txt` must hold the answer."""
     done = gatebook("run", "app:pay", "17", *ALLOW)

@@ -91,6 +91,24 @@ def test_an_owner_id_cannot_leave_the_folder(tmp_path: Path) -> None:
     locks.release()
 
 
+def test_a_journal_tells_whether_a_holder_is_dead(store: Path) -> None:
+    """People are told that nobody drives a run as soon as somebody else could claim it."""
+
+    async def scenario() -> None:
+        here, there = SqliteJournal(store), SqliteJournal(store)
+        await here.open()
+        await there.open()
+        await begin(here)
+        await here.claim(RUN, owner="w1", ttl_ms=LONG_MS)
+
+        assert not there.gone("w1")
+        await here.close()
+        assert there.gone("w1")
+        await there.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_watch_counts_only_what_stands_still(clock: HandClock) -> None:
     """A renewal is a sign of life, whatever the clocks say."""
     watch = Watch(clock.monotonic)

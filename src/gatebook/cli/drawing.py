@@ -94,7 +94,7 @@ def _draw_row(console: Console, row: Row, widths: Sequence[int], room: int) -> N
         cell.truncate(width, overflow="ellipsis", pad=True)
         line.append_text(cell).append(" " * GAP)
     taken = _taken(widths)
-    parts = row[-1].wrap(console, max(room, NARROW), overflow="fold") if row[-1] else []
+    parts = list(row[-1].wrap(console, max(room, NARROW), overflow="fold")) if row[-1] else []
     if taken + room > console.width:
         _print(console, line)
         line, taken = Text(" " * GAP), GAP

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gatebook.cli.options import Given
+from gatebook.cli.store import seen
 from gatebook.cli.words import run_fields, state_of
 from gatebook.ports import RunKey
 from gatebook.runtime.client import Client
@@ -10,7 +11,7 @@ from gatebook.runtime.client import Client
 
 async def after_steering(client: Client, run: RunKey, given: Given) -> tuple[dict[str, Any], str]:
     """Return the run's fields for JSON, and the words that follow for people."""
-    row = await client.journal.row(run)
+    row = seen(client.journal, await client.journal.row(run))
     now = client.journal.now()
     state = state_of(row, now)
     fields = {"state": state, "waiting_on": run_fields(row, now)["waiting_on"]}

@@ -226,6 +226,13 @@ class SqliteJournal(Journal):
         lease: Lease | None = await self._write(Claim(run, owner, ttl_ms))
         return lease
 
+    def gone(self, owner: str) -> bool:
+        """Whether no process holds this owner's lock; see `ports.Journal.gone`."""
+        try:
+            return self._locks.gone(owner)
+        except OSError:  # it may not be looked at
+            return False
+
     async def renew(self, owner: str, leases: Sequence[Lease], *, ttl_ms: int) -> list[Lease]:
         """Extend the leases and return those that were lost. Callable from any thread's loop."""
         lost: list[Lease] = await self._write(Renew(owner, tuple(leases), ttl_ms))

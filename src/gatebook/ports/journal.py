@@ -284,6 +284,14 @@ class Journal(ABC):
             RunNotFound: there is no such run.
         """
 
+    def gone(self, owner: str) -> bool:
+        """Whether a worker's process is provably dead, so that `claim` takes its runs at once.
+
+        False proves nothing: then its leases tell.
+        """
+        del owner
+        return False
+
     @abstractmethod
     async def renew(self, owner: str, leases: Sequence[Lease], *, ttl_ms: int) -> list[Lease]:
         """Extend the leases and return those that were lost. Callable from any thread's loop."""

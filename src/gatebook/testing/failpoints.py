@@ -119,6 +119,10 @@ class FailpointJournal(Journal):
         self._at("after", "append", n)
         return done
 
+    def gone(self, owner: str) -> bool:
+        """As the inner journal says."""
+        return self.inner.gone(owner)
+
     async def claim(self, run: RunKey, *, owner: str, ttl_ms: int) -> Lease | None:
         """Claim from the inner journal, with failpoints."""
         n = self._count("claim")

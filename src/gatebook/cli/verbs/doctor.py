@@ -18,7 +18,7 @@ from gatebook.cli.apps import app_for, load_policy
 from gatebook.cli.main import ERROR, OK, sentences
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import document, safe, say, table
-from gatebook.cli.store import is_there
+from gatebook.cli.store import is_there, seen
 from gatebook.cli.words import next_steps, state_of
 from gatebook.errors import GatebookError
 from gatebook.journals import open_journal
@@ -101,12 +101,12 @@ def _store(given: Given) -> Iterator[Finding]:
         yield Finding("store", "warn", f"there is none at {path} yet: the first run makes it")
         return
     durability = _try("store durability", lambda: _durability(path))  # opening may repair it
-    rows, now, unreadable = [], 0, None
+    found: tuple[list[RunRow], int] | None = None
     try:
-        rows, now = asyncio.run(_rows(url))
+        found = asyncio.run(_rows(url))
     except GatebookError as exc:
-        unreadable = _failed("store", exc)
-    yield unreadable or durability
+        durability = _failed("store", exc)
+    yield durability
     mode = stat.S_IMODE(path.stat().st_mode)
     open_to_all = path.is_file() and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
     detail = f"mode {mode:o}" + (f"; run: chmod 600 {path}" if open_to_all else "")
@@ -114,13 +114,14 @@ def _store(given: Given) -> Iterator[Finding]:
     free = shutil.disk_usage(path.parent).free
     verdict = "ok" if free >= LOW_DISK else "bad"
     yield Finding("free disk", verdict, f"{free // (1024 * 1024):,} MB")
-    if unreadable is None:
-        yield from _runs(rows, now, given)
+    if found is not None:
+        yield from _runs(*found, given)
 
 
 async def _rows(url: str) -> tuple[list[RunRow], int]:
     async with Client(url) as client:
-        return await client.runs(RunQuery(limit=1_000_000)), client.journal.now()
+        rows = [seen(client.journal, r) for r in await client.runs(RunQuery(limit=1_000_000))]
+        return rows, client.journal.now()
 
 
 def _durability(path: Path) -> str:

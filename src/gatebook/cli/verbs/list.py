@@ -8,7 +8,7 @@ import click
 
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import clock, document, on_terminal, say, stamp, table
-from gatebook.cli.store import existing
+from gatebook.cli.store import existing, seen
 from gatebook.cli.words import run_fields, state_of, waits
 from gatebook.ports import ParkedReason, RunQuery, RunRow
 
@@ -89,7 +89,8 @@ def on_terminal_now() -> bool:
 
 async def _rows(given: Given, query: RunQuery) -> tuple[list[RunRow], int]:
     async with existing(given) as client:
-        return await client.runs(query), client.journal.now()
+        rows = [seen(client.journal, row) for row in await client.runs(query)]
+        return rows, client.journal.now()
 
 
 def _label(text: str) -> tuple[str, str]:

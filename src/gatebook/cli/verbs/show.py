@@ -23,7 +23,7 @@ from gatebook.cli.output import (
     stamp,
     table,
 )
-from gatebook.cli.store import existing, find
+from gatebook.cli.store import existing, find, seen
 from gatebook.cli.telling import Teller, answer_words, event_fields
 from gatebook.cli.words import (
     cost_text,
@@ -96,7 +96,8 @@ async def _read(given: Given, name: str) -> tuple[RunRow, list[Recorded], int]:
     async with existing(given) as client:
         row = await find(client, name)
         recorded = await client.journal.read(row.run)
-        return await client.journal.row(row.run), recorded, client.journal.now()
+        row = seen(client.journal, await client.journal.row(row.run))
+        return row, recorded, client.journal.now()
 
 
 def _artifact(given: Given, row: RunRow, whole: Raw) -> None:
