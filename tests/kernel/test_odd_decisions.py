@@ -45,7 +45,7 @@ ODD_FIELDS = [
 ]
 
 
-@pytest.mark.parametrize("odd", ODD_FIELDS, ids=str)
+@pytest.mark.parametrize("odd", ODD_FIELDS, ids=range(len(ODD_FIELDS)))
 @pytest.mark.parametrize("verdict", ["allow", "modify", "ask", "defer", "interrupt", "deny"])
 def test_a_decision_that_no_event_can_hold_is_a_deny(verdict: Any, odd: dict[str, Any]) -> None:
     """Written down it would make the journal unreadable, for good."""
