@@ -209,6 +209,20 @@ def test_on_ask_deny_asks_nobody(ruled: Inside) -> None:
     assert refunds(ruled) == []
 
 
+def test_on_ask_deny_ends_a_run_that_only_others_may_answer(ruled: Inside) -> None:
+    """The run is refused in the name of whom it acts for; the reason names who said so."""
+    rules = ruled.path / "rules.toml"
+    rules.write_text(RULES + 'approvers = ["team:finance"]\n')
+
+    done = ruled("run", "app:pay", "17", "--run-id", "r", "--on-ask", "deny", *RULED)
+
+    events = ruled.json("show", "r", "--events")["events"]
+    (answer,) = [e["event"] for e in events if e["event"]["kind"] == "approval_answered"]
+    assert (done.returncode, refunds(ruled)) == (3, [])
+    assert answer["by"] == "pay"
+    assert answer["reason"] == "nobody is asked: --on-ask deny, said ann"
+
+
 def test_doctor_names_what_waits(asked: Inside) -> None:
     """Somebody has to look, and this is where they look first."""
     checks = {check["check"]: check for check in asked.json("doctor")["checks"]}

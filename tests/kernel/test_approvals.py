@@ -154,10 +154,20 @@ def test_a_later_attempt_needs_an_approval_that_is_still_good() -> None:
 
 
 @pytest.mark.parametrize("by", ["rita", " Rita ", "RITA", "\uff52ita"])
-@pytest.mark.parametrize("answer", ["approve", "edit", "deny"])
-def test_the_requester_does_not_answer(by: str, answer: Any) -> None:
+@pytest.mark.parametrize("answer", ["approve", "edit"])
+def test_the_requester_does_not_approve(by: str, answer: Any) -> None:
     """Nor somebody whose name only looks different to a machine."""
     assert refused(waiting(), says(answer, by=by)) == "E_APPROVAL_SELF"
+
+
+def test_the_requester_takes_back_what_is_asked() -> None:
+    """Whoever else is named to answer: a refusal opens nothing."""
+    run = waiting(terms=(ApprovalTerms(approvers=("ann",)),))
+
+    run.outside(says("deny", by="rita"))
+
+    assert run.phase == "denied"
+    assert refused(run, says(by="ann")) == "E_APPROVAL_ANSWERED"
 
 
 def test_nobody_is_no_approver() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from gatebook.cli.output import clock, on_terminal, safe, say, short, stamp
 from gatebook.cli.store import whoami
-from gatebook.errors import GatebookError
+from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.codec import parse
 from gatebook.runtime.client import Client
 from gatebook.runtime.runs.approvals import Approval
@@ -17,6 +17,7 @@ from gatebook.runtime.runs.states import Waiting
 OnAsk = Literal["prompt", "wait", "deny"]
 Stopped = Callable[[], Coroutine[Any, Any, Any]]
 UNASKED = "nobody is asked: --on-ask deny"
+OVERTAKEN = ("E_APPROVAL_ANSWERED", "E_APPROVAL_CONSUMED", "E_APPROVAL_EXPIRED")
 
 
 def on_ask(chosen: OnAsk | None, *, quiet: bool) -> OnAsk:
@@ -102,7 +103,7 @@ class Asker:
             if approval.id in self._left:
                 continue
             if self._how == "deny":
-                await approval.deny(by=whoami(), reason=UNASKED)
+                await _refuse(approval)
                 answered = True
                 continue
             self._pause()
@@ -140,6 +141,22 @@ class Asker:
             case _:
                 return False
         return True
+
+
+async def _refuse(approval: Approval) -> None:
+    """Refuse what nobody is asked about; where others are named to answer, take it back.
+
+    That is the requester's refusal, and its reason says who gave it. Somebody's answer that came
+    first stands.
+    """
+    by = whoami()
+    try:
+        await approval.deny(by=by, reason=UNASKED)
+    except InvalidInput as exc:
+        if exc.code == "E_APPROVAL_APPROVER":
+            await approval.deny(by=approval.requester, reason=f"{UNASKED}, said {by}")
+        elif exc.code not in OVERTAKEN:
+            raise
 
 
 def _menu(approval: Approval) -> str:

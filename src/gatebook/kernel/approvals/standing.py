@@ -317,6 +317,8 @@ def guard_answer(head: HeadPart, event: ApprovalAnswered, run: str) -> None:
     if not event.by.strip():
         raise InvalidInput("E_APPROVAL_BY")
     if same_person(event.by, entry.requester):
+        if event.answer == "deny":
+            return  # whoever asks may take it back: a refusal opens nothing
         raise InvalidInput("E_APPROVAL_SELF", by=event.by, run=run, approval=name)
     if event.answer not in entry.choices:
         names = ", ".join(entry.choices)
