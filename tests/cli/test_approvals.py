@@ -279,6 +279,38 @@ def test_a_person_at_a_terminal_is_asked(
     assert refunds(ruled) == done
 
 
+def test_the_prompt_explains_its_answers(ruled: Inside) -> None:
+    """Whoever is asked for the first time has not read the page."""
+    _, screen = typed(ruled, "?\nwait\n", "run", "app:pay", "17", "--run-id", "r", *RULED)
+
+    assert "with exactly these arguments (also: a, y)" in screen
+    assert "the program and its model read the reason" in screen
+    assert "policy decides again" in screen
+
+
+def test_an_answer_that_is_not_offered_is_none(ruled: Inside) -> None:
+    """What policy does not let be edited has no e either, and says so."""
+    rules = ruled.path / "rules.toml"
+    rules.write_text(RULES.replace('choices = ["approve", "edit", "deny"]\n', ""))
+    text = 'e {"order": "18", "amount": 5}\n?\nw\n'
+
+    code, screen = typed(ruled, text, "run", "app:pay", "17", "--run-id", "r", *RULED)
+
+    assert (code, refunds(ruled)) == (4, [])
+    assert "not answered: 'edit' is no answer here; ? explains" in screen
+    assert "policy decides again" not in screen
+
+
+@pytest.mark.parametrize(("text", "reason"), [("n\nby hand\n", "by hand"), ("n\n\n", "")])
+def test_a_denial_without_a_reason_is_asked_for_one(text: str, reason: str, ruled: Inside) -> None:
+    """The model reads it; nobody has to give one."""
+    code, screen = typed(ruled, text, "run", "app:pay", "17", "--run-id", "r", *RULED)
+
+    assert code == 3
+    assert "why? (the program reads it" in screen
+    assert f"refused 'refund': {reason or 'no reason given'}" in screen
+
+
 def test_answers_name_who_gave_them(asked: Inside) -> None:
     """You, unless --by says otherwise."""
     asked("approve", asked_id(asked), "--group", "team:finance", "--reason", "fine")

@@ -17,6 +17,17 @@ from gatebook.runtime.runs.states import Waiting
 OnAsk = Literal["prompt", "wait", "deny"]
 Stopped = Callable[[], Coroutine[Any, Any, Any]]
 UNASKED = "nobody is asked: --on-ask deny"
+MENU = {"approve": "approve", "edit": "edit JSON", "deny": "deny REASON", "wait": "wait"}
+MEANINGS = {
+    "approve": "it starts, once, with exactly these arguments (also: a, y)",
+    "edit": "it starts with these arguments instead, all of them; policy decides again (also: e)",
+    "deny": "it does not start; the program and its model read the reason (also: d, n)",
+    "wait": "leave it open, for somebody else or for later (also: w, Enter)",
+}
+WORDS = {
+    "a": "approve", "y": "approve", "yes": "approve", "e": "edit", "d": "deny", "n": "deny",
+    "no": "deny", "w": "wait", "": "wait", "h": "?", "help": "?",
+} | {word: word for word in MENU}  # fmt: skip
 OVERTAKEN = ("E_APPROVAL_ANSWERED", "E_APPROVAL_CONSUMED", "E_APPROVAL_EXPIRED")
 
 
@@ -119,28 +130,46 @@ class Asker:
         while True:
             said = await _typed(_menu(approval), stopped)
             word, _, rest = (said or "wait").strip().partition(" ")
-            try:
-                if await self._answer(approval, word.lower(), rest.strip()):
-                    return True
-            except (GatebookError, ValueError) as exc:
-                say(safe(f"not answered: {exc}"))
-                continue
-            if word.lower() in ("w", "wait", ""):
+            word, rest = WORDS.get(word.lower(), word), rest.strip()
+            if word == "wait":
                 self._left.add(approval.id)
                 return False
+            if word == "?":
+                _explain(approval)
+            elif word not in approval.choices:
+                say(safe(f"not answered: {short(word, 40)!r} is no answer here; ? explains"))
+            elif await self._answered(approval, word, rest, stopped):
+                return True
 
-    async def _answer(self, approval: Approval, word: str, rest: str) -> bool:
-        by = whoami()
-        match word:
-            case "a" | "approve" | "y" | "yes":
-                await approval.approve(by=by)
-            case "e" | "edit":
-                await approval.approve(by=by, edit=parse(rest, what="the edited arguments"))
-            case "d" | "deny" | "n" | "no":
-                await approval.deny(by=by, reason=rest)
-            case _:
-                return False
+    async def _answered(self, approval: Approval, word: str, rest: str, stopped: Stopped) -> bool:
+        """Give one answer; tell whether it was taken, and say why when it was not."""
+        try:
+            if word == "deny" and not rest:
+                reason = await _typed(
+                    "why? (the program reads it; Enter gives no reason) ", stopped
+                )
+                if reason is None:
+                    return False
+                rest = reason.strip()
+            await _say(approval, word, rest)
+        except (GatebookError, ValueError) as exc:
+            say(safe(f"not answered: {exc}"))
+            return False
         return True
+
+
+async def _say(approval: Approval, word: str, rest: str) -> None:
+    by = whoami()
+    if word == "deny":
+        await approval.deny(by=by, reason=rest)
+        return
+    edit = parse(rest, what="the edited arguments") if word == "edit" else None
+    await approval.approve(by=by, edit=edit)
+
+
+def _explain(approval: Approval) -> None:
+    for choice in (*approval.choices, "wait"):
+        say(f"  {MENU[choice]:<12} {MEANINGS[choice]}")
 
 
 async def _refuse(approval: Approval) -> None:
@@ -160,8 +189,7 @@ async def _refuse(approval: Approval) -> None:
 
 
 def _menu(approval: Approval) -> str:
-    words = {"approve": "approve", "edit": "edit JSON", "deny": "deny REASON"}
-    return " | ".join([words[choice] for choice in approval.choices] + ["wait"]) + "? "
+    return " | ".join(MENU[choice] for choice in (*approval.choices, "wait")) + "? "
 
 
 async def _typed(prompt: str, stopped: Stopped) -> str | None:
