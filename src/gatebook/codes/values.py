@@ -39,7 +39,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_CONTEXT": ("context= is not a JSON object: {detail}", "pass a dict of plain JSON"),
     "E_RESULT_TYPE": (
         "the result of {tool} is not what it declares: {detail}",
-        "return the declared type, or plain JSON when none is declared",
+        "return the declared type, or plain JSON when none is declared; resolve it with the same",
     ),
     "E_RESULT_TOO_LARGE": (
         "the result of {tool} has {size} bytes",
@@ -59,6 +59,13 @@ TEXTS: dict[str, tuple[str, str]] = {
         "run {run} keeps {limit} signals nobody awaits",
         "send fewer, or let the run await them",
     ),
-    "E_SIGNAL_TYPE": ("signal {name} does not fit its declared type: {detail}", "send another"),
+    "E_SIGNAL_TYPE": (
+        "signal {name} does not fit its declared type: {detail}",
+        "start a new run and send what fits, or catch InvalidInput at the wait and wait again",
+    ),
+    "E_SIGNAL_UNFIT": (
+        "run {run} could not read signal {name}: {detail}",
+        "nothing was sent: send JSON of the type that the workflow waits for; text is '\"quoted\"'",
+    ),
     "E_SIGNAL_TIMEOUT": ("nobody sent signal {name} in time", "send it earlier, or wait longer"),
 }

@@ -82,6 +82,13 @@ class Stepper(ABC):
         any process. After a Step with an end it is not called again.
         """
 
+    def check(self, address: str, output: bytes) -> None:
+        """Read an output as what waits at an address would, where that can be known; no step.
+
+        Raises:
+            InvalidInput: the program could not read it.
+        """
+
     def close(self) -> None:
         """Let go of a parked computation; nothing it does on the way may act."""
 

@@ -37,6 +37,9 @@ class PlainAct(Act[T], eq=False):
     def want(self, address: str) -> Want:
         return Want(address, self.action)
 
+    def check(self, output: bytes) -> None:
+        self.decode(output)
+
     def __await__(self) -> Generator[Any, Any, T]:
         self.scheduler.starting(self)
         outcome: Outcome = yield self

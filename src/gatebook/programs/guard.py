@@ -68,6 +68,10 @@ class GuardedStepper(Stepper):
             if collecting:
                 gc.enable()
 
+    def check(self, address: str, output: bytes) -> None:
+        """Ask the stepper inside."""
+        self._stepper.check(address, output)
+
     def close(self) -> None:
         """Close the stepper inside."""
         self._stepper.close()

@@ -51,6 +51,9 @@ class Act(Awaited[T], eq=False):
     def want(self, address: str) -> Want:
         """Return the action, at the address it is awaited at; asked once more, below that."""
 
+    def check(self, output: bytes) -> None:
+        """Raise what reading this output would raise, where one can tell before."""
+
 
 class Gather(Awaited[list[Any]], eq=False):
     """Several branches awaited together; goes on when all of them have ended."""
@@ -76,9 +79,12 @@ class Gather(Awaited[list[Any]], eq=False):
 
 
 class Branch:
-    """One line of execution. `prefix` + a count is the address of what it awaits next."""
+    """One line of execution. `prefix` + a count is the address of what it awaits next.
 
-    __slots__ = ("count", "draws", "index", "join", "prefix", "steps")
+    `asked` is the act it awaits.
+    """
+
+    __slots__ = ("asked", "count", "draws", "index", "join", "prefix", "steps")
 
     def __init__(self, steps: Steps, prefix: str, join: Gather | None, index: int) -> None:
         self.steps = steps
@@ -87,6 +93,7 @@ class Branch:
         self.index = index
         self.count = 0
         self.draws = 0
+        self.asked: Any = None
 
 
 class Scheduler:
@@ -137,6 +144,12 @@ class Scheduler:
                 )
             self.time = outcome.time
             self._run(branch, outcome)
+
+    def check(self, address: str, output: bytes) -> None:
+        """Read an output as what waits at an address will; nothing moves. Raises as that would."""
+        branch = self._waiting.get(address)
+        if branch is not None:
+            branch.asked.check(output)
 
     def starting(self, awaited: Awaited[Any]) -> None:
         """Note that something is being awaited: once only, and not after the end."""
@@ -207,6 +220,7 @@ class Scheduler:
                     if want.address == address:  # a step counts once, however often it asks
                         branch.count += 1
                     self._waiting[want.address] = branch
+                    branch.asked = asked
                     self.wants.append(want)
                     return
                 except GatebookError as exc:

@@ -174,6 +174,10 @@ class WorkflowStepper(Stepper):
         self._notes.clear()
         return Step(wants, self._end() if scheduler.over else None, notes)
 
+    def check(self, address: str, output: bytes) -> None:
+        """Read an output as the await at an address will; see `ports.Stepper.check`."""
+        self._run(self._scheduler.check, address, output)
+
     def close(self) -> None:
         """End the parked function: its `finally` blocks run, and cannot act."""
         self._run(self._scheduler.close)

@@ -75,6 +75,10 @@ class Redrive:
         self.end: Complete | Fail | None = None
         self._step(())
 
+    def check(self, address: str, output: bytes) -> None:
+        """Read an output as what waits at an address would; see `ports.Stepper.check`."""
+        self._stepper.check(address, output)
+
     def close(self) -> None:
         """Let go of the program's parked computation."""
         self._stepper.close()

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from gatebook.cli.fitting import program_of
 from gatebook.cli.options import Given, Verb, common, read_json, run_argument
 from gatebook.cli.output import document, say
 from gatebook.cli.steering import after_steering
@@ -31,7 +32,8 @@ def command(
 ) -> None:
     """Say what became of an action whose outcome is unknown.
 
-    Look at the service first. ACTION is its address, as `gatebook show` names it.
+    Look at the service first. ACTION is its address, as `gatebook show` names it. A result that is
+    not what the tool declares is refused, where the program is known.
     """
     if (succeeded is not None) + (failed is not None) + retry != 1:
         raise click.UsageError("give one of --succeeded, --failed and --retry")
@@ -45,7 +47,8 @@ def command(
     async def resolve() -> None:
         async with existing(given) as client:
             row = await find(client, run)
-            await client.handle(row.run.id).resolve(action, outcome, by=whoami())
+            program = None if succeeded is None else program_of(given, row)
+            await client.handle(row.run.id, program).resolve(action, outcome, by=whoami())
             fields, text = await after_steering(client, row.run, given)
         if given.as_json:
             document(run=row.run.id, action=action, resolution=word, **fields)

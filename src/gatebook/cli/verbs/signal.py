@@ -4,6 +4,7 @@ import asyncio
 
 import click
 
+from gatebook.cli.fitting import check_signal
 from gatebook.cli.options import Given, Verb, common, read_json, run_argument
 from gatebook.cli.output import document, say
 from gatebook.cli.steering import after_steering
@@ -24,13 +25,15 @@ from gatebook.cli.store import existing, find, whoami
 def command(given: Given, run: str, name: str, payload: str | None) -> None:
     """Send a signal to a run.
 
-    It is kept until the run waits for it. The payload is JSON, null unless given.
+    It is kept until the run waits for it. The payload is JSON, null unless given. One that the
+    run could not read is refused, where its program is known: from the settings or an earlier run.
     """
     value = None if payload is None else read_json(payload)
 
     async def send() -> None:
         async with existing(given) as client:
             row = await find(client, run)
+            await check_signal(client, given, row, name, value)
             await client.handle(row.run.id).signal(name, value, by=whoami())
             fields, text = await after_steering(client, row.run, given)
         if given.as_json:
