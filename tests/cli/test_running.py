@@ -246,6 +246,20 @@ def test_a_signal_and_a_resume_bring_a_run_to_its_end(gatebook: Inside) -> None:
     assert (done.returncode, done.stdout) == (0, '{"answer":{"yes":true}}\n')
 
 
+def test_a_signal_that_nobody_waits_for_says_which_ones_are(gatebook: Inside) -> None:
+    """It is kept, since it may come early; a slip of the pen would wait for ever."""
+    gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
+
+    early = gatebook("signal", "r1", "gone")
+    wanted = gatebook("signal", "r1", "go")
+
+    assert (early.returncode, early.stderr) == (
+        0, "signal gone is kept for run r1; it waits for: go\n",
+    )  # fmt: skip
+    assert "it waits for" not in wanted.stderr
+    assert "gatebook resume r1" in wanted.stderr
+
+
 def test_resume_goes_on_under_the_policy_that_run_was_given(gatebook: Inside) -> None:
     """Whoever resumes after a crash should not have to remember the flags."""
     gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
