@@ -96,6 +96,44 @@ def test_an_edit_is_what_runs(asked: Inside) -> None:
     assert 'approval?\t1\trefund  {"amount":5,"order":"18"}' in events
 
 
+def test_an_edit_that_the_tool_does_not_take_is_refused(asked: Inside) -> None:
+    """At once, where `run` remembered the program; the question stays as it was asked."""
+    id = asked_id(asked)
+
+    done = asked("approve", id, "--edit", '{"order": "18"}')
+
+    assert done.returncode == 1
+    assert "argument amount of 'refund'" in done.stderr
+    assert asked_id(asked) == id
+
+
+def test_an_edit_that_did_not_fit_is_told_with_the_next_question(asked: Inside) -> None:
+    """Who only has the store cannot check it; then the same question comes again, with why."""
+    (asked.path / "data/gatebook/journal.db.apps.json").unlink()
+    edited = asked("approve", asked_id(asked), "--edit", '{"order": "18"}')
+
+    resumed = asked("resume", "r", "--app", "app:pay", *RULED)
+    listed = asked("approvals").stdout
+
+    assert (edited.returncode, resumed.returncode) == (0, 4)
+    for text in (resumed.stderr, listed):
+        assert "the edit of 'refund' is refused: argument amount" in text
+
+
+def test_nobody_grants_what_only_others_may_approve(ruled: Inside) -> None:
+    """The grant would stand there and answer nothing."""
+    (ruled.path / "rules.toml").write_text(RULES + 'approvers = ["team:finance"]\n')
+    ruled("run", "app:pay", "17", "--run-id", "r", *RULED)
+    given = ("grants", "r", "--grant", "refund", "--until", "8h")
+
+    refused = ruled(*given)
+    listed = ruled.json("grants", "r")["grants"]
+    granted = ruled(*given, "--group", "team:finance")
+
+    assert (refused.returncode, listed, granted.returncode) == (1, [], 0)
+    assert "these may: team:finance" in refused.stderr
+
+
 def test_a_denied_run_reads_why(asked: Inside) -> None:
     """The reason is for the program, or the model."""
     asked("deny", "r#" + asked_id(asked).split("#")[1], "--reason", "by hand")

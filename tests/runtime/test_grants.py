@@ -132,12 +132,13 @@ def test_a_grant_is_no_way_round_other_approvers() -> None:
         desk, bank = Desk(Asks(ApprovalTerms(approvers=("team:finance",)))), Bank()
         async with desk.open() as runtime:
             handle, _, _ = await asking(runtime, desk, slowly(bank, 20, 30))
-            await runtime.grant("r", "pay", until=DAY, by="bob")
+            code = await refused(runtime.grant("r", "pay", until=DAY, by="bob"))
             await desk.clock.settle()
             still = await desk.settled(handle)
             await runtime.grant("r", "pay", until=DAY, by="ann", groups=["team:finance"])
 
             assert isinstance(still, Waiting)
+            assert code == "E_APPROVAL_APPROVER"
             assert await desk.settled(handle) == Finished(["paid 20", "paid 30"])
 
     run(scenario())

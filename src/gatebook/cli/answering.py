@@ -4,14 +4,16 @@ from typing import Any, Literal
 
 import click
 
+from gatebook.cli.fitting import check_edit
 from gatebook.cli.main import ERROR, OK, sentences
 from gatebook.cli.options import Given
 from gatebook.cli.output import document, safe, say
 from gatebook.cli.steering import after_steering
 from gatebook.cli.store import existing, find, whoami
 from gatebook.errors import GatebookError
+from gatebook.ports import RunRow
 from gatebook.runtime.client import Client
-from gatebook.runtime.runs.approvals import place_of_id
+from gatebook.runtime.runs.approvals import Approval, place_of_id
 
 ids_argument = click.argument("ids", metavar="RUN#SEQ...", nargs=-1, required=True)
 by_option = click.option("--by", metavar="NAME", help="Who answers; you, unless given.")
@@ -57,7 +59,8 @@ async def answer(
             told = await client.answer(names, word, **author)
         else:
             approval = client.approval(names[0])
-            told[approval.id] = await _edited(approval, edit, author)
+            row = await client.journal.row(approval.run)
+            told[approval.id] = await _edited(approval, edit, author, given, row)
         for name in names:
             run = client.approval(name).run
             fields[name], texts[name] = await after_steering(client, run, given)
@@ -71,8 +74,11 @@ async def answer(
     return ERROR if any(told.values()) else OK
 
 
-async def _edited(approval: Any, edit: Any, author: dict[str, Any]) -> GatebookError | None:
+async def _edited(
+    approval: Approval, edit: Any, author: dict[str, Any], given: Given, row: RunRow
+) -> GatebookError | None:
     try:
+        check_edit(given, row, (await approval).what, edit)
         await approval.approve(edit=edit, **author)
     except GatebookError as exc:
         return exc

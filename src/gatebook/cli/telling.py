@@ -159,6 +159,8 @@ def _of_word(event: AnyEvent) -> tuple[str, str]:
     match event:
         case ApprovalAsked():
             told = "; ".join(term.message for term in event.terms if term.message)
+            if event.refused:
+                return "approval?", f"{_args(event)}  {event.refused}".strip()
             return "approval?", f"{_args(event)}  {short(told, WIDTH)}".strip()
         case ApprovalAnswered():
             words = {"approve": "approved", "edit": "edited", "deny": "refused"}

@@ -173,7 +173,8 @@ class Client:
         tool as it is defined now. Nothing that policy denies is opened.
 
         Raises:
-            InvalidInput: E_GRANT_*. RunNotFound, RunIsOver.
+            InvalidInput: E_GRANT_*; E_APPROVAL_APPROVER: the tool waits for others only.
+                RunNotFound, RunIsOver.
         """
         return await Grants(self._inbox()).grant(
             run_id, tool, until=until, by=by, groups=groups, reason=reason

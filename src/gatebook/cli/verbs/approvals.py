@@ -47,11 +47,17 @@ def _table(found: list[Approval], *, people: bool) -> None:
         [
             (
                 each.id, each.what, arguments(each, people=people), each.requester,
-                moment(each.asked.time + each.asked.expires_ms * 1000), each.message,
+                moment(each.asked.time + each.asked.expires_ms * 1000), _question(each),
             )
             for each in found
         ],
     )  # fmt: skip
+
+
+def _question(approval: Approval) -> str:
+    """Return what is asked, and why an edit before it does not count."""
+    refused = approval.asked.refused
+    return f"{approval.message}  ({refused})" if refused else approval.message
 
 
 async def _open(given: Given, run: str | None) -> list[Approval]:

@@ -9,7 +9,7 @@ from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.approvals.consent import requester_of
 from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, Granted, GrantRevoked
-from gatebook.kernel.approvals.standing import name_of, same_person
+from gatebook.kernel.approvals.standing import may_answer, name_of, same_person
 from gatebook.kernel.codec import check_run_id
 from gatebook.kernel.events import AnyEvent, RunStarted
 from gatebook.ports import RunKey
@@ -72,12 +72,19 @@ class Grants:
         return GrantGiven(name_of(run.id, seq), tool, moment(event.until), by)
 
     async def _answers(self, run: RunKey, event: Granted) -> list[ApprovalAnswered]:
-        """Return a yes to each open question about a tool that its granter might approve."""
-        answers = []
+        """Return a yes to each open question about a tool that its granter might approve.
+
+        Raises:
+            InvalidInput: E_APPROVAL_APPROVER when that tool waits for others only.
+        """
+        answers, theirs = [], ""
         for approval in self._inbox.of(await self._inbox.door.journal.row(run)):
             asked = (await approval).asked
-            fits = isinstance(asked.action, CallTool) and asked.action.tool == event.tool
-            if fits and not asked.stops and "approve" in approval.choices:
+            if not isinstance(asked.action, CallTool) or asked.action.tool != event.tool:
+                continue
+            if not any(may_answer(each, event.by, event.groups) for each in approval.approvers):
+                theirs = theirs or approval.id
+            elif not asked.stops and "approve" in approval.choices:
                 answers.append(
                     ApprovalAnswered(
                         address=asked.address,
@@ -87,7 +94,16 @@ class Grants:
                         groups=event.groups,
                     )
                 )
+        if theirs and not answers:
+            raise await self._not_theirs(theirs, event)
         return answers
+
+    async def _not_theirs(self, id: str, event: Granted) -> InvalidInput:
+        approval = await self._inbox.approval(id)
+        names = ", ".join(sorted({name for who in approval.approvers for name in who}))
+        return InvalidInput(
+            "E_APPROVAL_APPROVER", by=event.by, names=names, run=approval.run.id, approval=id
+        )
 
     async def grants(self, run_id: str) -> list[GrantGiven]:
         """Return the grants of a run that were not revoked, oldest first."""
