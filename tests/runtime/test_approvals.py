@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.runtime.approving import Asks, Bank, asking, checked, elsewhere, refused
+from tests.runtime.approving import ALL, Asks, Bank, asking, checked, elsewhere, refused
 from tests.runtime.kit import Desk, flow, run
 
 from gatebook import ApprovalTerms, tool
@@ -266,6 +266,29 @@ def test_silence_is_a_denial() -> None:
             assert len(await desk.all("r", ApprovalExpired)) == 1
             assert await refused(approval.approve(by="ann")) == "E_APPROVAL_EXPIRED"
             await checked(desk, bank, 50)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("edit", [None, {"amount": 20}])
+def test_a_yes_that_was_used_too_late_is_told_as_what_it_was(edit: Any) -> None:
+    """Who gave it in time did not stay silent; no worker was there."""
+
+    async def scenario() -> None:
+        desk, bank = Desk(Asks(ApprovalTerms(choices=ALL))), Bank()
+        program = bank.paying(50)
+        async with desk.open() as runtime:
+            _, _, (approval,) = await asking(runtime, desk, program)
+        async with elsewhere(desk) as client:
+            await client.approval(approval.id).approve(by="ann", edit=edit)
+        desk.clock.advance(86_400)
+        async with desk.open(program) as runtime:
+            await desk.settled(runtime.handle("r", program))
+            (denied,) = await desk.all("r", ActionDeniedEvent)
+
+        told = f"ann {'edited' if edit else 'approved'} it, but nothing used that before "
+        assert told in denied.error.message
+        assert bank.paid == []
 
     run(scenario())
 

@@ -7,7 +7,7 @@ import click
 from gatebook.cli.fitting import check_edit
 from gatebook.cli.main import ERROR, OK, sentences
 from gatebook.cli.options import Given
-from gatebook.cli.output import document, safe, say
+from gatebook.cli.output import clock, document, safe, say
 from gatebook.cli.steering import after_steering
 from gatebook.cli.store import existing, find, whoami
 from gatebook.errors import GatebookError
@@ -53,6 +53,7 @@ async def answer(
     told: dict[str, GatebookError | None] = {}
     fields: dict[str, dict[str, Any]] = {}
     texts: dict[str, str] = {}
+    until: dict[str, str] = {}
     async with existing(given) as client:
         names = [await whole(client, id) for id in dict.fromkeys(ids)]
         if edit is None:
@@ -63,11 +64,14 @@ async def answer(
             told[approval.id] = await _edited(approval, edit, author, given, row)
         for name in names:
             run = client.approval(name).run
+            if told[name] is None and word == "approve":
+                asked = (await client.approval(name)).asked
+                until[name] = clock(asked.time + asked.expires_ms * 1000)
             fields[name], texts[name] = await after_steering(client, run, given)
     if given.as_json:
         document(answers=[_fields(name, word, told[name], fields[name]) for name in names])
     else:
-        _say(told, "edited and approved" if edit is not None else DONE[word])
+        _say(told, "edited and approved" if edit is not None else DONE[word], until)
         for text in dict.fromkeys(texts[name] for name in names if told[name] is None):
             if text:
                 say(text.strip())
@@ -85,9 +89,10 @@ async def _edited(
     return None
 
 
-def _say(told: dict[str, GatebookError | None], done: str) -> None:
+def _say(told: dict[str, GatebookError | None], done: str, until: dict[str, str]) -> None:
     for name, error in told.items():
-        say(safe(f"approval {name}: {done}" if error is None else f"approval {name}: {error}"))
+        good = f", to be used before {until[name]}" if name in until else ""
+        say(safe(f"approval {name}: {f'{done}{good}' if error is None else error}"))
 
 
 def _fields(

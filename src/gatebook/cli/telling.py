@@ -167,7 +167,7 @@ def _of_word(event: AnyEvent) -> tuple[str, str]:
             why = f": {short(event.reason)}" if event.reason else ""
             return words[event.answer], f"{_by(event.by).strip()}{why}"
         case ApprovalExpired():
-            return "expired", "nobody approved it in time"
+            return "expired", "it was not approved and used in time"
         case ActionDeferred():
             waits = [] if event.after_ms is None else [f"for {span(event.after_ms * 1000)}"]
             waits += [f"to signal {name}" for name in event.signals]

@@ -26,7 +26,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the action is asked about again if the run still wants it",
     ),
     "E_APPROVAL_LATE": (
-        "nobody approved {tool} in time, so it was not done",
+        "{tool} was not done: {detail}",
         "ask for it again only if it is still wanted",
     ),
     "E_APPROVAL_SELF": (
@@ -70,7 +70,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "answer its approval, or resume the run to have it decided again",
     ),
     "E_INTERRUPTED_SILENCE": (
-        "nobody answered in time whether {tool} may be done, and silence stops the run",
+        "{tool} was not done, and that stops the run: {detail}",
         "resume the run: the policy asks again",
     ),
     "E_GRANT_UNKNOWN": (

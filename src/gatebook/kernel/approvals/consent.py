@@ -5,6 +5,7 @@ into allow and never deny into allow: every answer is followed by another decisi
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -86,7 +87,8 @@ def lapses(state: RunState, now: int) -> Iterator[AnyEvent]:
         yield ApprovalExpired(address=address, asked=entry.seq)
         if entry.silence == "interrupt":
             name = describe(state.asked[address][0].action)
-            error = GatebookError("E_INTERRUPTED_SILENCE", tool=name)
+            detail = _lapsed(state, address)
+            error = GatebookError("E_INTERRUPTED_SILENCE", tool=name, detail=detail)
             yield Interrupted(error=ErrorRecord.of(error))
             return
     for address, held in approvals.deferred.items():
@@ -95,6 +97,17 @@ def lapses(state: RunState, now: int) -> Iterator[AnyEvent]:
             yield DeferralEnded(address=address, consumed=state.signals[taken][0][0])
         elif held.due is not None and held.due <= now:
             yield DeferralEnded(address=address)
+
+
+def _lapsed(state: RunState, address: str) -> str:
+    """Return whose fault it is that an approval expired: nobody gave it, or nobody used it."""
+    entry, (_, answer) = state.head.approvals.asked[address], state.asked[address]
+    edited = answer is not None and answer.answer == "edit"
+    if answer is None or (not edited and len(entry.given) < len(entry.approvers)):
+        return "nobody approved it in time"
+    until = datetime.fromtimestamp(entry.expires // 1_000_000, UTC).isoformat(" ").split("+")[0]
+    did = "edited" if edited else "approved"
+    return f"{answer.by} {did} it, but nothing used that before {until} UTC"
 
 
 def admit_want(address: str, action: Action, grounds: Grounds, now: int) -> Events:
@@ -260,7 +273,10 @@ def _answered(address: str, action: Action, grounds: Grounds, now: int) -> Event
     asked, answer = grounds.state.asked[address]
     entry = grounds.state.head.approvals.asked[address]
     if entry.phase == "expired":
-        raise refusal(action, GatebookError("E_APPROVAL_LATE", tool=describe(action)))
+        detail = _lapsed(grounds.state, address)
+        raise refusal(
+            action, GatebookError("E_APPROVAL_LATE", tool=describe(action), detail=detail)
+        )
     if entry.phase == "denied" or answer is None:
         raise refusal(action, _denial(action, answer))
     if entry.phase == "edited":
