@@ -280,6 +280,36 @@ def test_a_remembered_policy_starts_no_new_run(gatebook: Inside) -> None:
     assert "E_POLICY_MISSING" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "read"), [("@order.txt", "18"), ("@@order.txt", "@order.txt"), ("-", "19")]
+)
+def test_a_text_is_read_from_a_file_too(text: str, read: str, gatebook: Inside) -> None:
+    """As --input is; who means the sign itself writes it twice."""
+    (gatebook.path / "order.txt").write_text("18")
+
+    done = gatebook("run", "app:pay", text, "--run-id", "r1", *ALLOW, stdin="19")
+
+    assert done.returncode == 0
+    assert (gatebook.path / "refunds").read_text() == f"{read}\n"
+
+
+def test_a_text_that_names_no_file_says_how_to_begin_with_the_sign(gatebook: Inside) -> None:
+    """Nothing is started with a name in the place of what it holds."""
+    done = gatebook("run", "app:pay", "@ann", *ALLOW)
+
+    assert done.returncode == 2
+    assert "cannot read ann" in done.stderr
+    assert "@@ begins a text with @ itself" in done.stderr
+
+
+def test_a_workflow_without_its_input_says_how_to_give_it(gatebook: Inside) -> None:
+    """Nothing was given; that is not the same as null."""
+    done = gatebook("run", "app:pay", *ALLOW)
+
+    assert done.returncode == 1
+    assert "the input is empty; give it as TEXT or @file, or as JSON" in done.stderr
+
+
 def test_resume_shows_what_is_new(gatebook: Inside) -> None:
     """What the reader has seen is not told again."""
     gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)

@@ -45,6 +45,7 @@ VERBS = {
 UNWRITTEN = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPIPE)
 
 HINTS = {
+    "E_CONTENT": "give it as TEXT or @file, or as JSON: --input '{...}', --input @file",
     "E_POLICY_MISSING": (
         "choose one: --policy allow-declared allows what the program declares (development); "
         "--policy policy.toml, a policy file; --policy module:attribute; "

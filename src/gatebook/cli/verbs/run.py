@@ -25,7 +25,7 @@ from gatebook.runtime.ids import new_run_id
     ),
 )
 @click.argument("target", metavar="MODULE:PROGRAM|NAME")
-@click.argument("text", required=False)
+@click.argument("text", required=False, metavar="[TEXT|@FILE|-]")
 @click.option("--input", "given_input", metavar="JSON|@FILE|-", help="The input, as JSON.")
 @click.option("--run-id", metavar="ID", help="Your own id; the same id again is the same run.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="To find it by.")
@@ -36,7 +36,8 @@ def command(given: Given, target: str, text: str | None, **options: Any) -> int:
     """Start a run and show it until it ends or waits for somebody.
 
     The program is app:support (module and attribute, from the current folder), or a name when
-    --app says where programs are. TEXT is its input as text, - reads it from standard input.
+    --app says where programs are. TEXT is its input as text; @file and - read it from a file and
+    from standard input, and @@ begins a text with @ itself.
     The answer goes to standard output, everything else to standard error.
 
     Ctrl-C pauses the run; a second one, while it pauses, cancels it.
@@ -79,11 +80,26 @@ def find_program(target: str, given: Given) -> tuple[App, Program[Any, Any]]:
 
 
 def _text(text: str | None, program: Program[Any, Any]) -> Any:
-    if text is not None:
-        return read_text(text) if text == "-" else text
+    if text is None:
+        return _nothing_for(program)
+    if text.startswith("@@"):
+        return text[1:]
+    try:
+        return read_text(text)
+    except click.BadParameter as exc:
+        raise click.BadParameter(f"{exc.message}; @@ begins a text with @ itself") from exc
+
+
+def _nothing_for(program: Program[Any, Any]) -> None:
+    """Return the input of a program that takes none. Raises InvalidInput E_CONTENT."""
     if program.kind == "agent":
         raise InvalidInput("E_CONTENT")
-    return None
+    try:
+        program.accept(None)
+    except InvalidInput as exc:
+        if exc.code != "E_INPUT":
+            raise
+        raise InvalidInput("E_CONTENT") from exc
 
 
 def _labels(texts: tuple[str, ...]) -> dict[str, str]:
