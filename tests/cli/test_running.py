@@ -122,7 +122,7 @@ def test_input_is_json_a_file_or_standard_input(gatebook: Inside) -> None:
         (("policy", "backtest", "p.toml", "--store", ""), 2, "'--store': it is empty"),
         (("policy", "check", "p.toml", "--app", ""), 2, "'--app': it is empty"),
         (("run", "app:nobody", "x", *ALLOW), 1, "app has no nobody (it has pay, ask"),
-        (("run", "nowhere:pay", "x", *ALLOW), 1, "No module named 'nowhere'"),
+        (("run", "nowhere:pay", "x", *ALLOW), 1, "there is no module nowhere in /"),
         (("run", "pay", "x", *ALLOW), 1, "there is no --app"),
         (("run", "nobody", "x", "--app", "app:runtime"), 1, "registered: ask, long, pay"),
         (("rnu",), 2, "did you mean run?"),
@@ -308,6 +308,30 @@ def test_a_workflow_without_its_input_says_how_to_give_it(gatebook: Inside) -> N
 
     assert done.returncode == 1
     assert "the input is empty; give it as TEXT or @file, or as JSON" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("app:pay", "17", "--policy", "allow-declred"), "did you mean allow-declared?"),
+        (("app:pay", "17", "--policy", "rules"), "it is no policy; give a file policy.toml"),
+        (("nothere:pay", "17"), "there is no module nothere in {folder}; correct its name"),
+        (("raises:pay", "17"), "raises.py:1: ZeroDivisionError: division by zero; correct that"),
+        (("lacks:pay", "17"), "lacks.py:1: ModuleNotFoundError: No module named 'gone'; correct"),
+        (("app:pay", "17", "--store", "runs", *ALLOW), "or a path that ends in .db"),
+    ],
+)
+def test_what_cannot_be_loaded_says_what_to_correct(
+    args: tuple[str, ...], text: str, gatebook: Inside
+) -> None:
+    """And not what would have to be done if something else were wrong."""
+    (gatebook.path / "raises.py").write_text("x = 1 / 0")
+    (gatebook.path / "lacks.py").write_text("import gone")
+
+    done = gatebook("run", *args)
+
+    assert done.returncode == 1
+    assert text.format(folder=gatebook.path) in done.stderr
 
 
 def test_resume_shows_what_is_new(gatebook: Inside) -> None:

@@ -14,6 +14,8 @@ from gatebook.journals import open_journal
 from gatebook.ports import Program, RunRow
 
 DEVELOPMENT = "allow-declared"
+POLICY_FORMS = "give a file policy.toml, module:attribute or allow-declared"
+FORM = "write module:attribute, for example app:support"
 FORMS = "pass a program, a Runtime or a list of programs"
 
 
@@ -56,7 +58,8 @@ def load_app(target: str, *, folder: str | None = None) -> App:
     if isinstance(programs, Mapping):
         programs = list(programs.values())
     if not isinstance(programs, list | tuple) or not all(map(is_program, programs)):
-        raise ConfigError("E_APP", value=target, detail=f"it is a {type(found).__name__}; {FORMS}")
+        detail = f"it is a {type(found).__name__}"
+        raise ConfigError("E_APP", value=target, detail=detail, fix=FORMS)
     by_name = {program.name: program for program in programs}
     runtime = found if hasattr(found, "drive") else None
     return App(by_name, dict.fromkeys(by_name, target), runtime, _all_in(folder, by_name))
@@ -81,32 +84,35 @@ def load(target: str, *, folder: str | None = None) -> Any:
     """
     module, colon, attribute = target.partition(":")
     if not colon or not module or not attribute:
-        raise ConfigError("E_APP", value=target, detail="it does not name an attribute")
+        raise ConfigError("E_APP", value=target, detail="it does not name an attribute", fix=FORM)
     place = folder or os.getcwd()
     if place not in sys.path:
         sys.path.insert(0, place)
     try:
         found: Any = import_module(module)
     except Exception as exc:
-        raise ConfigError("E_APP", value=target, detail=_failure(exc, place)) from exc
+        detail, fix = _failure(exc, module, place)
+        raise ConfigError("E_APP", value=target, detail=detail, fix=fix) from exc
     for name in attribute.split("."):
         if not hasattr(found, name):
             names = ", ".join(_programs_of(found)) or "no programs"
             detail = f"{module} has no {name} (it has {names})"
-            raise ConfigError("E_APP", value=target, detail=detail)
+            raise ConfigError("E_APP", value=target, detail=detail, fix="correct the name")
         found = getattr(found, name)
     return found
 
 
-def _failure(exc: Exception, folder: str) -> str:
-    """Return an import's failure with the line of the user's own file it came from."""
+def _failure(exc: Exception, module: str, folder: str) -> tuple[str, str]:
+    """Return why an import failed, with the user's own line it came from, and what to do."""
+    if isinstance(exc, ModuleNotFoundError) and f"{module}.".startswith(f"{exc.name}."):
+        return f"there is no module {exc.name} in {folder}", "correct its name, or go to its folder"
     trace, place = exc.__traceback__, ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if file.startswith(folder):
             place = f"{os.path.relpath(file, folder)}:{trace.tb_lineno}: "
         trace = trace.tb_next
-    return f"{place}{type(exc).__name__}: {exc}"
+    return f"{place}{type(exc).__name__}: {exc}", "correct that, then try again"
 
 
 def _programs_of(module: Any) -> list[str]:
@@ -152,8 +158,18 @@ def _named(text: str, *, folder: str = "") -> Any:
         return AllowDeclared()
     if is_policy_file(text):
         return _read(text.split(","), folder=folder)
+    if ":" not in text:
+        raise ConfigError("E_APP", value=text, detail=_no_policy(text), fix=POLICY_FORMS)
     found = load(text, folder=folder or None)
     return found() if isinstance(found, type) else found
+
+
+def _no_policy(text: str) -> str:
+    """Return what is wrong with a --policy that is neither a file nor module:attribute."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(text, [DEVELOPMENT], 1)
+    return f"it is no policy{f' (did you mean {DEVELOPMENT}?)' if near else ''}"
 
 
 def _read(policy: Any, *, folder: str) -> Any:

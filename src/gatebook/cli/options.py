@@ -101,7 +101,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Where the programs are: a program or a Runtime.",
     ),
     "store": click.option(
-        "--store", metavar="URL", callback=said, help="The journal: sqlite:///path or a path."
+        "--store", metavar="URL", callback=said, help="The journal: sqlite:///path, or a path.db."
     ),
 }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gatebook.cli.apps import App, beside, load_app, load_policy, note_run
+from gatebook.cli.apps import FORM, App, beside, load_app, load_policy, note_run
 from gatebook.cli.driving import runtime_for
 from gatebook.cli.options import Given, Verb, common, on_ask_option, read_json, read_text
 from gatebook.cli.outcome import drive_and_report
@@ -66,13 +66,13 @@ def find_program(target: str, given: Given) -> tuple[App, Program[Any, Any]]:
     if ":" not in target:
         if whole is None:
             detail = "it names no module, and there is no --app"
-            raise ConfigError("E_APP", value=target, detail=detail)
+            raise ConfigError("E_APP", value=target, detail=detail, fix=FORM)
         return whole, whole.program(target)
     app = load_app(target)
     if len(app.programs) > 1:
         names = ", ".join(app.programs)
-        detail = f"it holds several programs ({names}); name one and pass --app {target}"
-        raise ConfigError("E_APP", value=target, detail=detail)
+        detail, fix = f"it holds several programs ({names})", f"name one and pass --app {target}"
+        raise ConfigError("E_APP", value=target, detail=detail, fix=fix)
     (program,) = app.programs.values()
     if whole is not None and program.name in whole.programs:
         return whole, program
