@@ -42,6 +42,14 @@ def test_the_policy_of_the_run_is_remembered(gatebook: Inside) -> None:
     assert shown[-1][0] == "remedy"
 
 
+def test_a_run_alone_is_no_decision(governed: Inside) -> None:
+    """@last is a run to every other verb; here it wants an event of it."""
+    done = governed("policy", "explain", "@last")
+
+    assert done.returncode == 2
+    assert "give the decision too, @last#SEQ" in done.stderr
+
+
 def test_a_denied_run_says_which_command_explains_it(gatebook: Inside) -> None:
     """Nobody should have to look up the number of an event."""
     write(gatebook.path, reads=READS)

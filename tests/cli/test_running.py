@@ -449,6 +449,19 @@ def test_a_wrong_signal_without_its_program_is_an_error_that_can_be_caught(
     assert done.stdout == '["E_SIGNAL_TYPE","bob"]\n'
 
 
+def test_what_cannot_be_resolved_says_why(gatebook: Inside) -> None:
+    """A misspelt address is another mistake than a second word about the same action."""
+    gatebook("run", "app:unsure", "17", "--run-id", "r1", *ALLOW)
+    gatebook("resolve", "r1", "0", "--failed", "never sent")
+
+    none = gatebook("resolve", "r1", "7", "--retry")
+    again = gatebook("resolve", "r1", "0", "--retry")
+
+    assert (none.returncode, again.returncode) == (1, 1)
+    assert "does not wait for a resolution ('there is no such action')" in none.stderr
+    assert "does not wait for a resolution ('it has ended')" in again.stderr
+
+
 def test_resolve_wants_exactly_one_answer(gatebook: Inside) -> None:
     """Two answers are none."""
     done = gatebook("resolve", "r1", "0", "--retry", "--failed", "x")

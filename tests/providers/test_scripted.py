@@ -191,7 +191,7 @@ def test_a_missing_script_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         Scripted.load(tmp_path / "gone.json")
 
-    assert "gone.json" in str(caught.value)
+    assert "gone.json of a scripted model cannot be read: No such file" in str(caught.value)
 
 
 def test_a_function_that_raises_is_a_provider_error() -> None:

@@ -183,6 +183,14 @@ def test_a_missing_argument_is_named() -> None:
     assert "required" in str(error)
 
 
+def test_a_misspelt_argument_is_named_beside_the_one_that_is_missing() -> None:
+    """Who wrote it sees what they wrote."""
+    error = refusal(pay, b'{"account":"a","amonut":1}')
+
+    assert (error.code, error.fields["path"]) == ("E_ARGS_SCHEMA", "amount")
+    assert "it is required (and there is no argument 'amonut')" in str(error)
+
+
 def test_an_extra_argument_has_its_own_code() -> None:
     """A dropped argument may have been the one that mattered."""
     error = refusal(pay, b'{"account":"a","amount":1,"amonut":2}')

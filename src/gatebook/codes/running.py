@@ -343,5 +343,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "add [providers.{provider_name}] with base_url to gatebook.toml, or pass providers={{...}}",
     ),
     "E_KEY_MISSING": ("the key of provider {provider} is not set", "set {fix}"),
+    "E_SCRIPT_FILE": (
+        "the script {path} of a scripted model cannot be read: {detail}",
+        "name a JSON file that is there: scripted:answers.json",
+    ),
     "E_EXTRA_MISSING": ("{what} needs a package that is not installed", "run: {command}"),
 }

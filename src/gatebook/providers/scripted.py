@@ -72,13 +72,8 @@ class Scripted:
         try:
             data = Path(path).read_bytes()
         except OSError as exc:
-            raise ConfigError(
-                "E_CONFIG",
-                name="script",
-                path=str(path),
-                detail=exc.strerror or type(exc).__name__,
-                fix="give the path of a JSON file with answers",
-            ) from exc
+            told = exc.strerror or type(exc).__name__
+            raise ConfigError("E_SCRIPT_FILE", path=str(path), detail=told) from exc
         return cls(read_script(data, str(path)), name=name)
 
     def stream(self, request: ChatRequest, call: Call) -> "ScriptedStream":

@@ -154,11 +154,13 @@ class Arguments:
         if first["type"] == "extra_forbidden":
             return InvalidInput("E_ARGS_EXTRA", tool=self._tool, path=paths[0], paths=paths)
         missing = first["type"] == "missing"
+        extra = next((_path(each) for each in problems if each["type"] == "extra_forbidden"), "")
+        want = "a value, it is required" if missing else first["msg"]
         return InvalidInput(
             "E_ARGS_SCHEMA",
             tool=self._tool,
             path=paths[0],
-            want="a value, it is required" if missing else first["msg"],
+            want=f"{want} (and there is no argument {extra[:40]!r})" if extra else want,
             got=None if missing else _small(first["input"]),
             paths=paths,
         )

@@ -12,6 +12,7 @@ from gatebook.cli.options import Given, Verb, common, read_json
 from gatebook.cli.output import document, on_terminal, safe, say, table
 from gatebook.cli.policies.files import settings_app
 from gatebook.cli.policies.recorded import Declared, read_run, specs, validator
+from gatebook.cli.store import LAST
 from gatebook.errors import ConfigError, InvalidInput
 from gatebook.kernel.budget import NOTHING, Limits
 from gatebook.kernel.codec import canonical, plain
@@ -52,6 +53,8 @@ def command(given: Given, action: str, args: str | None, **facts: Any) -> None:
     force (or --policy); or a tool's name, or a model's route provider:model, with what --args and
     the other options say of it. What nothing says is unknown, and unknown never allows.
     """
+    if action == LAST:
+        raise click.UsageError(f"give the decision too, {LAST}#SEQ: gatebook show {LAST} --events")
     given = beside(given)
     run, hash_, seq = action.rpartition("#")
     if hash_:

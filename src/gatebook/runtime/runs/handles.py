@@ -253,7 +253,14 @@ class RunHandle(Generic[Out]):
             event = ActionResolved(address=action, resolution="retry", by=by)
         else:
             raise InvalidInput("E_RESOLUTION", value=outcome)
-        await self._say(event)
+        try:
+            await self._say(event)
+        except InvalidInput as exc:
+            if exc.fields.get("status") != "not open":
+                raise
+            status = "it has ended" if await self._request(action) else "there is no such action"
+            fields = {"address": action, "run": self.id, "status": status}
+            raise InvalidInput("E_ACTION_NOT_UNKNOWN", **fields) from exc
 
     async def resume(self, *, by: str = "") -> None:
         """Let a run go on that was interrupted, or parked for a reason (`Waiting.parked_reason`).
@@ -346,12 +353,16 @@ class RunHandle(Generic[Out]):
     async def _check_output(self, address: str, output: bytes) -> None:
         if self._program is None:
             return
+        asked = await self._request(address)
+        if asked is not None and isinstance(asked.action, CallTool):
+            self._program.tools[asked.action.tool].decode(output)
+
+    async def _request(self, address: str) -> ActionRequested | None:
         for each in await self._door.journal.read(self._key):
             event = each.event
             if isinstance(event, ActionRequested) and event.address == address:
-                if isinstance(event.action, CallTool):
-                    self._program.tools[event.action.tool].decode(output)
-                return
+                return event
+        return None
 
 
 def _text(name: str, value: Any) -> str:
