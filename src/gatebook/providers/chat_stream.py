@@ -17,7 +17,14 @@ from gatebook.kernel.messages import MessageStart, StreamEvent, Terminal, Timeou
 from gatebook.providers.chat_answer import AnswerReader
 from gatebook.providers.chat_wire import ToolNames
 from gatebook.providers.sse import Event, EventReader, EventTooLarge
-from gatebook.providers.transport import ReadTimer, close_within, stays_open, timed_out, without_key
+from gatebook.providers.transport import (
+    ReadTimer,
+    close_within,
+    located,
+    stays_open,
+    timed_out,
+    without_key,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -35,6 +42,7 @@ class Sent(NamedTuple):
     response: "httpx2.Response"
     names: ToolNames
     key: str
+    host: str
 
 
 class ChatStream:
@@ -63,6 +71,7 @@ class ChatStream:
         self._response: httpx2.Response | None = None
         self._parts: AsyncGenerator[bytes, None] | None = None
         self._events: AsyncGenerator[StreamEvent, None] | None = None
+        self._host = ""
         self._done = False
         self._size = 0
         self._fault: ProviderError | None = None  # raised after the events before it
@@ -82,6 +91,7 @@ class ChatStream:
         parts = response.aiter_bytes() if encoded else aiter(response.stream)  # type: ignore[arg-type]
         self._parts = parts  # type: ignore[assignment]
         answer = AnswerReader(sent.names, request_id=request_id(response.headers))
+        self._host = sent.host
         self._events = self._read(answer, sent.key, first, total)
         return self._events
 
@@ -144,7 +154,7 @@ class ChatStream:
             for event in answer.end():
                 yield event
         except ProviderError as error:
-            raise without_key(error, key) from error.__cause__
+            raise located(without_key(error, key), self._host) from error.__cause__
         finally:
             timer.stop()
 

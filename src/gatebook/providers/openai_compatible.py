@@ -22,6 +22,8 @@ from gatebook.providers.transport import (
     checked_url,
     connect_limit,
     current_key,
+    host_of,
+    located,
     pool,
     refusal_of,
     timed_out,
@@ -72,6 +74,7 @@ class OpenAICompatible:
             ConfigError: E_CONFIG, the base URL is not http or https, or holds a password.
         """
         self.base_url = checked_url(base_url)
+        self._host = host_of(self.base_url)
         self.name = name
         self.capabilities = capabilities or Capabilities()
         self.dialect = dialect or (OPENAI if "//api.openai.com" in base_url else Dialect())
@@ -102,7 +105,7 @@ class OpenAICompatible:
             body = await whole_body(sent.response, deadline)
             return self._read_whole(request, sent, body)
         except ProviderError as error:
-            raise without_key(error, sent.key) from error.__cause__
+            raise located(without_key(error, sent.key), self._host) from error.__cause__
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""
@@ -142,8 +145,8 @@ class OpenAICompatible:
             if response.status_code != 200:
                 raise await refusal_of(response, deadline)
         except ProviderError as error:
-            raise without_key(error, key) from error.__cause__
-        return Sent(response, names, key)
+            raise located(without_key(error, key), self._host) from error.__cause__
+        return Sent(response, names, key, self._host)
 
     async def _post(
         self, content: bytes, headers: dict[str, str], timeouts: Timeouts, deadline: float

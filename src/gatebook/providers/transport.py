@@ -87,6 +87,20 @@ def without_key(error: ProviderError, key: str) -> ProviderError:
     return error
 
 
+def located(error: ProviderError, where: str) -> ProviderError:
+    """Return the error with the address it came from, and what to look at when nobody is there."""
+    asked = "is the server running? its base_url stands in gatebook.toml"
+    nobody = error.category == "connection" and error.fields.get("phase") == "connect"
+    error.message += f" (at {where}: {asked})" if nobody else f" (from {where})"
+    return error
+
+
+def host_of(base_url: str) -> str:
+    """Return the part of an address that is no secret: a path or query may hold one."""
+    scheme, _, rest = base_url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}"
+
+
 def current_key(api_key: ApiKey) -> str:
     """Return the key of this moment, "" for none.
 
