@@ -84,7 +84,7 @@ def test_a_run_whose_model_cannot_be_asked_here_is_left_as_it_is(killed: Inside)
     waited = killed("resume", "r1")
 
     assert refused.returncode == 1
-    assert "E_CONFIG" in refused.stderr
+    assert "E_SCRIPT_FILE" in refused.stderr
     assert "script.json" in refused.stderr
     assert state == "running"
     assert waited.returncode == 4, waited.stderr

@@ -67,7 +67,7 @@ class Scripted:
         """Return the model whose rules are in a JSON file.
 
         Raises:
-            ConfigError: E_CONFIG, the file is not there or not a script.
+            ConfigError: E_SCRIPT_FILE, it cannot be read; E_CONFIG, it is not a script.
         """
         try:
             data = Path(path).read_bytes()

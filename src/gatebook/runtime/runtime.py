@@ -393,8 +393,8 @@ class Runtime(Client):
         """Check that a program's models can be asked here.
 
         Raises:
-            ConfigError: E_PROVIDER_UNKNOWN, E_KEY_MISSING, E_EXTRA_MISSING, E_CONFIG;
-                E_RUNTIME_CLOSED.
+            ConfigError: E_PROVIDER_UNKNOWN, E_KEY_MISSING, E_EXTRA_MISSING, E_CONFIG,
+                E_SCRIPT_FILE; E_RUNTIME_CLOSED.
         """
         if self._providers is None:
             raise ConfigError("E_RUNTIME_CLOSED")
