@@ -67,7 +67,7 @@ def test_the_script_of_a_model_is_found_beside_the_app(killed: Inside) -> None:
     other = elsewhere(killed)
 
     waited = other.outside("resume", "r1", env=killed.env)
-    other("resolve", "r1", "t1.0", "--succeeded", '"done"')
+    other.outside("resolve", "r1", "t1.0", "--succeeded", '"done"', env=killed.env)
     done = other.outside("resume", "r1", env=killed.env)
 
     assert waited.returncode == 4, waited.stderr
