@@ -281,29 +281,27 @@ class Odd(BaseException):
     """What nobody raises, and a library did."""
 
 
-class Odder(Workflow[Any, Any]):
-    """A program that raises what is no Exception."""
-
-    error: type[BaseException] = Odd
-
-    def begin(self, started: RunStarted) -> Any:
-        raise self.error
-
-
 @pytest.mark.parametrize("error", [Odd, GeneratorExit, asyncio.CancelledError])
 def test_nothing_that_one_run_raises_stops_the_others(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What ended the engine would leave every run of this worker without a word."""
 
+    class Odder(FailpointJournal):
+        """A store that raises what is no Exception, of one run."""
+
+        async def stretch(self, run: RunKey, **asked: Any) -> Any:
+            if run.id == "odd":
+                raise error
+            return await super().stretch(run, **asked)
+
     async def scenario() -> None:
         desk = Desk()
-        program = Odder(looking, name="odd", tools=[look])
-        program.error = error
-        async with desk.open() as runtime:
+        program = flow(looking, look)
+        async with desk.open(journal=Odder(desk.journal, [])) as runtime:
             await runtime.start(program, None, run_id="odd")
             await desk.clock.settle()
-            ours = await runtime.start(flow(looking, look), None)
+            ours = await runtime.start(program, None)
 
             assert await desk.settled(ours) == Finished(1)
 
