@@ -149,33 +149,14 @@ def test_an_unknown_commit_repeats_no_effect(when: Any, append: int) -> None:
     run(scenario())
 
 
-def test_a_store_that_does_not_answer_for_a_while_is_asked_again() -> None:
-    """A full disk that is emptied must not cost the run."""
+@pytest.mark.parametrize("tries", [pytest.param(2, id="a while"), pytest.param(40, id="minutes")])
+def test_an_outcome_waits_for_a_store_that_does_not_answer(tries: int) -> None:
+    """Money went out, and the disk is full: given up, what came of it would be unknown."""
 
     async def scenario() -> None:
         desk, calls = Desk(), list[Any]()
         act = acting(calls)
-        plan = [Failpoint("before", "append", n, "error") for n in (2, 3)]
-        journal = FailpointJournal(desk.journal, plan)
-
-        async def body(ctx: Any) -> int:
-            return await ctx.call_tool(act, n=1) + await ctx.call_tool(act, n=2)
-
-        async with desk.open(journal=journal) as runtime:
-            state = await desk.settled(await runtime.start(flow(body, act), None))
-
-        assert (state, calls) == (Finished(3), [1, 2])
-
-    run(scenario())
-
-
-def test_an_outcome_waits_for_the_store_as_long_as_it_takes() -> None:
-    """Money went out, and the disk is full for minutes: given up, the answer would be unknown."""
-
-    async def scenario() -> None:
-        desk, calls = Desk(), list[Any]()
-        act = acting(calls)
-        plan = [Failpoint("before", "append", n, "error") for n in range(2, 42)]
+        plan = [Failpoint("before", "append", n, "error") for n in range(2, 2 + tries)]
         journal = FailpointJournal(desk.journal, plan)
 
         async def body(ctx: Any) -> int:
