@@ -9,10 +9,14 @@ from tests.runtime.kit import RUN, Desk, eventually, flow, run
 from tests.runtime.results import PHONE, find, finds, on_result, play, ruled
 
 from gatebook import ActionDenied, Decision, Policy, Transient, tool
+from gatebook.errors import Conflict
+from gatebook.kernel.append import Batch
 from gatebook.kernel.codec import NULL, plain
-from gatebook.kernel.events import AttemptFailed, Note
+from gatebook.kernel.events import ActionSucceeded, AttemptFailed, Note
+from gatebook.ports import Appended, RunKey
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import Finished, Waiting
+from gatebook.testing.failpoints import FailpointJournal
 
 MASK = on_result("modify", more='redact = { "result.*.phone" = "all" }')
 
@@ -104,6 +108,36 @@ def test_what_was_changed_is_looked_at_again() -> None:
     played = play(ruled(MASK, again), flow(finds, find), "ada")
 
     assert played.state.output[1] == "E_RESULT_WITHHELD"
+
+
+def test_a_result_whose_record_was_refused_is_looked_at_whole_again() -> None:
+    """What the first look cut out is what the label and the decision stand for."""
+    label = (
+        '[[label]]\ntool = "find"\nadd = "personal"\n'
+        'where = { "result.0.phone" = { glob = "+*" } }\n'
+    )
+
+    overtaken = list[Batch]()
+
+    class Overtaken(FailpointJournal):
+        async def append(self, run: RunKey, batch: Batch) -> Appended:
+            ends = any(isinstance(event, ActionSucceeded) for event in batch.events)
+            if ends and not overtaken:
+                overtaken.append(batch)
+                raise Conflict(tail=(), run=run.id, seq=3, expected=2)
+            return await self.inner.append(run, batch)
+
+    async def scenario() -> tuple[Any, ...]:
+        desk = Desk(policy=ruled(label, MASK))
+        await desk.ran(flow(finds, find), "ada", journal=Overtaken(desk.journal, []))
+        (event,) = await desk.all("r", ActionSucceeded)
+        assert event.decision is not None
+        return len(overtaken), event.labels, event.decision.verdict, bytes(event.output)
+
+    times, labels, verdict, output = run(scenario())
+
+    assert (times, labels, verdict) == (1, ("personal",), "modify")
+    assert PHONE.encode() not in output
 
 
 def test_the_text_of_a_failure_can_be_withheld() -> None:

@@ -418,9 +418,8 @@ class Driver:
     async def _note_late_outcomes(self) -> None:
         """Keep what a fenced worker learned as notes; only a person may make an outcome of it."""
         for address, attempt, ended in await self._attempts.finish():
-            if self._planner is not None:
-                self._planner.look_at(address, ended)
-            detail = ended.output or Raw(canonical(str(ended.error)))
+            seen = ended if self._planner is None else self._planner.seen(address, ended)
+            detail = seen.output or Raw(canonical(str(seen.error)))
             note = Note(text=f"late outcome of {address} attempt {attempt}", detail=detail)
             batch = Batch(events=(note,), append_id=self._new_append_id())
             try:

@@ -212,14 +212,14 @@ class Planner:
 
     def _record(self, results: Mapping[str, tuple[int, Ended]]) -> None:
         state, looked = self.state, self._results
-        for address, (attempt, ended) in results.items():
+        for address, (attempt, whole) in results.items():
             entry = state.head.open.get(address)
             if entry is None or entry.attempt != attempt or entry.phase != "started":
                 continue
             request = state.requests[address]
-            judged = None
+            ended, judged = whole, None
             if not looked.idle:
-                judged = looked.look(address, request.action, request.effect, ended)
+                ended, judged = looked.look(address, request.action, request.effect, whole)
             for answer in ended.answers:
                 self._add(answer)
             if ended.note:
@@ -253,20 +253,20 @@ class Planner:
         for event in self.events:
             if isinstance(event, EndOfAttempt) and event.address == request.address:
                 return event
-        judged = self._results.look(request.address, request.action, request.effect, ended)
+        action, effect = request.action, request.effect
+        ended, judged = self._results.look(request.address, action, effect, ended)
         if ended.error is None:
             event = succeeded(request.address, entry.attempt, ended)
         else:
             event = self._failed(request, entry, ended)
         return event if judged is None else with_judged(event, judged)
 
-    def look_at(self, address: str, ended: Ended) -> None:
-        """Change an end that comes too late to what may be seen of it."""
+    def seen(self, address: str, ended: Ended) -> Ended:
+        """Return what may be seen of an end that comes too late."""
         request = self.state.requests.get(address)
         if request is None:
-            self._results.keep_back(ended)
-            return
-        self._results.look(address, request.action, request.effect, ended)
+            return self._results.kept_back(ended)
+        return self._results.look(address, request.action, request.effect, ended)[0]
 
     def _recover(self, running: Set[str]) -> None:
         """Answer attempts that died with another worker; see `Open.epoch`."""

@@ -1,10 +1,11 @@
 """Result rules at the runtime: what an attempt brought back becomes what may be seen of it."""
 
+import copy
 from collections.abc import Mapping
 
-import msgspec
+from msgspec.structs import replace
 
-from gatebook.errors import EXITS, ActionError, GatebookError, Permanent
+from gatebook.errors import EXITS, GatebookError, Permanent
 from gatebook.kernel.actions import Action, CallTool
 from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import NULL
@@ -40,17 +41,18 @@ class Results:
 
     def look(
         self, address: str, action: Action, effect: Effect, ended: Ended
-    ) -> JudgedResult | None:
-        """Decide about the end of an attempt and change it to what may be seen.
+    ) -> tuple[Ended, JudgedResult | None]:
+        """Decide about the end of an attempt; return what of it may be seen.
 
-        Returns None when there is nothing to record beside the outcome.
+        The end itself stays whole: when its record is refused, it is looked at again. None when
+        there is nothing to record beside the outcome.
         """
         if self.idle:
-            return None
+            return ended, None
         returns = self._returns.get(action.tool, ()) if isinstance(action, CallTool) else ()
         try:
             if self._sees is None or not self._sees(action):
-                return JudgedResult(ended.output, returns) if returns else None
+                return ended, JudgedResult(ended.output, returns) if returns else None
         except EXITS:
             raise
         except BaseException as exc:  # noqa: BLE001 - somebody's policy; nothing may be seen then
@@ -58,44 +60,46 @@ class Results:
             judged = undecided(action, error, self._grounds)
         else:
             judged = judge_result(address, action, effect, ended.output, self._grounds)
-        if ended.error is not None:
-            _blank(ended.error, judged)
-        elif judged.withheld:
-            ended.output, ended.artifact = NULL, None
-        elif judged.output is not None and judged.output is not ended.output:
-            ended.output = judged.output
-            long = len(output := bytes(judged.output)) > ended.shown
-            ended.artifact = artifact_of(output, limit=ended.shown) if long else None
         if returns:
             labels = tuple(sorted({*judged.labels, *returns}))
-            judged = msgspec.structs.replace(judged, labels=labels)
-        return judged
+            judged = replace(judged, labels=labels)
+        return _seen(ended, judged), judged
 
-    def keep_back(self, ended: Ended) -> None:
-        """Show nothing of an end that nobody can decide about, if anything might have a say."""
-        if self._sees is not None:
-            ended.output, ended.error = None, Permanent("its result was not looked at")
+    def kept_back(self, ended: Ended) -> Ended:
+        """Return nothing of an end that nobody can decide about, if anything might have a say."""
+        if self._sees is None:
+            return ended
+        return replace(ended, output=None, error=Permanent("its result was not looked at"))
 
     def arrived(
         self, action: Action, event: ActionSucceeded
     ) -> tuple[ActionSucceeded, JudgedResult | None]:
         """Return the end of a wait with its signal as it may be seen."""
-        ended = Ended(output=event.output)
-        judged = self.look(event.address, action, "read", ended)
+        seen, judged = self.look(event.address, action, "read", Ended(output=event.output))
         if judged is not None:
-            event = msgspec.structs.replace(event, output=ended.output or NULL)
+            event = replace(event, output=seen.output or NULL)
         return event, judged
 
 
 def with_judged(event: AnyEvent, judged: JudgedResult) -> AnyEvent:
     """Return an outcome with the labels it brings in and the decision about it."""
     if isinstance(event, ActionSucceeded | ActionFailed):
-        return msgspec.structs.replace(event, labels=judged.labels, decision=judged.decision)
+        return replace(event, labels=judged.labels, decision=judged.decision)
     return event
 
 
-def _blank(error: ActionError, judged: JudgedResult) -> None:
-    """Cut what may not be seen of a failure; of a half answer nobody decided."""
-    error.fields.pop("partial", None)
-    if judged.withheld and judged.decision is not None:
-        error.message = judged.decision.reason
+def _seen(ended: Ended, judged: JudgedResult) -> Ended:
+    """Return an end as it may be seen; of a half answer nobody decided."""
+    if ended.error is not None:
+        error = copy.copy(ended.error)
+        error.fields = {name: value for name, value in error.fields.items() if name != "partial"}
+        if judged.withheld and judged.decision is not None:
+            error.message = judged.decision.reason
+        return replace(ended, error=error)
+    if judged.withheld:
+        return replace(ended, output=NULL, artifact=None)
+    if judged.output is None or judged.output is ended.output:
+        return ended
+    long = len(output := bytes(judged.output)) > ended.shown
+    artifact = artifact_of(output, limit=ended.shown) if long else None
+    return replace(ended, output=judged.output, artifact=artifact)
