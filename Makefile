@@ -21,7 +21,7 @@ DOCS_WARNINGS := -W default::pytest.PytestUnraisableExceptionWarning \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types layers docs bench soak format lock local-model clean
+.PHONY: help demo test check lint types layers docs bench soak format lock local-model sandbox clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 12
@@ -29,8 +29,8 @@ help: ## Show this list
 demo: $(RUNTIME) $(if $(filter local,$(MODEL)),$(LOCAL)) ## Run the demo; MODEL=local uses a small model on this machine (about 140 MB)
 	@$(BIN)/python -m gatebook.demo $(if $(MODEL),--model $(MODEL))
 
-test: $(DEV) local-model ## Run the tests; ARGS="-k word" passes options to pytest
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+test: $(DEV) local-model sandbox ## Run the tests; ARGS="-k word" passes options to pytest
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: lint types layers docs test ## Run everything that must pass before a change is merged
 
@@ -72,6 +72,12 @@ clean: ## Remove what these targets made
 # The tests run without the local model as well: those that use it are then skipped, with the reason.
 local-model: $(DEV)
 	@$(MAKE) --no-print-directory $(LOCAL) || echo "The local model could not be installed (see above); tests that use it will be skipped."
+
+# The same holds for bubblewrap, which some tests of the shell tool need.
+sandbox: $(CREATED)
+	@command -v bwrap >/dev/null || test -x $(BIN)/bwrap || \
+		sh scripts/bubblewrap.sh "$(CURDIR)/$(BIN)/bwrap" >/dev/null 2>&1 || \
+		echo "bubblewrap is not installed, nor to be had as a Debian package; tests that use it will be skipped."
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is %s; try: make PYTHON=python3.12" % sys.version.split()[0])'
