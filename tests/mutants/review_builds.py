@@ -13,8 +13,15 @@ REVIEW_BUILDS = (
     Build(
         "a result that is withheld is stored all the same",
         "runtime/driving/results.py",
-        "            ended.output, ended.artifact = NULL, None\n",
-        "            pass\n",
+        "        return replace(ended, output=NULL, artifact=None)\n",
+        "        return ended\n",
+        RESULTS,
+    ),
+    Build(
+        "the whole of a result is gone once it was looked at",
+        "runtime/driving/results.py",
+        "        return _seen(ended, judged), judged\n",
+        "        ended.output = _seen(ended, judged).output\n        return ended, judged\n",
         RESULTS,
     ),
     Build(

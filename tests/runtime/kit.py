@@ -153,13 +153,11 @@ class Desk:
 
     async def crash(self, runtime: Runtime) -> None:
         """Let a runtime die as its process would: nothing more is recorded, no lease given back."""
-        serving, runtime._serving = runtime._serving, None
-        assert serving is not None
-        serving.cancel()
-        await asyncio.wait({serving})
+        worker = runtime._worker
+        assert worker is not None
+        worker._serving.cancel()
+        await asyncio.wait({worker._serving})
         await runtime._stack.aclose()
-        runtime._drivers.clear()
-        runtime._driving.clear()
 
     def lapse(self) -> None:
         """Let every lease of the dead lapse."""

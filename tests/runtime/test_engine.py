@@ -133,9 +133,9 @@ def test_a_signal_after_the_end_of_serving_is_kept_and_harms_nobody() -> None:
         async with desk.open() as runtime:
             started = await runtime.start(flow(waiting), None, run_id="r")
             await desk.settled(started)
-            assert runtime._serving is not None
-            runtime._serving.cancel()
-            await asyncio.wait({runtime._serving})
+            assert runtime._worker is not None
+            runtime._worker._serving.cancel()
+            await asyncio.wait({runtime._worker._serving})
 
             await started.signal("go", 1)
 

@@ -50,7 +50,10 @@ def test_a_crash_at_any_append_ends_with_one_answer(append: int) -> None:
         runtime = desk.runtime(PROGRAM, journal=cut, providers=first.of)
         await runtime.open()
         await runtime.start(PROGRAM, None, run_id="r")
-        await eventually(lambda: cut.dead or not runtime._drivers, "the worker died or was done")
+        worker = runtime._worker
+        assert worker is not None
+        drivers = worker._drivers
+        await eventually(lambda: cut.dead or not drivers, "the worker died or was done")
         await desk.crash(runtime)
         desk.lapse()
 

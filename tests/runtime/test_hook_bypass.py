@@ -72,9 +72,8 @@ def test_a_hook_has_no_permit() -> None:
         @hook("before_tool", rights=["observe"], timeout=60, on_failure="closed")
         async def acts(view: Any) -> None:
             request = ActionRequested(address="0", action=_call(view))
-            services = runtime._services
-            assert services is not None
-            stale = Permit(request, 0, services.leases.held(_lease()))
+            assert runtime._worker is not None
+            stale = Permit(request, 0, runtime._worker._services.leases.held(_lease()))
             try:
                 stale.use(request.action, 0.0)  # type: ignore[arg-type]
             except IntegrityError as exc:

@@ -70,7 +70,8 @@ def test_a_recorded_refusal_holds_without_its_hook(point: Any) -> None:
         program = flow(body, pay)
         client = desk.runtime(program)
         async with client:
-            client._stopping = True  # nothing is driven here
+            assert client._worker is not None
+            client._worker._stopping = True  # nothing is driven here
             await client.start(program, None, run_id="r")
         await desk.journal.open()
         lease = await desk.journal.claim(RUN, owner="w", ttl_ms=1)

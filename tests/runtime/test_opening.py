@@ -40,6 +40,22 @@ def test_a_runtime_that_is_opened_again_drives_again() -> None:
     run(scenario())
 
 
+def test_a_runtime_that_is_open_is_not_opened_again() -> None:
+    """Nobody would ever stop the first of its two workers."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        async with desk.open() as runtime:
+            with pytest.raises(ConfigError) as refused:
+                await runtime.open()
+
+            handle = await runtime.start(flow(looking, look), None)
+            assert await desk.settled(handle) == Finished(1)
+        told(refused.value, "E_RUNTIME_OPEN", "this Runtime is open already")
+
+    run(scenario())
+
+
 def test_the_store_is_closed_although_deps_do_not_close_well(tmp_path: Path) -> None:
     """A store left open keeps its threads and this worker's lock on its runs."""
 

@@ -105,6 +105,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a run was to be started from another event loop than the one the runtime was opened in",
         "start it there: asyncio.run_coroutine_threadsafe(runtime.start(...), loop)",
     ),
+    "E_RUNTIME_OPEN": ("this {detail} is open already", "close it first, or make another"),
     "E_RUNTIME_STOPPED": (
         "the runtime drives nothing any more: {detail} ended it",
         "report what the log says of it, and restart this process",

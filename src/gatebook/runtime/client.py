@@ -74,7 +74,9 @@ class Client:
         await self.close()
 
     async def open(self) -> None:
-        """Open the store. Raises ConfigError E_STORE_*, E_POLICY_*."""
+        """Open the store. Raises ConfigError E_STORE_*, E_POLICY_*, E_RUNTIME_OPEN."""
+        if self._journal is not None:
+            raise ConfigError("E_RUNTIME_OPEN", detail=type(self).__name__)
         self.policy = in_force(self._given, self.redactor)
         self.secrets.learn()
         journal = self._store

@@ -3,13 +3,10 @@
 import asyncio
 import contextlib
 import inspect
-import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
-from functools import partial
 from typing import Any, TypeVar
 
-from gatebook.engines.local import LocalEngine
-from gatebook.errors import ConfigError, GatebookError
+from gatebook.errors import ConfigError
 from gatebook.kernel.actions import Action
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.hooks.declared import Hook, Hooks
@@ -27,10 +24,8 @@ from gatebook.ports import (
     RunKey,
 )
 from gatebook.runtime.client import Client
-from gatebook.runtime.driving.driver import Driver
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper, checked_ttl
-from gatebook.runtime.logs import told, traced
 from gatebook.runtime.models.breaker import BreakerSettings
 from gatebook.runtime.models.limiter import Rate, checked_rates
 from gatebook.runtime.models.prices import Prices
@@ -42,13 +37,11 @@ from gatebook.runtime.performing.voices import Voices
 from gatebook.runtime.policy_files import PolicyFiles
 from gatebook.runtime.production import check_policy
 from gatebook.runtime.services import DefinitionChange, Services
+from gatebook.runtime.worker import Worker
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 DRIVEN_LOOK_S = 2.0  # the fallback should a driver end without a word
-DRAIN_S = 10.0  # how long closing waits for attempts in flight
-
-_log = logging.getLogger(__name__)
 
 
 class Runtime(Client):
@@ -134,18 +127,10 @@ class Runtime(Client):
         self._deps = deps
         self._on_definition_change: DefinitionChange = on_definition_change
         self._lease_ttl_s = checked_ttl(lease_ttl_s)
-        self._driving: set[RunKey] = set()
-        self._drivers: dict[RunKey, Driver] = {}
-        self._idle = asyncio.Event()
         self._stack = contextlib.AsyncExitStack()
-        self._stopping = False
-        self._serving: asyncio.Task[None] | None = None
-        self._left: set[str] = set()  # programs whose models cannot be asked here
-        self._ended_by = ""  # the error that ended the engine
         self._loop: asyncio.AbstractEventLoop | None = None  # in which it was opened
-        self._engine: LocalEngine | None = None
         self._providers: Providers | None = None
-        self._services: Services | None = None
+        self._worker: Worker | None = None
 
     @property
     def programs(self) -> dict[str, Program[Any, Any]]:
@@ -154,9 +139,8 @@ class Runtime(Client):
 
     async def open(self) -> None:
         """Open the store, make `deps`, and begin to drive. Raises ConfigError."""
-        self._stopping, self._ended_by = False, ""
-        self._loop = asyncio.get_running_loop()
         await super().open()
+        self._worker, self._loop = None, asyncio.get_running_loop()
         try:
             for program in self._programs.values():
                 self._check_policy(self.policy or Policy(), program)
@@ -201,7 +185,7 @@ class Runtime(Client):
         leases = LeaseKeeper(self.journal, new_owner(), clock=self.clock, ttl_s=self._lease_ttl_s)
         leases.start()
         self._stack.push_async_callback(leases.close)
-        self._services = Services(
+        services = Services(
             journal=self.journal,
             policy=self.policy or Policy(),
             programs=self._programs,
@@ -219,29 +203,9 @@ class Runtime(Client):
             on_definition_change=self._on_definition_change,
             ledgers=smallest(policy_ledgers(self.policy), self._ledgers),
         )
-        self._engine = LocalEngine(
-            self.journal,
-            tenant=self.tenant,
-            programs=self._drivable,
-            clock=self.clock,
-            told=partial(told, redactor=self.redactor),
+        self._worker = Worker(
+            services, tenant=self.tenant, providers=self._providers, only=self._only
         )
-        self._serving = asyncio.create_task(self._engine.serve(self.drive), name="gatebook-engine")
-        self._serving.add_done_callback(self._served)
-
-    def _served(self, serving: asyncio.Task[None]) -> None:
-        """Say that the engine has ended by itself; whoever waits here hears it from `look_s`."""
-        error = None if serving.cancelled() else serving.exception()
-        if error is None:
-            return
-        first = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
-        self._ended_by = type(first).__name__
-        if not isinstance(error, KeyboardInterrupt | SystemExit):
-            _log.error("the engine has ended\n%s", traced(error, self.redactor))
-
-    def _check_driving(self) -> None:
-        if self._ended_by:
-            raise GatebookError("E_RUNTIME_STOPPED", detail=self._ended_by)
 
     async def _make_deps(self) -> Any:
         made = self._deps
@@ -257,16 +221,8 @@ class Runtime(Client):
 
     async def close(self) -> None:
         """Let attempts in flight end, give the runs back, close everything."""
-        self._stopping = True
-        for driver in list(self._drivers.values()):
-            driver.stop()
-        if self._drivers:
-            self._idle.clear()
-            await _either(self._idle.wait(), self.clock.sleep(DRAIN_S))
-        if self._serving is not None:
-            self._serving.cancel()
-            await asyncio.wait({self._serving})
-            self._serving = None
+        if self._worker is not None:
+            await self._worker.stop()
         try:
             await self._stack.aclose()
         finally:
@@ -274,9 +230,9 @@ class Runtime(Client):
 
     async def serve(self) -> None:
         """Drive runs until cancelled; for a process that does nothing else."""
-        if self._serving is None:
+        if self._worker is None:
             raise ConfigError("E_RUNTIME_CLOSED")
-        await asyncio.shield(self._serving)
+        await self._worker.serve()
 
     async def drive(self, run: RunKey) -> Parked:
         """Advance one run until it is over or blocked; the unit of distribution.
@@ -287,66 +243,10 @@ class Runtime(Client):
             RunNotFound: there is no such run. StoreError: the store does not answer.
             InvalidInput: E_REENTRANT when the caller is a tool that this runtime runs.
         """
-        self._check_caller()
-        if run in self._driving:
-            driver = self._drivers.get(run)
-            if driver is not None:
-                driver.poke()
+        if self._worker is None:
             return Parked("busy")
-        services = self._services
-        if services is None or self._stopping:
-            return Parked("busy")
-        self._driving.add(run)
-        try:
-            return await self._drive_claimed(run, services)
-        finally:
-            self._driving.discard(run)
-            if not self._driving:
-                self._idle.set()
-
-    async def _mine(self, run: RunKey) -> bool:
-        """Whether this worker may drive a run: it is not over and its program is known here.
-
-        Raises ConfigError where the program's models cannot be asked: before a run is claimed, or
-        that would be its end.
-        """
-        if self._only is not None and run not in self._only:
-            return False
-        row = await self.journal.row(run)
-        if row.program not in self._programs or row.head.terminal:
-            return False
-        self.check_providers(self._programs[row.program])
-        return True
-
-    def _drivable(self) -> list[str]:
-        """Return the programs whose models can be asked here; the others wait for a worker."""
-        found = []
-        for name, program in self._programs.items():
-            try:
-                self.check_providers(program)
-            except GatebookError as exc:
-                if name not in self._left:
-                    self._left.add(name)
-                    _log.warning("program %s is left to other workers: %s", name, exc)
-            else:
-                found.append(name)
-        return found
-
-    async def _drive_claimed(self, run: RunKey, services: Services) -> Parked:
-        parked = Parked("busy")
-        again = True
-        while again and not self._stopping and await self._mine(run):
-            lease = await services.leases.claim(run)
-            if lease is None:
-                return parked
-            driver = self._drivers[run] = Driver(lease, services)
-            try:
-                parked = await driver.drive()
-            finally:
-                del self._drivers[run]
-                services.leases.forget(lease)
-            again = driver.touched and parked.state == "waiting"
-        return parked
+        self._worker.check_caller()
+        return await self._worker.drive(run)
 
     def look_s(self, run: RunKey, *, listening: bool = False) -> float:
         """See Client; of a run that is driven here, news comes.
@@ -354,13 +254,15 @@ class Runtime(Client):
         Raises:
             GatebookError: E_RUNTIME_STOPPED, nothing is driven here any more.
         """
-        self._check_driving()
-        driven = run in self._drivers
-        return DRIVEN_LOOK_S if driven else super().look_s(run, listening=listening)
+        if self._worker is not None:
+            self._worker.check()
+            if self._worker.drives(run):
+                return DRIVEN_LOOK_S
+        return super().look_s(run, listening=listening)
 
     def claims(self, run: RunKey) -> bool:
         """Whether a run was taken up here, and its driver has not looked at it yet."""
-        return run in self._driving and run not in self._drivers
+        return self._worker is not None and self._worker.claims(run)
 
     def touched(self, run: RunKey) -> None:
         """Wake the readers and the driver of a run that somebody here appended to."""
@@ -368,17 +270,18 @@ class Runtime(Client):
             self._loop.call_soon_threadsafe(self.touched, run)
             return
         super().touched(run)
-        if self._engine is not None:
-            Executor.forget_caller().run(self._engine.wake, run)
+        if self._worker is not None:
+            self._worker.wake(run)
 
     def _check_caller(self) -> None:
-        if self._services is not None:
-            self._services.executor.check_caller()
+        if self._worker is not None:
+            self._worker.check_caller()
 
     def _check_start(self) -> None:
         if self._loop is not asyncio.get_running_loop():
             raise ConfigError("E_RUNTIME_LOOP")
-        self._check_driving()
+        if self._worker is not None:
+            self._worker.check()
 
     def _check_hooks(self, program: Program[Any, Any]) -> tuple[str, ...]:
         if self._hooks is None:
@@ -398,19 +301,8 @@ class Runtime(Client):
         """
         if self._providers is None:
             raise ConfigError("E_RUNTIME_CLOSED")
-        for route in program.models:
-            self._providers.resolve(route)
+        self._providers.check(program)
 
 
 def _always(_: Action) -> bool:
     return True
-
-
-async def _either(*waits: Any) -> None:
-    """Wait until one of these is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -12,7 +12,7 @@ import msgspec
 
 from gatebook.errors import ConfigError
 from gatebook.kernel.actions import split_route
-from gatebook.ports import Provider
+from gatebook.ports import Program, Provider
 
 if TYPE_CHECKING:
     from gatebook.providers import Preset
@@ -71,6 +71,11 @@ class Providers:
         if provider is None:
             provider = self._made[key] = self._make(name, model)
         return provider, model
+
+    def check(self, program: Program[Any, Any]) -> None:
+        """Check that a program's models can be asked; see `resolve` for what it raises."""
+        for route in program.models:
+            self.resolve(route)
 
     async def aclose(self) -> None:
         """Close the providers made here; those passed in stay open, they are their owner's."""
