@@ -10,8 +10,6 @@ from gatebook.kernel.events import ActionSucceeded
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.runtime.runs.states import Finished, Waiting
 
-BROKEN = MemoryError("too big")  # of all errors the one that no program is blamed for
-
 
 class Shop:
     """Tools of each effect that count their calls, and a program that breaks after them."""
@@ -42,7 +40,7 @@ class Shop:
         async def one(ctx: Any, name: str) -> Any:
             done = await ctx.call_tool(self.tools[name])
             if self.broken:
-                raise BROKEN
+                raise MemoryError("too big")  # the one error that no program is blamed for
             return done
 
         async def body(ctx: Any) -> Any:
@@ -165,7 +163,7 @@ def test_a_program_that_cannot_even_begin_halts() -> None:
 
     async def scenario() -> None:
         async def body(ctx: Any) -> Any:
-            raise BROKEN
+            raise MemoryError("too big")
 
         desk = Desk()
 
