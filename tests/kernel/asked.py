@@ -12,7 +12,7 @@ from gatebook.kernel.approvals.standing import binding
 from gatebook.kernel.approvals.terms import ApprovalTerms
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import ActionRequested, DecisionRecord, ErrorRecord
-from gatebook.kernel.state import Head
+from gatebook.kernel.head import Head
 from gatebook.testing.journal_facts.kit import started
 
 CALL = CallTool("pay", Raw(b'{"n":1}'))

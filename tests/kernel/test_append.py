@@ -41,7 +41,8 @@ from gatebook.kernel.events import (
     chain,
     decode,
 )
-from gatebook.kernel.state import Head, Status
+from gatebook.kernel.head import Head
+from gatebook.kernel.status import Status
 from gatebook.testing.journal_facts.kit import started
 
 ERROR = ErrorRecord("E_ACTION", "no")

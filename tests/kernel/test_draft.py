@@ -16,7 +16,7 @@ from gatebook.kernel.events import (
     Note,
     RunCompleted,
 )
-from gatebook.kernel.state import Head
+from gatebook.kernel.head import Head
 from tests.kernel.test_append import again, asked, begun
 
 ERROR = ErrorRecord("E_ACTION", "no")

@@ -14,6 +14,7 @@ from gatebook.kernel.decisions import MAX_ROUNDS
 from gatebook.kernel.events import ActionDenied, ActionRequested
 from gatebook.kernel.gate import decide_attempt
 from gatebook.kernel.grounds import Grounds
+from gatebook.kernel.head import Head
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision, Policy, PolicyContext
 from gatebook.kernel.redact import Redactor
@@ -21,7 +22,8 @@ from gatebook.kernel.results import judge_result
 from gatebook.kernel.rules.facts import RunFacts
 from gatebook.kernel.spending.prices import Price
 from gatebook.kernel.spending.reserving import estimate_tokens
-from gatebook.kernel.state import Head, RunState, Status
+from gatebook.kernel.state import RunState
+from gatebook.kernel.status import Status
 from tests.programs.play import Echo
 
 KEY = "sk-ant-" + "a1b2" * 8

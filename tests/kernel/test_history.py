@@ -18,9 +18,9 @@ from gatebook.kernel.events import (
     DecisionRecord,
     ErrorRecord,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.history import Meter, TimelineRow, costs, timeline, totals
 from gatebook.kernel.messages import Usage
-from gatebook.kernel.state import Head
 from gatebook.testing.journal_facts.kit import started
 
 HELLO = Prompt("d" * 64, size=40)

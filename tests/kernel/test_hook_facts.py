@@ -18,7 +18,7 @@ from gatebook.kernel.events import (
     HookAnswered,
     RunCompleted,
 )
-from gatebook.kernel.state import Head
+from gatebook.kernel.head import Head
 from gatebook.kernel.verify import verify_facts
 from gatebook.testing.journal_facts.kit import started
 

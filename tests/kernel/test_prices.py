@@ -25,9 +25,9 @@ from gatebook.kernel.events import (
     stamp,
     written,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.spending.prices import MICRO, Price, cost, dollars_text, micro_usd
-from gatebook.kernel.state import Head
 from gatebook.kernel.verify import verify_facts
 from gatebook.testing.journal_facts.kit import started
 

@@ -6,7 +6,7 @@ from gatebook.errors import InvalidInput, RunIsOver
 from gatebook.kernel.append import Batch, BudgetShort, admit
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.events import BudgetRaised, RunCompleted
-from gatebook.kernel.state import Head
+from gatebook.kernel.head import Head
 from gatebook.kernel.verify import verify_facts
 from gatebook.testing.journal_facts.kit import requested, started
 

@@ -34,7 +34,8 @@ from gatebook.kernel.events import (
     SignalReceived,
     kind_of,
 )
-from gatebook.kernel.state import Head, RunState
+from gatebook.kernel.head import Head
+from gatebook.kernel.state import RunState
 from gatebook.kernel.status import STAYS, TERMINAL, TRANSITIONS, Status
 from gatebook.kernel.waits import waits_of
 from gatebook.testing.journal_facts.kit import started

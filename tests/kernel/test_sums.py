@@ -15,10 +15,10 @@ from gatebook.kernel.events import (
     LedgersDeclared,
     RunCompleted,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.spending.booking import carried, moves
 from gatebook.kernel.spending.ledgers import DAY_US, Balance
 from gatebook.kernel.spending.sums import Sums
-from gatebook.kernel.state import Head
 from gatebook.testing.journal_facts.kit import requested, started, succeeded, unknown
 
 ERROR = ErrorRecord("E_X", "text", "transient")

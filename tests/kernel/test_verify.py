@@ -26,7 +26,8 @@ from gatebook.kernel.events import (
     RunCompleted,
     chain,
 )
-from gatebook.kernel.state import Head, Status
+from gatebook.kernel.head import Head
+from gatebook.kernel.status import Status
 from gatebook.kernel.verify import verify_chain, verify_facts
 from gatebook.testing.journal_facts.kit import started
 

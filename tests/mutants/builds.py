@@ -344,14 +344,14 @@ BUILDS = (
     ),
     Build(
         "a lost attempt is free",
-        "kernel/state.py",
+        "kernel/head.py",
         "        self._settle(entry, None)  # a lost attempt is charged at its reservation\n",
         "        self._settle(entry, NOTHING)\n",
         (f"{RUNTIME}/test_recovery.py",),
     ),
     Build(
         "a recovery does not count as one",
-        "kernel/state.py",
+        "kernel/head.py",
         'lost = entry.lost + (event.cause == "recovery")',
         "lost = entry.lost",
         (f"{RUNTIME}/test_recovery.py",),

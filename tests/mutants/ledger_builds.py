@@ -61,7 +61,7 @@ LEDGER_BUILDS = (
     ),
     Build(
         "an unknown outcome gives its reservation back",
-        "kernel/state.py",
+        "kernel/head.py",
         "            entry.ledgers,\n        )  # fmt: skip\n",
         "        )  # fmt: skip\n",
         (f"{KERNEL}/test_sums.py",),
@@ -138,7 +138,7 @@ LEDGER_BUILDS = (
     ),
     Build(
         "what is added is forgotten",
-        "kernel/state.py",
+        "kernel/head.py",
         "self.limits.raised(event.limits).grown(event.more)",
         "self.limits.raised(event.limits)",
         (f"{KERNEL}/test_raises.py",),

@@ -16,9 +16,9 @@ from gatebook.kernel.events import (
     BudgetRaised,
     Note,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
-from gatebook.kernel.state import Head
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import Failed, Finished
 

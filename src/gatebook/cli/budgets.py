@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from gatebook.cli.output import number, span
 from gatebook.cli.words import METER_NAMES
 from gatebook.kernel.budget import METERS, Amount, Budget, Limits
+from gatebook.kernel.head import Head
 from gatebook.kernel.spending.ledgers import Balance, name_of
 from gatebook.kernel.spending.prices import dollars, dollars_text
-from gatebook.kernel.state import Head
 
 NAMES = METER_NAMES | {"fan_out": "actions at once"}
 KEYS = ("tool_calls", "llm_tokens", "usd", "wall_clock", "fan_out")  # of a raise

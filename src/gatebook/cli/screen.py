@@ -16,9 +16,9 @@ from gatebook.cli.telling import Teller
 from gatebook.cli.verbs.show import detail
 from gatebook.cli.words import METER_NAMES, amount_text, used_text
 from gatebook.kernel.events import AnyEvent
+from gatebook.kernel.head import Head
 from gatebook.kernel.history import TimelineRow, timeline, totals
 from gatebook.kernel.messages import TextDelta
-from gatebook.kernel.state import Head
 from gatebook.ports import Recorded
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Live, Progress, Reset

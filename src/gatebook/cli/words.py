@@ -15,7 +15,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.history import Meter, totals
 from gatebook.kernel.spending.prices import dollars_text
-from gatebook.kernel.state import Status
+from gatebook.kernel.status import Status
 from gatebook.ports import ParkedReason, Recorded, RunRow
 
 METER_NAMES = {

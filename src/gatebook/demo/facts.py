@@ -14,7 +14,7 @@ from gatebook.kernel.approvals.events import ApprovalAnswered
 from gatebook.kernel.codec import idempotency_key
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.history import TimelineRow, timeline
-from gatebook.kernel.state import Status
+from gatebook.kernel.status import Status
 from gatebook.kernel.verify import Report
 from gatebook.ports import DEFAULT_TENANT, RunRow
 from gatebook.runtime.runs.audit import audit

@@ -16,7 +16,8 @@ from gatebook.kernel.events import (
     DefinitionChanged,
     RunStarted,
 )
-from gatebook.kernel.state import NEW, TERMINAL, Head
+from gatebook.kernel.head import Head
+from gatebook.kernel.status import NEW, TERMINAL
 from gatebook.ports import Lease, Piece, RunKey, RunRow
 
 

@@ -19,7 +19,7 @@ from gatebook.journals.book import Book
 from gatebook.journals.entry import RunEntry, superseded
 from gatebook.journals.sqlite_locks import OwnerLocks, Watch
 from gatebook.kernel.append import Batch, Row
-from gatebook.kernel.state import Head
+from gatebook.kernel.head import Head
 from gatebook.ports import Lease, Piece, Recorded, RunKey, RunRow
 
 AT_ONCE = 10  # events to a statement, each of which keeps the store's last position: measured

@@ -14,8 +14,8 @@ from gatebook.errors import JournalCorrupt, RunNotFound
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import Hold
 from gatebook.kernel.events import GENESIS, AnyEvent, attach, chain, decode, decode_all
+from gatebook.kernel.head import Head
 from gatebook.kernel.spending.ledgers import Balance
-from gatebook.kernel.state import Head
 from gatebook.kernel.verify import verify_chain
 from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow, Stretch
 

@@ -40,9 +40,10 @@ from gatebook.kernel.events import (
     stamp,
     written,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.spending.booking import carried, moves
 from gatebook.kernel.spending.ledgers import DAY_US, Balance, Move
-from gatebook.kernel.state import NEW, RUNNING, TERMINAL, Head, Status
+from gatebook.kernel.status import NEW, RUNNING, TERMINAL, Status
 
 DETACH = 64 * 1024  # bytes; event bodies above this go to the blob table
 MAX_EVENTS = 50_000  # events of one run; docs/design.md, "Limits"

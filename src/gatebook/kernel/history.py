@@ -30,9 +30,9 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.spending.prices import Price
-from gatebook.kernel.state import Head
 
 RowKind = Literal["tool", "llm", "sleep", "signal"]
 RowStatus = Literal[

@@ -1,7 +1,7 @@
 """Where a run stands, and which event may follow where: the run's state machine as two tables.
 
 `TRANSITIONS` are the events that change a status, `STAYS` those that leave it; any other is
-refused. It folds nothing: that is `kernel.state`.
+refused. It folds nothing: that is `kernel.head`.
 """
 
 from enum import StrEnum

@@ -30,8 +30,8 @@ from gatebook.kernel.events import (
     RunStarted,
     chain,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.hooks.facts import HookFacts
-from gatebook.kernel.state import Head
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 from gatebook.kernel.actions import Sleep, WaitSignal
 from gatebook.kernel.approvals.questions import held_waits
-from gatebook.kernel.state import RunState, Status
+from gatebook.kernel.state import RunState
+from gatebook.kernel.status import Status
 
 
 def waits_of(state: RunState) -> str:

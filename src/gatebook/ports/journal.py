@@ -13,8 +13,8 @@ import msgspec
 
 from gatebook.kernel.append import Batch
 from gatebook.kernel.events import GENESIS, AnyEvent, RunStarted
+from gatebook.kernel.head import Head
 from gatebook.kernel.spending.ledgers import Balance
-from gatebook.kernel.state import Head
 
 DEFAULT_TENANT = "default"
 

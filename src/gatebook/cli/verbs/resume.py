@@ -13,7 +13,7 @@ from gatebook.cli.outcome import drive_and_report
 from gatebook.cli.output import say
 from gatebook.cli.store import existing, find, whoami
 from gatebook.journals import open_journal
-from gatebook.kernel.state import Status
+from gatebook.kernel.status import Status
 from gatebook.ports import RunKey, RunQuery, RunRow
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runtime import Runtime

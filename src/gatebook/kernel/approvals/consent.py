@@ -53,7 +53,8 @@ from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.pins import definition_digest
 from gatebook.kernel.refusals import Refused, refusal
 from gatebook.kernel.rules.past import user_of
-from gatebook.kernel.state import RunState, Status
+from gatebook.kernel.state import RunState
+from gatebook.kernel.status import Status
 
 MAX_MS = MAX_SLEEP_DAYS * 86_400_000  # an approval waits no longer than a run may sleep
 

@@ -23,6 +23,7 @@ from gatebook.kernel.events import (
     RunStarted,
     Verdict,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.history import RowKind, row_kind
 from gatebook.kernel.policy import PolicyContext
 from gatebook.kernel.rules.facts import Outcome, Request, RunFacts, ToolFacts, tool_facts
@@ -31,7 +32,6 @@ from gatebook.kernel.rules.policy import requested, started
 from gatebook.kernel.spending.prices import Price, dollars
 from gatebook.kernel.spending.reserving import estimate_tokens
 from gatebook.kernel.spending.soft import RULE as SOFT
-from gatebook.kernel.state import Head
 from gatebook.kernel.tools import Effect, ToolSpec
 
 DecisionKind = Literal["start", "result"] | RowKind

@@ -19,8 +19,8 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
 )
+from gatebook.kernel.head import Head
 from gatebook.kernel.spending.ledgers import Balance, Move, holding, refusal, refused, settling
-from gatebook.kernel.state import Head
 
 
 def moves(head: Head, event: AnyEvent) -> list[Move]:

@@ -21,7 +21,8 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.opened import Open
 from gatebook.kernel.redact import Redactor
-from gatebook.kernel.state import RUNNING, RunState
+from gatebook.kernel.state import RunState
+from gatebook.kernel.status import RUNNING
 from gatebook.ports import Stretch
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.logs import traced

@@ -37,7 +37,8 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.hooks.declared import Hooks
-from gatebook.kernel.state import TERMINAL, RunState
+from gatebook.kernel.state import RunState
+from gatebook.kernel.status import TERMINAL
 from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, ParkedReason, Stretch
 from gatebook.runtime.driving.breaking import halt_for, remains

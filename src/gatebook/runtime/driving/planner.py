@@ -38,7 +38,8 @@ from gatebook.kernel.results import JudgedResult
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.spending.ledgers import Balance, Shared
 from gatebook.kernel.spending.soft import moved
-from gatebook.kernel.state import CANCELLING, RUNNING, RunState
+from gatebook.kernel.state import RunState
+from gatebook.kernel.status import CANCELLING, RUNNING
 from gatebook.ports import MAX_FANOUT, Lease, Program, Stretch, Want
 from gatebook.runtime.driving.crowds import Crowd
 from gatebook.runtime.driving.ending import Ending, unknown

@@ -20,7 +20,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.hooks.answers import BELOW
 from gatebook.kernel.hooks.subjects import ModelWanted, RunBegins, RunEnds, Subject, ToolWanted
 from gatebook.kernel.refusals import redacted
-from gatebook.kernel.state import Status
+from gatebook.kernel.status import Status
 from gatebook.ports import Complete, Fail, Program, Want
 from gatebook.runtime.hooks.calling import Hooking, Key
 from gatebook.runtime.performing.executor import Ended

@@ -22,7 +22,7 @@ from gatebook.kernel.approvals.terms import Choice
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id
 from gatebook.kernel.events import ActionRequested, AnyEvent, Resumed
 from gatebook.kernel.secrets import keep_references, referred
-from gatebook.kernel.state import Status
+from gatebook.kernel.status import Status
 from gatebook.ports import Program, RunKey, RunQuery, RunRow
 from gatebook.runtime.runs.reading import Door
 

@@ -30,7 +30,7 @@ from gatebook.kernel.events import RunCompleted as RunCompletedEvent
 from gatebook.kernel.events import RunFailed as RunFailedEvent
 from gatebook.kernel.history import find_artifact
 from gatebook.kernel.rules.past import Past
-from gatebook.kernel.state import Status
+from gatebook.kernel.status import Status
 from gatebook.ports import Program, Recorded, RunKey, RunRow
 from gatebook.runtime.runs.reading import Door, Follower, Reading
 from gatebook.runtime.runs.states import (

@@ -17,7 +17,7 @@ from gatebook.kernel.events import (
     RunCompleted,
     chain,
 )
-from gatebook.kernel.state import Status
+from gatebook.kernel.status import Status
 from gatebook.ports import Journal, RunKey, RunQuery
 from gatebook.testing.journal_facts.kit import (
     begin,

@@ -17,7 +17,7 @@ from gatebook.kernel.events import (
     RunCompleted,
 )
 from gatebook.kernel.events import ErrorRecord as Problem
-from gatebook.kernel.state import Status
+from gatebook.kernel.status import Status
 from gatebook.ports import Journal, ParkedReason
 from gatebook.testing.journal_facts.kit import (
     begin,
