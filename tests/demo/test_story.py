@@ -17,7 +17,8 @@ from gatebook.demo.desk import Desk
 from gatebook.demo.facts import Day
 from gatebook.demo.worker import store_of
 
-pytestmark = pytest.mark.crash
+# Whole demos, of several processes each.
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
 
 def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
