@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from gatebook import Client
-from gatebook.kernel.events import decode
 from gatebook.kernel.state import RunState
+from gatebook.kernel.stored import decode
 
 Stored = list[tuple[int, bytes, bytes, bytes]]
 

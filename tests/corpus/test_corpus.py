@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gatebook.kernel.events import GENESIS, KINDS, chain, decode, kind_of
+from gatebook.kernel.events import KINDS, kind_of
 from gatebook.kernel.state import RunState
+from gatebook.kernel.stored import GENESIS, chain, decode
 
 HERE = Path(__file__).parent
 RUNS = sorted(HERE.glob("v*/*.jsonl"))
@@ -21,7 +22,7 @@ UNSEEN |= {"action_deferred", "deferral_ended"}
 FOLD = """
 import sys
 from pathlib import Path
-from gatebook.kernel.events import decode
+from gatebook.kernel.stored import decode
 from gatebook.kernel.state import RunState
 state = RunState()
 for seq, body in enumerate(Path(sys.argv[1]).read_bytes().splitlines(), 1):

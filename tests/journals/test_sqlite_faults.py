@@ -13,7 +13,8 @@ from tests.journals.disk import Disk, Fault, Plan
 
 from gatebook.errors import CommitUnknown, GatebookError, JournalCorrupt, StoreError
 from gatebook.journals.sqlite import SqliteJournal
-from gatebook.kernel.events import GENESIS, Note, chain
+from gatebook.kernel.events import Note
+from gatebook.kernel.stored import GENESIS, chain
 from gatebook.ports import RunKey, RunQuery
 from gatebook.testing.journal_facts.kit import (
     begin,

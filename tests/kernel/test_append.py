@@ -19,7 +19,6 @@ from gatebook.kernel.append import (
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
-    GENESIS,
     ActionFailed,
     ActionRequested,
     ActionResolved,
@@ -37,12 +36,10 @@ from gatebook.kernel.events import (
     RunCancelled,
     RunCompleted,
     SignalReceived,
-    attach,
-    chain,
-    decode,
 )
 from gatebook.kernel.head import Head
 from gatebook.kernel.status import Status
+from gatebook.kernel.stored import GENESIS, attach, chain, decode
 from gatebook.testing.journal_facts.kit import started
 
 ERROR = ErrorRecord("E_ACTION", "no")

@@ -52,13 +52,10 @@ from gatebook.kernel.events import (
     RunFailed,
     RunStarted,
     SignalReceived,
-    chain,
-    decode,
     kind_of,
-    stamp,
-    written,
 )
 from gatebook.kernel.messages import Usage
+from gatebook.kernel.stored import chain, decode, stamp, written
 
 STAMP = stamp(time=7, epoch=3)
 ERROR = ErrorRecord("E_X", "text", "transient", "server", 5, 503, "half")

@@ -10,10 +10,11 @@ from gatebook.errors import ConfigError
 from gatebook.kernel.approvals.terms import DeferTerms
 from gatebook.kernel.codec import NULL, Raw, plain
 from gatebook.kernel.decisions import joined
-from gatebook.kernel.events import decode, kind_of, stamp, written
+from gatebook.kernel.events import kind_of
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision, Policy, policy_digest, policy_name
 from gatebook.kernel.results import judge_result
+from gatebook.kernel.stored import decode, stamp, written
 from tests.kernel.test_gate import Says, admitted, call, grounds, refused
 
 

@@ -21,13 +21,11 @@ from gatebook.kernel.events import (
     AttemptStarted,
     ErrorRecord,
     RunCompleted,
-    decode,
-    stamp,
-    written,
 )
 from gatebook.kernel.head import Head
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.spending.prices import MICRO, Price, cost, dollars_text, micro_usd
+from gatebook.kernel.stored import decode, stamp, written
 from gatebook.kernel.verify import verify_facts
 from gatebook.testing.journal_facts.kit import started
 

@@ -24,10 +24,10 @@ from gatebook.kernel.events import (
     Note,
     RunCancelled,
     RunCompleted,
-    chain,
 )
 from gatebook.kernel.head import Head
 from gatebook.kernel.status import Status
+from gatebook.kernel.stored import chain
 from gatebook.kernel.verify import verify_chain, verify_facts
 from gatebook.testing.journal_facts.kit import started
 

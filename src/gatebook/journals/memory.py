@@ -16,8 +16,9 @@ from gatebook.journals.book import Book
 from gatebook.journals.clock import StoreClock, SystemClock
 from gatebook.journals.entry import RunEntry, superseded
 from gatebook.kernel.append import Batch, Row, SeqMismatch
-from gatebook.kernel.events import RunStarted, attach, decode
+from gatebook.kernel.events import RunStarted
 from gatebook.kernel.spending.ledgers import Balance
+from gatebook.kernel.stored import attach, decode
 from gatebook.ports import (
     Appended,
     Journal,

@@ -38,8 +38,9 @@ from gatebook.journals.sqlite_reader import Readers
 from gatebook.journals.sqlite_scribe import Scribe
 from gatebook.journals.sqlite_writer import Writer
 from gatebook.kernel.append import Batch
-from gatebook.kernel.events import GENESIS, RunStarted
+from gatebook.kernel.events import RunStarted
 from gatebook.kernel.spending.ledgers import Balance
+from gatebook.kernel.stored import GENESIS
 from gatebook.ports import (
     Appended,
     Journal,

@@ -13,9 +13,10 @@ import msgspec
 from gatebook.errors import JournalCorrupt, RunNotFound
 from gatebook.journals.entry import RunEntry
 from gatebook.journals.sqlite_locks import Hold
-from gatebook.kernel.events import GENESIS, AnyEvent, attach, chain, decode, decode_all
+from gatebook.kernel.events import AnyEvent
 from gatebook.kernel.head import Head
 from gatebook.kernel.spending.ledgers import Balance
+from gatebook.kernel.stored import GENESIS, attach, chain, decode, decode_all
 from gatebook.kernel.verify import verify_chain
 from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow, Stretch
 

@@ -34,16 +34,13 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
     SignalReceived,
-    chain,
-    detach,
     kind_of,
-    stamp,
-    written,
 )
 from gatebook.kernel.head import Head
 from gatebook.kernel.spending.booking import carried, moves
 from gatebook.kernel.spending.ledgers import DAY_US, Balance, Move
 from gatebook.kernel.status import NEW, RUNNING, TERMINAL, Status
+from gatebook.kernel.stored import chain, detach, stamp, written
 
 DETACH = 64 * 1024  # bytes; event bodies above this go to the blob table
 MAX_EVENTS = 50_000  # events of one run; docs/design.md, "Limits"

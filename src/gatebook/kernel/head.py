@@ -22,7 +22,6 @@ from gatebook.kernel.approvals.standing import (
 )
 from gatebook.kernel.budget import NOTHING, Amount, Limits
 from gatebook.kernel.events import (
-    GENESIS,
     ActionDenied,
     ActionFailed,
     ActionRequested,
@@ -47,6 +46,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.opened import Open, routed
 from gatebook.kernel.spending.ledgers import keys_of
 from gatebook.kernel.status import INTERRUPTED, STAYS, TERMINAL, TRANSITIONS, Status
+from gatebook.kernel.stored import GENESIS
 
 
 class Head(msgspec.Struct, omit_defaults=True):

@@ -12,7 +12,6 @@ from gatebook.kernel.actions import CallLLM
 from gatebook.kernel.approvals.standing import NOBODY_ASKED, check_request
 from gatebook.kernel.budget import NOTHING, Amount, Limits, charged, shortfall
 from gatebook.kernel.events import (
-    GENESIS,
     ActionDenied,
     ActionFailed,
     ActionRequested,
@@ -28,10 +27,10 @@ from gatebook.kernel.events import (
     RunCompleted,
     RunFailed,
     RunStarted,
-    chain,
 )
 from gatebook.kernel.head import Head
 from gatebook.kernel.hooks.facts import HookFacts
+from gatebook.kernel.stored import GENESIS, chain
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from gatebook.kernel.append import Batch
-from gatebook.kernel.events import GENESIS, AnyEvent, RunStarted
+from gatebook.kernel.events import AnyEvent, RunStarted
 from gatebook.kernel.head import Head
 from gatebook.kernel.spending.ledgers import Balance
+from gatebook.kernel.stored import GENESIS
 
 DEFAULT_TENANT = "default"
 

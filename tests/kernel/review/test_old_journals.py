@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from gatebook.kernel.events import AnyEvent, decode
+from gatebook.kernel.events import AnyEvent
 from gatebook.kernel.review.again import answer
 from gatebook.kernel.review.decisions import Told, decisions
 from gatebook.kernel.rules.match import Rulebook
+from gatebook.kernel.stored import decode
 from tests.kernel.review.kit import policy
 
 RUNS = sorted((Path(__file__).parents[2] / "corpus").glob("v*/*.jsonl"))

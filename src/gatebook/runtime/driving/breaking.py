@@ -9,20 +9,12 @@ import logging
 from collections.abc import Iterator, Mapping
 
 from gatebook.errors import EXITS, GatebookError, IntegrityError, StoreError
-from gatebook.kernel.events import (
-    ActionFailed,
-    ActionSucceeded,
-    AnyEvent,
-    Interrupted,
-    Note,
-    decode,
-    stamp,
-    written,
-)
+from gatebook.kernel.events import ActionFailed, ActionSucceeded, AnyEvent, Interrupted, Note
 from gatebook.kernel.opened import Open
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
 from gatebook.kernel.status import RUNNING
+from gatebook.kernel.stored import decode, stamp, written
 from gatebook.ports import Stretch
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.logs import traced

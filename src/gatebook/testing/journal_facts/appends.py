@@ -10,14 +10,9 @@ from gatebook.errors import Conflict, Fenced, InvalidInput, RunIsOver, RunNotFou
 from gatebook.kernel.append import BudgetShort
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import (
-    GENESIS,
-    BudgetRaised,
-    DefinitionChanged,
-    RunCompleted,
-    chain,
-)
+from gatebook.kernel.events import BudgetRaised, DefinitionChanged, RunCompleted
 from gatebook.kernel.status import Status
+from gatebook.kernel.stored import GENESIS, chain
 from gatebook.ports import Journal, RunKey, RunQuery
 from gatebook.testing.journal_facts.kit import (
     begin,

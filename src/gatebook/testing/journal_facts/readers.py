@@ -7,8 +7,9 @@ import pytest
 
 from gatebook.errors import RunNotFound, StoreError
 from gatebook.kernel.append import DETACH
-from gatebook.kernel.events import GENESIS, RunFailed
 from gatebook.kernel.events import ErrorRecord as Problem
+from gatebook.kernel.events import RunFailed
+from gatebook.kernel.stored import GENESIS
 from gatebook.ports import Journal, Lease, Recorded, RunKey, RunQuery
 from gatebook.testing.journal_facts.kit import (
     LONG_MS,
