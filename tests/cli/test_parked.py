@@ -1,5 +1,6 @@
 """Runs that no worker may drive: how they are found, and what lets them go on."""
 
+import json
 import re
 
 import pytest
@@ -26,6 +27,27 @@ async def ask(ctx) -> str:
 
 
 runtime = Runtime(programs=[ask], policy=AllowDeclared(), hooks=[guard])
+'''
+
+
+BREAKS = '''"""An app whose programs are broken while the environment says how."""
+
+import os
+
+from gatebook import workflow
+
+
+@workflow
+async def other(ctx) -> str:
+    return await ctx.wait_signal(os.environ.get("BROKEN", "go"))
+
+
+@workflow
+async def stuck(ctx) -> str:
+    await ctx.wait_signal("go")
+    if "BROKEN" in os.environ:
+        raise MemoryError("gone")
+    return "gone on"
 '''
 
 
@@ -74,6 +96,32 @@ def test_a_run_goes_on_with_its_hooks_or_when_somebody_says_without(
     done = parked("resume", "r", *how)
 
     assert (done.returncode, done.stdout) == (0, "gone on\n")
+
+
+@pytest.mark.parametrize(
+    ("program", "reason", "code"),
+    [("other", "diverged", "E_NONDETERMINISM"), ("stuck", "halted", "E_RUN_STUCK")],
+)
+def test_a_run_that_no_answer_moves_on_has_ended_badly_until_it_is_mended(
+    program: str, reason: str, code: str, gatebook: Inside
+) -> None:
+    """A job that meets exit code 4 looks for a person to answer; here is nothing to answer."""
+    (gatebook.path / "breaks.py").write_text(BREAKS)
+    gatebook("run", f"breaks:{program}", "--run-id", "r", *ALLOW)
+    gatebook("signal", "r", "go", '"gone on"')
+    broken = {"BROKEN": "other"}
+
+    refused = gatebook("resume", "r", env=broken)
+    asked = gatebook("resume", "r", "--json", env=broken)
+    started = gatebook("run", f"breaks:{program}", "--run-id", "r", *ALLOW, env=broken)
+    mended = gatebook("resume", "r")
+
+    assert [done.returncode for done in (refused, asked, started)] == [3, 3, 3]
+    assert re.search(rf"^run r is {reason}: .*\[{code}\]$", refused.stderr, re.MULTILINE)
+    document = json.loads(asked.stdout)
+    assert (document["outcome"], document["next"]) == (reason, ["gatebook resume r"])
+    assert code in document["waiting_on"][0]
+    assert (mended.returncode, mended.stdout) == (0, "gone on\n")
 
 
 @pytest.mark.parametrize("reason", ParkedReason)

@@ -21,7 +21,7 @@ from gatebook.cli.output import (
 )
 from gatebook.cli.screen import view_for, watching
 from gatebook.cli.store import is_kept
-from gatebook.cli.words import next_steps, run_fields, state_of, waits
+from gatebook.cli.words import BROKEN, next_steps, run_fields, state_of, waits
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import (
     ActionDenied,
@@ -64,6 +64,11 @@ class Standing(NamedTuple):
             if isinstance(each.event, ActionDenied):
                 return each.seq if refused_by_policy(each.event.decision) else None
         return None
+
+    @property
+    def broken(self) -> str:
+        """Why nothing that anybody could answer moves it on, "" for any other run."""
+        return self.row.parked_reason if self.row.parked_reason in BROKEN else ""
 
     @property
     def word(self) -> str:
@@ -136,7 +141,8 @@ def report(standing: Standing, given: Given) -> int:
         _say_waiting(standing, given)
     if isinstance(end, RunCompleted):
         return OK
-    return standing.code or (WAITS if end is None else ENDED_BADLY)
+    waits_on = end is None and not standing.broken
+    return standing.code or (WAITS if waits_on else ENDED_BADLY)
 
 
 def _answer(end: RunCompleted) -> None:
@@ -186,8 +192,9 @@ def _say_waiting(standing: Standing, given: Given) -> None:
         say(f"run {run} waits for {safe(', '.join(waits(standing.row)))}: {LOST}")
         return
     steps = next_steps(standing.row, given, standing.now)
+    word = f"is {standing.broken}" if standing.broken else "waits"
     for what, line in steps:
-        say(f"run {run} waits: {safe(what)}\n  {line}")
+        say(f"run {run} {word}: {safe(what)}\n  {line}")
     verbs = {line.split(" ")[1] for _, line in steps}
     if verbs & {"signal", "resolve", "approve"} and "resume" not in verbs:
         say(f"then\n  {given.driving_line('resume', run)}")
@@ -195,7 +202,8 @@ def _say_waiting(standing: Standing, given: Given) -> None:
 
 def _document(standing: Standing, given: Given) -> None:
     row, now = standing.row, standing.now
-    outcome: dict[str, Any] = {"outcome": "paused" if standing.code else "waiting"}
+    still = standing.broken or "waiting"
+    outcome: dict[str, Any] = {"outcome": "paused" if standing.code else still}
     match standing.end:
         case RunCompleted(output=output):
             outcome = {"outcome": "completed", "output": plain(output)}

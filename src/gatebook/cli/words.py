@@ -25,6 +25,7 @@ METER_NAMES = {
 _LAST_WORDS = RunCompleted | RunFailed | RunCancelled | Interrupted
 TIMED = ("sleep", "retry", "deferred")  # waits that time alone may end
 UNKNOWN = "unknown"  # of a cost: never to be read as nothing
+BROKEN = (ParkedReason.DIVERGED, ParkedReason.HALTED)  # no answer moves it on, only mending
 
 
 def state_of(row: RunRow, now: int) -> str:
