@@ -57,7 +57,7 @@ def test_what_was_answered_is_not_asked_for_again(run: str, waiting: Inside) -> 
 
     assert before[0].split()[1] == ANSWERS[run][0]
     assert told.get("answers", [told])[0]["waiting_on"] == []
-    assert (after["state"], after["waiting_on"]) == ("idle", [])
+    assert (after["status"], after["waiting_on"]) == ("idle", [])
     assert after["next"] == [f"gatebook resume {run}"]
     assert f"gatebook resume {run}" in checks["nobody drives"]["detail"]
 
@@ -94,4 +94,4 @@ def test_a_run_that_waits_is_started_again_and_still_waits_for_the_same(
     after = waiting.json("show", run)
 
     assert all(f"gatebook {ANSWERS[run][0]} " in text for text in told)
-    assert (after["state"], after["waiting_on"]) == ("waiting", before["waiting_on"])
+    assert (after["status"], after["waiting_on"]) == ("waiting", before["waiting_on"])

@@ -79,12 +79,12 @@ def test_a_run_whose_model_cannot_be_asked_here_is_left_as_it_is(killed: Inside)
     (killed.path / "script.json").rename(killed.path / "kept.json")
 
     refused = killed("resume", "r1")
-    state = killed.json("show", "r1")["status"]
+    status = killed.json("show", "r1")["status"]
     (killed.path / "kept.json").rename(killed.path / "script.json")
     waited = killed("resume", "r1")
 
     assert refused.returncode == 1
     assert "E_SCRIPT_FILE" in refused.stderr
     assert "script.json" in refused.stderr
-    assert state == "running"
+    assert status == "idle"
     assert waited.returncode == 4, waited.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from gatebook.cli.output import STYLES
 from gatebook.cli.verbs.doctor import NEEDS_A_PERSON
-from gatebook.cli.verbs.list import STATES
+from gatebook.cli.verbs.list import STATUSES
 from gatebook.ports import ParkedReason
 from tests.cli.conftest import ALLOW, Inside
 
@@ -63,11 +63,11 @@ def parked(gatebook: Inside) -> Inside:
 
 def test_a_run_without_its_hooks_is_listed_and_asked_for_by_the_same_word(parked: Inside) -> None:
     """What `list` prints can be given back to it."""
-    (row,) = parked.json("list", "--state", "hooks")["runs"]
+    (row,) = parked.json("list", "--status", "hooks")["runs"]
 
-    assert (row["run"], row["state"]) == ("r", "hooks")
+    assert (row["run"], row["status"]) == ("r", "hooks")
     assert "guard" in row["waiting_on"][0]
-    assert parked.json("list", "--state", "halted")["runs"] == []
+    assert parked.json("list", "--status", "halted")["runs"] == []
 
 
 def test_doctor_says_that_a_run_without_its_hooks_needs_a_person(parked: Inside) -> None:
@@ -127,6 +127,6 @@ def test_a_run_that_no_answer_moves_on_has_ended_badly_until_it_is_mended(
 @pytest.mark.parametrize("reason", ParkedReason)
 def test_every_reason_is_a_state_in_the_colour_of_trouble(reason: ParkedReason) -> None:
     """A new reason must not be left out of what people ask for and look at."""
-    assert reason in STATES
+    assert reason in STATUSES
     assert reason in NEEDS_A_PERSON
     assert STYLES[reason] == STYLES["bad"]

@@ -31,8 +31,8 @@ def test_piped_rows_are_complete_and_without_a_header(kept: Inside) -> None:
 @pytest.mark.parametrize(
     ("options", "runs"),
     [
-        (("--state", "waiting"), ["unsure", "asks"]),
-        (("--state", "completed", "--state", "failed"), ["agent", "failed", "paid"]),
+        (("--status", "waiting"), ["unsure", "asks"]),
+        (("--status", "completed", "--status", "failed"), ["agent", "failed", "paid"]),
         (("--program", "pay"), ["paid"]),
         (("--label", "team=desk"), ["paid"]),
         (("--limit", "2"), ["agent", "failed"]),

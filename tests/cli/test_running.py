@@ -43,15 +43,15 @@ def test_a_run_whose_worker_was_killed_is_idle_at_once(
     gatebook: Inside, long_run: subprocess.Popen[str]
 ) -> None:
     """Its lease has not lapsed, but `resume` would take it up now."""
-    before = gatebook.json("list")["runs"][0]["state"]
+    before = gatebook.json("list")["runs"][0]["status"]
     long_run.kill()
     rest(long_run)
 
-    after = gatebook.json("list")["runs"][0]["state"]
+    after = gatebook.json("list")["runs"][0]["status"]
     shown = gatebook.json("show", "long")
 
     assert (before, after) == ("running", "idle")
-    assert (shown["state"], shown["next"]) == ("idle", ["gatebook resume long"])
+    assert (shown["status"], shown["next"]) == ("idle", ["gatebook resume long"])
 
 
 def test_the_answer_is_on_standard_output_and_nothing_else(gatebook: Inside) -> None:
@@ -390,7 +390,7 @@ def test_a_cancelled_run_ends_when_a_worker_has_seen_it(gatebook: Inside) -> Non
     done = gatebook("resume", "r1", *ALLOW)
     again = gatebook.json("cancel", "r1")
 
-    assert (told["cancel"], told["state"]) == ("cancelling", "cancelling")
+    assert (told["cancel"], told["status"]) == ("cancelling", "cancelling")
     assert done.returncode == 3
     assert "was cancelled: wrong customer" in done.stderr
     assert again["cancel"] == "already_over"
@@ -444,7 +444,7 @@ def test_another_run_of_the_same_program_is_left_alone(gatebook: Inside) -> None
 
     gatebook("run", "app:ask", "--run-id", "r2", *ALLOW)
 
-    assert gatebook.json("show", "r1")["state"] == "idle"
+    assert gatebook.json("show", "r1")["status"] == "idle"
 
 
 def test_a_worker_takes_up_what_waits_and_stops_on_sigterm(gatebook: Inside) -> None:
@@ -499,7 +499,7 @@ def test_the_store_of_a_runtime_is_used_and_named_in_suggestions(gatebook: Insid
     """A suggested command must find the run."""
     gatebook("run", "pay", "17", "--app", "app:own_store", "--run-id", "r1")
 
-    assert gatebook.json("show", "r1", "--store", "own.db")["state"] == "completed"
+    assert gatebook.json("show", "r1", "--store", "own.db")["status"] == "completed"
 
 
 def test_settings_name_app_store_and_policy(gatebook: Inside) -> None:

@@ -32,7 +32,7 @@ def test_list_says_what_a_run_waits_for(width: int, kept: Inside) -> None:
 
     assert "signal go" in shown
     assert run in shown or width < len(run) + 20
-    assert re.search(r"^RUN +PROGRAM +STATE", shown)
+    assert re.search(r"^RUN +PROGRAM +STATUS", shown)
     assert max(map(len, shown.splitlines())) <= width
 
 

@@ -21,7 +21,7 @@ from gatebook.cli.output import (
 )
 from gatebook.cli.screen import view_for, watching
 from gatebook.cli.store import is_kept
-from gatebook.cli.words import BROKEN, next_steps, run_fields, state_of, waits
+from gatebook.cli.words import BROKEN, next_steps, run_fields, status_of, waits
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import (
     ActionDenied,
@@ -72,8 +72,8 @@ class Standing(NamedTuple):
 
     @property
     def word(self) -> str:
-        """One word for it: a state of the run, or "paused" when a signal stopped us."""
-        return "paused" if self.code and self.end is None else state_of(self.row, self.now)
+        """One word for it: a status of the run, or "paused" when a signal stopped us."""
+        return "paused" if self.code and self.end is None else status_of(self.row, self.now)
 
 
 async def drive_and_report(

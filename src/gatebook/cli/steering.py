@@ -4,7 +4,7 @@ from typing import Any
 
 from gatebook.cli.options import Given
 from gatebook.cli.store import seen
-from gatebook.cli.words import run_fields, state_of
+from gatebook.cli.words import run_fields, status_of
 from gatebook.ports import RunKey
 from gatebook.runtime.client import Client
 
@@ -13,9 +13,9 @@ async def after_steering(client: Client, run: RunKey, given: Given) -> tuple[dic
     """Return the run's fields for JSON, and the words that follow for people."""
     row = seen(client.journal, await client.journal.row(run))
     now = client.journal.now()
-    state = state_of(row, now)
-    fields = {"state": state, "waiting_on": run_fields(row, now)["waiting_on"]}
-    if row.head.terminal or state == "running":
+    status = status_of(row, now)
+    fields = {"status": status, "waiting_on": run_fields(row, now)["waiting_on"]}
+    if row.head.terminal or status == "running":
         return fields, ""
     line = given.driving_line("resume", run.id)
     return fields, f"\nit goes on when a worker runs: {line}"

@@ -1,4 +1,4 @@
-"""How a run stands, in words: its state, what it waits for, and which command moves it on."""
+"""How a run stands, in words: its status, what it waits for, and which command moves it on."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -28,11 +28,11 @@ UNKNOWN = "unknown"  # of a cost: never to be read as nothing
 BROKEN = (ParkedReason.DIVERGED, ParkedReason.HALTED)  # no answer moves it on, only mending
 
 
-def state_of(row: RunRow, now: int) -> str:
+def status_of(row: RunRow, now: int) -> str:
     """Return one word for where a run stands.
 
-    Beside the statuses of a run: a `ParkedReason` when no worker may drive it, "waiting" when it
-    is parked, "idle" when it could go on and nobody drives it.
+    Beside the statuses that the store knows: a `ParkedReason` when no worker may drive it,
+    "waiting" when it is parked, "idle" when it could go on and nobody drives it.
     """
     if row.head.terminal or row.head.status is Status.INTERRUPTED:
         return str(row.head.status)
@@ -100,7 +100,7 @@ def next_steps(row: RunRow, given: Given, now: int) -> list[tuple[str, str]]:
         if row.parked_reason == ParkedReason.DEFINITION:
             return [(row.waiting_on, f"{again} --adopt")]
         return [(row.waiting_on, again)]
-    idle = state_of(row, now) in ("idle", "cancelling")
+    idle = status_of(row, now) in ("idle", "cancelling")
     told = [wait for wait in waits(row) if not (idle and wait.split(" ")[0] in TIMED)]
     steps = [_step(wait, row, given) for wait in told]
     if idle and (not steps or _moved(row)):
@@ -175,8 +175,7 @@ def run_fields(row: RunRow, now: int) -> dict[str, Any]:
         "run": row.run.id,
         "program": row.program,
         "kind": row.program_kind,
-        "state": state_of(row, now),
-        "status": str(row.head.status),
+        "status": status_of(row, now),
         "waiting_on": list(waits(row)),
         "wake_at": stamp(row.wake_at) or None,
         "event_count": row.head.seq,

@@ -19,7 +19,7 @@ from gatebook.cli.main import ERROR, OK, sentences
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import document, safe, say, table
 from gatebook.cli.store import is_there, seen
-from gatebook.cli.words import next_steps, state_of
+from gatebook.cli.words import next_steps, status_of
 from gatebook.errors import GatebookError
 from gatebook.journals import open_journal
 from gatebook.journals.sqlite_files import Store
@@ -156,14 +156,14 @@ def _runs(rows: list[RunRow], now: int, given: Given) -> Iterator[Finding]:
         yield Finding("clock", "bad", f"the newest event is {ahead_s:.0f} s in the future")
     else:
         yield Finding("clock", "ok", "not behind the journal")
-    states = {row.run.id: state_of(row, now) for row in rows}
-    counts = {word: list(states.values()).count(word) for word in sorted(set(states.values()))}
+    words = {row.run.id: status_of(row, now) for row in rows}
+    counts = {word: list(words.values()).count(word) for word in sorted(set(words.values()))}
     yield Finding("runs", "ok", ", ".join(f"{n} {word}" for word, n in counts.items()) or "none")
     for check, verdict, chosen in (
         ("unknown outcomes", "warn", [r for r in rows if _unknown(r)]),
         ("open approvals", "warn", [r for r in rows if _asks(r)]),
-        ("need a person", "warn", [r for r in rows if states[r.run.id] in NEEDS_A_PERSON]),
-        ("nobody drives", "warn", [r for r in rows if states[r.run.id] in ("idle", "cancelling")]),
+        ("need a person", "warn", [r for r in rows if words[r.run.id] in NEEDS_A_PERSON]),
+        ("nobody drives", "warn", [r for r in rows if words[r.run.id] in ("idle", "cancelling")]),
         ("lapsed leases", "warn", [r for r in rows if r.owner and r.lease_until <= now]),
     ):
         yield _about(check, verdict, chosen, given, now)

@@ -9,11 +9,11 @@ import click
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import clock, document, on_terminal, say, stamp, table
 from gatebook.cli.store import existing, seen
-from gatebook.cli.words import run_fields, state_of, waits
+from gatebook.cli.words import run_fields, status_of, waits
 from gatebook.ports import ParkedReason, RunQuery, RunRow
 
 UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-STATES = (
+STATUSES = (
     "running", "idle", "waiting", "interrupted", "cancelling", *map(str, ParkedReason),
     "completed", "failed", "cancelled",
 )  # fmt: skip
@@ -22,9 +22,9 @@ STORED = ("completed", "failed", "cancelled", "interrupted", "cancelling")  # th
 
 @click.command(
     cls=Verb,
-    examples=("gatebook list --state waiting", "gatebook list --since 2d --label team=desk"),
+    examples=("gatebook list --status waiting", "gatebook list --since 2d --label team=desk"),
 )
-@click.option("--state", type=click.Choice(STATES), multiple=True, help="Only runs in this state.")
+@click.option("--status", type=click.Choice(STATUSES), multiple=True, help="Only of this status.")
 @click.option("--program", default="", metavar="NAME", help="Only runs of this program.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label.")
 @click.option("--since", metavar="AGE", help="Only started within 30m, 2h, 2d, 1w.")
@@ -38,7 +38,7 @@ STORED = ("completed", "failed", "cancelled", "interrupted", "cancelling")  # th
 @common()
 def command(
     given: Given,
-    state: tuple[str, ...],
+    status: tuple[str, ...],
     program: str,
     labels: tuple[str, ...],
     since: str | None,
@@ -46,27 +46,27 @@ def command(
 ) -> None:
     """List runs, newest first.
 
-    On a terminal this is a table; piped, tab-separated values: run, program, state, events,
+    On a terminal this is a table; piped, tab-separated values: run, program, status, events,
     started, last event, what it waits for.
     """
     query = RunQuery(
         program=program,
         labels=dict(_label(text) for text in labels),
         since=None if since is None else int(time.time() * 1e6) - _age_us(since),
-        statuses=state if state and set(state) <= set(STORED) else (),
-        limit=limit if not state else 10_000,
+        statuses=status if status and set(status) <= set(STORED) else (),
+        limit=limit if not status else 10_000,
     )
     rows, now = asyncio.run(_rows(given, query))
-    shown = [row for row in rows if not state or state_of(row, now) in state][:limit]
+    shown = [row for row in rows if not status or status_of(row, now) in status][:limit]
     if given.as_json:
         document(store=given.settings.store, runs=[run_fields(row, now) for row in shown])
         return
     time_text = clock if on_terminal_now() else stamp
     table(
-        ("RUN", "PROGRAM", "STATE", "EVENTS", "STARTED", "LAST EVENT", "WAITS FOR"),
+        ("RUN", "PROGRAM", "STATUS", "EVENTS", "STARTED", "LAST EVENT", "WAITS FOR"),
         [
             (
-                row.run.id, row.program, state_of(row, now), str(row.head.seq),
+                row.run.id, row.program, status_of(row, now), str(row.head.seq),
                 time_text(row.created), time_text(row.updated), ", ".join(waits(row)),
             )
             for row in shown
@@ -76,7 +76,7 @@ def command(
     )  # fmt: skip
     if not shown:
         say(f"no runs in {given.settings.store}")
-    elif len(rows) == limit and not state:
+    elif len(rows) == limit and not status:
         say(f"the newest {limit}; --limit shows more")
 
 

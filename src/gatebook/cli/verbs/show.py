@@ -31,7 +31,7 @@ from gatebook.cli.words import (
     meter_texts,
     next_steps,
     run_fields,
-    state_of,
+    status_of,
 )
 from gatebook.kernel.codec import Raw, plain
 from gatebook.kernel.events import RunCompleted, RunFailed, RunStarted
@@ -159,7 +159,7 @@ def _head(row: RunRow, recorded: list[Recorded], now: int) -> None:
         {
             "run": row.run.id,
             "program": f"{row.program} ({row.program_kind})",
-            "state": state_of(row, now),
+            "status": status_of(row, now),
             "policy": policy_of(recorded) or "(unnamed)",
             "started": f"{clock(row.created)}, {span(until - row.created)} in all",
             "used": ", ".join(meter_texts(row)) or "nothing",
@@ -173,7 +173,7 @@ def _head(row: RunRow, recorded: list[Recorded], now: int) -> None:
 def _stand(row: RunRow, recorded: list[Recorded], now: int) -> None:
     """Say in one line beside the piped rows how the run stands."""
     _, word = last_word(row, recorded)
-    say(f"run {row.run.id} {state_of(row, now)}{f': {safe(short(word, WORD))}' if word else ''}")
+    say(f"run {row.run.id} {status_of(row, now)}{f': {safe(short(word, WORD))}' if word else ''}")
 
 
 def _foot(row: RunRow, given: Given, now: int, *, write: Callable[[str], None]) -> None:
