@@ -30,6 +30,16 @@ async def twice(ctx) -> None:
 """
 
 
+TWO_SIGNALS = """
+from gatebook import workflow
+
+
+@workflow
+async def both(ctx) -> list:
+    return await ctx.gather(ctx.wait_signal("go"), ctx.wait_signal("go"))
+"""
+
+
 @pytest.fixture
 def waiting(gatebook: Inside) -> Inside:
     """The command, in a folder with three runs: each waits for another kind of word."""
@@ -74,6 +84,34 @@ def test_what_is_still_missing_after_one_of_two_answers_is_named(gatebook: Insid
 
     assert after["waiting_on"] == [second]
     assert [line.split()[1] for line in after["next"]] == ["approve", "resume"]
+
+
+@pytest.mark.parametrize("run", ANSWERS)
+def test_a_signal_that_nobody_waits_for_changes_nothing_that_is_told(
+    run: str, waiting: Inside
+) -> None:
+    """A misspelt one would hide what the run waits for, until a worker has looked."""
+    before = waiting.json("show", run)
+
+    sent = [waiting("signal", run, "misspelt", str(n)) for n in range(20)]  # more than one page
+    after = waiting.json("show", run)
+    listed = waiting.json("list", "--status", "waiting")["runs"]
+
+    assert (after["status"], after["next"]) == ("waiting", before["next"])
+    assert (run, after["waiting_on"]) in [(each["run"], each["waiting_on"]) for each in listed]
+    assert all("goes on" not in done.stderr for done in sent)
+
+
+def test_what_is_still_missing_after_one_of_two_signals_is_named(gatebook: Inside) -> None:
+    """Two waits of one name take two signals; a worker may go on with the first."""
+    (gatebook.path / "twice.py").write_text(TWO_SIGNALS)
+    gatebook("run", "twice:both", "--run-id", "r", *ALLOW)
+    gatebook("signal", "r", "go")
+
+    after = gatebook.json("show", "r")
+
+    assert (after["status"], after["waiting_on"]) == ("idle", ["signal go"])
+    assert [line.split()[1] for line in after["next"]] == ["signal", "resume"]
 
 
 RUNS = {

@@ -254,7 +254,7 @@ def test_a_signal_that_nobody_waits_for_says_which_ones_are(gatebook: Inside) ->
     wanted = gatebook("signal", "r1", "go")
 
     assert (early.returncode, early.stderr) == (
-        0, "signal gone is kept for run r1; it waits for: go\n",
+        0, "signal gone is kept for run r1; it waits for: signal go\n",
     )  # fmt: skip
     assert "it waits for" not in wanted.stderr
     assert "gatebook resume r1" in wanted.stderr

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from gatebook.cli.asking import Asker, OnAsk
 from gatebook.cli.asking import on_ask as how_to_ask
 from gatebook.cli.driving import Signals, cancelling, pause, settle
+from gatebook.cli.latest import seen
 from gatebook.cli.main import ENDED_BADLY, OK, WAITS
 from gatebook.cli.options import Given
 from gatebook.cli.output import (
@@ -120,7 +121,7 @@ async def drive_and_report(
 async def _standing(run: RunHandle[Any], journal: Journal, code: int) -> Standing:
     await journal.open()
     try:
-        row = await journal.row(run.key)
+        row = await seen(journal, await journal.row(run.key))
         return Standing(row, await journal.read(run.key), journal.now(), code)
     finally:
         await journal.close()

@@ -5,12 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
-
 from gatebook.cli.options import Given
 from gatebook.errors import ConfigError, InvalidInput, RunNotFound
 from gatebook.journals import open_journal
-from gatebook.ports import Journal, RunQuery, RunRow
+from gatebook.ports import RunQuery, RunRow
 from gatebook.runtime.client import Client
 
 LAST = "@last"
@@ -81,13 +79,6 @@ async def find(client: Client, name: str) -> RunRow:
         more = " and more" if len(rows) > NAMED else ""
         raise InvalidInput("E_RUN_AMBIGUOUS", run=name, names=names + more)
     return rows[0]
-
-
-def seen(journal: Journal, row: RunRow) -> RunRow:
-    """Return a row without the lease of a worker that is dead: anybody may claim its run."""
-    if row.lease_until and journal.gone(row.owner):
-        return msgspec.structs.replace(row, lease_until=0)
-    return row
 
 
 def whoami() -> str:

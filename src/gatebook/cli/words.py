@@ -50,21 +50,25 @@ def status_of(row: RunRow, now: int) -> str:
 def waits(row: RunRow) -> tuple[str, ...]:
     """Return what a run waits for, one by one; a reason it was parked for stays whole.
 
-    What it was parked with is not up to date once somebody has appended to it from outside, and
-    while a worker has it: then these are the approvals and outcomes that are missing.
+    The row is one that `latest.seen` returned. While a worker has the run, these are the approvals
+    and outcomes that are missing.
     """
     if row.parked_reason:
         return (row.waiting_on,)
-    if row.waiting_on and not _moved(row):
+    if row.waiting_on:
         return tuple(row.waiting_on.split(", "))
-    asked = row.head.approvals.asked.values()
-    missing = [f"approval {each.seq}" for each in asked if each.phase == "open"]
-    missing += [f"resolve {at}" for at, each in row.head.open.items() if each.phase == "unknown"]
     interrupted = row.head.status is Status.INTERRUPTED
-    return () if row.head.terminal else (*missing, *(("resume",) if interrupted else ()))
+    return () if row.head.terminal else (*missing(row), *(("resume",) if interrupted else ()))
 
 
-def _moved(row: RunRow) -> bool:
+def missing(row: RunRow) -> list[str]:
+    """Return the approvals and outcomes that a run has not got yet."""
+    asked = row.head.approvals.asked.values()
+    found = [f"approval {each.seq}" for each in asked if each.phase == "open"]
+    return found + [f"resolve {at}" for at, e in row.head.open.items() if e.phase == "unknown"]
+
+
+def moved(row: RunRow) -> bool:
     """Whether the last to append was no worker; see `Journal.append`: this made the run due."""
     return not row.owner and row.wake_at == row.updated
 
@@ -103,7 +107,7 @@ def next_steps(row: RunRow, given: Given, now: int) -> list[tuple[str, str]]:
     idle = status_of(row, now) in ("idle", "cancelling")
     told = [wait for wait in waits(row) if not (idle and wait.split(" ")[0] in TIMED)]
     steps = [_step(wait, row, given) for wait in told]
-    if idle and (not steps or _moved(row)):
+    if idle and (not steps or moved(row)):
         steps.append(("nobody drives it", given.driving_line("resume", run)))
     return steps
 

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import click
 
 from gatebook.cli.apps import app_for, load_policy
+from gatebook.cli.latest import seen
 from gatebook.cli.main import ERROR, OK, sentences
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import document, safe, say, table
-from gatebook.cli.store import is_there, seen
+from gatebook.cli.store import is_there
 from gatebook.cli.words import next_steps, status_of
 from gatebook.errors import GatebookError
 from gatebook.journals import open_journal
@@ -120,7 +121,7 @@ def _store(given: Given) -> Iterator[Finding]:
 
 async def _rows(url: str) -> tuple[list[RunRow], int]:
     async with Client(url) as client:
-        rows = [seen(client.journal, r) for r in await client.runs(RunQuery(limit=1_000_000))]
+        rows = [await seen(client.journal, r) for r in await client.runs(RunQuery(limit=1_000_000))]
         return rows, client.journal.now()
 
 

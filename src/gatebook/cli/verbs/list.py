@@ -6,9 +6,10 @@ import time
 
 import click
 
+from gatebook.cli.latest import seen
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import clock, document, on_terminal, say, stamp, table
-from gatebook.cli.store import existing, seen
+from gatebook.cli.store import existing
 from gatebook.cli.words import run_fields, status_of, waits
 from gatebook.ports import ParkedReason, RunQuery, RunRow
 
@@ -89,7 +90,7 @@ def on_terminal_now() -> bool:
 
 async def _rows(given: Given, query: RunQuery) -> tuple[list[RunRow], int]:
     async with existing(given) as client:
-        rows = [seen(client.journal, row) for row in await client.runs(query)]
+        rows = [await seen(client.journal, row) for row in await client.runs(query)]
         return rows, client.journal.now()
 
 

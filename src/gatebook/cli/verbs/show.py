@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from gatebook.cli.latest import seen
 from gatebook.cli.options import Given, Verb, common, run_argument
 from gatebook.cli.output import (
     clock,
@@ -23,7 +24,7 @@ from gatebook.cli.output import (
     stamp,
     table,
 )
-from gatebook.cli.store import existing, find, seen
+from gatebook.cli.store import existing, find
 from gatebook.cli.telling import Teller, answer_words, event_fields
 from gatebook.cli.words import (
     cost_text,
@@ -96,7 +97,7 @@ async def _read(given: Given, name: str) -> tuple[RunRow, list[Recorded], int]:
     async with existing(given) as client:
         row = await find(client, name)
         recorded = await client.journal.read(row.run)
-        row = seen(client.journal, await client.journal.row(row.run))
+        row = await seen(client.journal, await client.journal.row(row.run))
         return row, recorded, client.journal.now()
 
 

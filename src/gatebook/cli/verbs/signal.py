@@ -9,7 +9,6 @@ from gatebook.cli.options import Given, Verb, common, read_json, run_argument
 from gatebook.cli.output import document, say
 from gatebook.cli.steering import after_steering
 from gatebook.cli.store import existing, find, whoami
-from gatebook.cli.words import waits
 
 
 @click.command(
@@ -40,9 +39,6 @@ def command(given: Given, run: str, name: str, payload: str | None) -> None:
         if given.as_json:
             document(run=row.run.id, signal=name, payload=value, **fields)
         else:
-            others = [wait[7:] for wait in waits(row) if wait.startswith("signal ")]
-            if others and name not in others:
-                text = f"; it waits for: {', '.join(others)}"
             say(f"signal {name} is kept for run {row.run.id}{text}")
 
     asyncio.run(send())
