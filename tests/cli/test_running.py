@@ -1,6 +1,7 @@
 """The verbs that drive: run, resume, worker; and those that steer a run from outside."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -52,6 +53,22 @@ def test_a_run_whose_worker_was_killed_is_idle_at_once(
 
     assert (before, after) == ("running", "idle")
     assert (shown["status"], shown["next"]) == ("idle", ["gatebook resume long"])
+
+
+def test_what_a_killed_worker_had_begun_is_not_said_to_run(
+    gatebook: Inside, long_run: subprocess.Popen[str]
+) -> None:
+    """Nobody can know: perhaps it ended, perhaps it goes on in a process that it left behind."""
+    before = gatebook("show", "long")
+    long_run.kill()
+    rest(long_run)
+
+    after = gatebook("show", "long")
+    (action,) = gatebook.json("show", "long")["timeline"]
+
+    assert before.stdout.split("\t")[3] == "running"
+    assert (after.stdout.split("\t")[3], action["status"]) == ("started", "started")
+    assert re.search(r"\tstarted \d+ \w+ ago; no worker has the run: {}$", after.stdout)
 
 
 def test_the_answer_is_on_standard_output_and_nothing_else(gatebook: Inside) -> None:

@@ -40,7 +40,7 @@ def test_show_has_a_head_a_table_and_the_next_command(kept: Folder) -> None:
     """One look must tell what it is, how it stands and what to do."""
     screen = COLOUR.sub("", on_a_terminal(kept, "show", "unsure"))
 
-    assert re.search(r"^state +waiting$", screen, re.MULTILINE)
+    assert re.search(r"^status +waiting$", screen, re.MULTILINE)
     assert re.search(r"^ADDRESS +KIND +ACTION +STATUS", screen, re.MULTILINE)
     assert "gatebook resolve unsure 0 --succeeded JSON" in screen
 

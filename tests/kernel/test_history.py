@@ -75,6 +75,16 @@ def test_a_failed_attempt_shows_its_error_until_another_succeeds() -> None:
     assert (done.status, done.error, done.attempts) == ("succeeded", "", 2)
 
 
+def test_an_action_that_is_tried_again_has_begun_with_its_last_attempt() -> None:
+    """How long something may hang is counted from there, how long it took from its request."""
+    again = AttemptStarted(address="t0.0", attempt=1, time=700)
+
+    first, second = only(asked(time=200)), only(asked(time=200), again)
+
+    assert (first.started, first.begun) == (200, 200)
+    assert (second.started, second.begun) == (200, 700)
+
+
 def test_a_denied_action_was_never_attempted_and_names_its_rule() -> None:
     """That it never started is the promise; which rule said so is the next question."""
     row = only(

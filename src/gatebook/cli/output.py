@@ -24,6 +24,7 @@ STYLES = {
     "diverged": BAD, "definition": BAD, "hooks": BAD, "halted": BAD,
     "unknown": "bold red", "interrupted": "bold yellow", "waiting": BUSY, "backoff": BUSY,
     "warn": BUSY, "running": "cyan", "idle": BUSY, "cancelled": QUIET, "cancelling": BUSY,
+    "started": BUSY,
 }  # fmt: skip
 
 

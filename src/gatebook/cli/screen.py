@@ -13,7 +13,7 @@ from typing import Any
 
 from gatebook.cli.output import STYLES, on_terminal, safe, safe_lines, say, short, span
 from gatebook.cli.telling import Teller
-from gatebook.cli.verbs.show import detail
+from gatebook.cli.verbs.show import as_known, detail
 from gatebook.cli.words import METER_NAMES, amount_text, used_text
 from gatebook.kernel.events import AnyEvent
 from gatebook.kernel.head import Head
@@ -129,7 +129,7 @@ class Block(View):
         from rich.table import Table
         from rich.text import Text
 
-        rows = timeline(self._events)
+        rows = as_known(timeline(self._events), held=self._state in ("", "running"))
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True, overflow="ellipsis", max_width=32)

@@ -40,11 +40,16 @@ def status_of(row: RunRow, now: int) -> str:
         return row.parked_reason
     if row.head.status is Status.CANCELLING:
         return "cancelling"
-    if row.owner and row.lease_until > now:
+    if held(row, now):
         return "running"
     if row.waiting_on and (row.wake_at is None or row.wake_at > now):
         return "waiting"
     return "idle"
+
+
+def held(row: RunRow, now: int) -> bool:
+    """Whether a living worker has the run."""
+    return bool(row.owner) and row.lease_until > now
 
 
 def waits(row: RunRow) -> tuple[str, ...]:

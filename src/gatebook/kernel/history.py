@@ -36,7 +36,15 @@ from gatebook.kernel.spending.prices import Price
 
 RowKind = Literal["tool", "llm", "sleep", "signal"]
 RowStatus = Literal[
-    "running", "waiting", "backoff", "unknown", "succeeded", "failed", "denied", "cancelled"
+    "running",
+    "waiting",
+    "backoff",
+    "unknown",
+    "succeeded",
+    "failed",
+    "denied",
+    "cancelled",
+    "started",  # said by who knows that no worker has the run: perhaps it runs, perhaps it ended
 ]
 
 
@@ -47,6 +55,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
         seq: of its request or denial.
         what: the tool, the route, the length of the sleep or the name of the signal.
         attempts: how many started; 0 for a denied action.
+        begun: when the last of them did.
         charged: what its settled attempts count against the budget.
         usage: what the provider reported for the answer.
         price: what its last settled attempt was charged at; None is unknown, or no model call.
@@ -65,6 +74,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
     effect: str
     started: int
     attempts: int = 1
+    begun: int = 0
     ended: int | None = None
     reserve: Amount = NOTHING
     charged: Amount = NOTHING
@@ -111,7 +121,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
             case AttemptStarted():
                 self._settle(None)
                 self.status, self.reserve = "running", event.reserve
-                self.attempts = event.attempt + 1
+                self.attempts, self.begun = event.attempt + 1, event.time
             case ActionSucceeded():
                 self._settle(event.spent)
                 self._end("succeeded", event.time)
@@ -178,6 +188,7 @@ def _row(
         status="waiting" if waits else "running",
         effect="",
         started=event.time,
+        begun=event.time,
         args=action.args if isinstance(action, CallTool) else None,
         rule=event.decision.rule,
         verdict=event.decision.verdict,

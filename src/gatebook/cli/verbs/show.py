@@ -28,6 +28,7 @@ from gatebook.cli.store import existing, find
 from gatebook.cli.telling import Teller, answer_words, event_fields
 from gatebook.cli.words import (
     cost_text,
+    held,
     last_word,
     meter_texts,
     next_steps,
@@ -69,10 +70,10 @@ def command(given: Given, run: str, view: str | None, artifact: str | None) -> N
         _artifact(given, row, find_artifact((r.event for r in recorded), artifact, run=row.run.id))
         return
     view = view or "timeline"
-    actions = timeline(each.event for each in recorded)
+    actions = as_known(timeline(each.event for each in recorded), held=held(row, now))
     if given.as_json:
         fields: dict[str, Any] = run_fields(row, now) | _facts_of(recorded)
-        body: list[Any] = [action_fields(action) for action in actions]
+        body: list[Any] = [_action_fields(action) for action in actions]
         if view == "events":
             body = [event_fields(each) for each in recorded]
         elif view == "cost":
@@ -87,7 +88,7 @@ def command(given: Given, run: str, view: str | None, artifact: str | None) -> N
     elif view == "cost":
         _costs(costs(actions))
     else:
-        _timeline(actions)
+        _timeline(actions, now)
     if not people:
         _stand(row, recorded, now)
     _foot(row, given, now, write=print if people else say)
@@ -182,7 +183,7 @@ def _foot(row: RunRow, given: Given, now: int, *, write: Callable[[str], None]) 
         write(f"waits: {safe(what)}\n  {line}")
 
 
-def action_fields(action: TimelineRow) -> dict[str, Any]:
+def _action_fields(action: TimelineRow) -> dict[str, Any]:
     """Return an action as JSON documents show it."""
     return {
         "seq": action.seq,
@@ -209,7 +210,15 @@ def action_fields(action: TimelineRow) -> dict[str, Any]:
     }
 
 
-def _timeline(actions: list[TimelineRow]) -> None:
+def as_known(actions: list[TimelineRow], *, held: bool) -> list[TimelineRow]:
+    """Return actions; what was begun and has no end is "started" when no worker has the run."""
+    for action in actions:
+        if action.status == "running" and not held:
+            action.status = "started"
+    return actions
+
+
+def _timeline(actions: list[TimelineRow], now: int) -> None:
     people = on_terminal(sys.stdout)
     table(
         ("ADDRESS", "KIND", "ACTION", "STATUS", "TRIES", "STARTED", "TOOK", "TOKENS", "DETAIL"),
@@ -220,13 +229,22 @@ def _timeline(actions: list[TimelineRow]) -> None:
                 span(action.duration_us) if people else str(action.duration_us or ""),
                 (number if people else str)(action.charged.llm_tokens)
                 if action.kind == "llm" else "",
-                detail(action, limit=70 if people else 10_000),
+                _detail(action, now, limit=70 if people else 10_000),
             )
             for action in actions
         ],
         styled=3,
         least=("STARTED", "TRIES", "KIND"),
     )  # fmt: skip
+
+
+def _detail(action: TimelineRow, now: int, *, limit: int) -> str:
+    """Return `detail`, and before it, of what nobody watches, how long ago it began."""
+    if action.status != "started":
+        return detail(action, limit=limit)
+    told = f"started {span(now - action.begun)} ago; no worker has the run"
+    given = detail(action, limit=limit)
+    return short(f"{told}: {given}" if given else told, limit)
 
 
 def detail(action: TimelineRow, *, limit: int) -> str:
