@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.conftest import ALLOW, PATIENCE_S, Inside
+from tests.cli.conftest import ALLOW, COMMAND, PATIENCE_S, Inside
 
 
 def until(process: subprocess.Popen[str], text: str) -> list[str]:
@@ -443,15 +443,35 @@ def test_a_second_ctrl_c_cancels(gatebook: Inside, long_run: subprocess.Popen[st
     assert "the outcome of 0 is unknown" in text
 
 
-def test_sigterm_pauses_with_143(gatebook: Inside, long_run: subprocess.Popen[str]) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_pauses_with_its_own_code(
+    number: signal.Signals, code: int, gatebook: Inside, long_run: subprocess.Popen[str]
+) -> None:
     """Whoever supervises the command must see that it was told to stop."""
-    long_run.send_signal(signal.SIGTERM)
+    long_run.send_signal(number)
     until(long_run, "pausing: waiting for what is in flight")
     (gatebook.path / "go").touch()
     text = rest(long_run)
 
-    assert long_run.returncode == 143
-    assert "paused: nothing drives run long" in text
+    assert long_run.returncode == code
+    assert "paused: nothing drives run long until\n  gatebook resume long" in text
+    assert "look_up" not in text
+
+
+def test_under_nohup_a_terminal_that_is_closed_is_nothing(gatebook: Inside) -> None:
+    """That is what people start it under."""
+    line = f"trap '' HUP; exec {COMMAND} run app:long --run-id long {' '.join(ALLOW)}"
+    process = subprocess.Popen(
+        ["sh", "-c", line], cwd=gatebook.path, env=gatebook.env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    until(process, "slow  {}")
+
+    process.send_signal(signal.SIGHUP)
+    (gatebook.path / "go").touch()
+    text = rest(process)
+
+    assert (process.returncode, text.splitlines()[-1]) == (0, "done")
 
 
 def test_another_run_of_the_same_program_is_left_alone(gatebook: Inside) -> None:
@@ -464,7 +484,10 @@ def test_another_run_of_the_same_program_is_left_alone(gatebook: Inside) -> None
     assert gatebook.json("show", "r1")["status"] == "idle"
 
 
-def test_a_worker_takes_up_what_waits_and_stops_on_sigterm(gatebook: Inside) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_takes_up_what_waits_and_stops_on_a_signal(
+    number: signal.Signals, gatebook: Inside
+) -> None:
     """A worker is how runs go on without anybody's terminal."""
     gatebook("run", "app:ask", "--run-id", "r1", *ALLOW)
     worker = gatebook.begin("worker", *ALLOW)
@@ -473,7 +496,7 @@ def test_a_worker_takes_up_what_waits_and_stops_on_sigterm(gatebook: Inside) -> 
     gatebook("signal", "r1", "go", "1")
     until(worker, "r1  ")
     until(worker, "completed")
-    worker.send_signal(signal.SIGTERM)
+    worker.send_signal(number)
     text = rest(worker)
 
     assert worker.returncode == 0

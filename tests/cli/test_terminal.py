@@ -1,13 +1,15 @@
 """What people see: drawn on a real terminal device, with nothing of the model's own making."""
 
+import fcntl
 import os
 import pty
 import re
 import subprocess
+import termios
 
 import pytest
 
-from tests.cli.conftest import ALLOW, COMMAND, PATIENCE_S, Folder
+from tests.cli.conftest import ALLOW, COMMAND, PATIENCE_S, Folder, Inside
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CURSOR = re.compile(r"\x1b\[(?:\?25[lh]|\d*[A-K])")
@@ -111,3 +113,49 @@ def test_the_command_alone_shows_its_verbs_and_no_error(gatebook: Folder) -> Non
 
     assert screen.startswith("Usage: gatebook")
     assert "error" not in screen
+
+
+WORKS = """
+import asyncio
+import os
+
+from gatebook import tool, workflow
+
+
+@tool
+async def works() -> str:
+    print("begun", flush=True)
+    while os.isatty(2):
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.5)  # so that it is waited for, and said to be
+    return "done"
+
+
+@workflow(tools=[works])
+async def twice(ctx) -> list:
+    return [await ctx.call_tool(works), await ctx.call_tool(works)]
+"""
+
+
+def test_a_terminal_that_is_closed_pauses_the_run_in_good_order(gatebook: Inside) -> None:
+    """Nothing that is said then can be written; what was in flight ends and is kept still."""
+    (gatebook.path / "works.py").write_text(WORKS)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, "run", "works:twice", "--run-id", "r", *ALLOW],
+        cwd=gatebook.path, env=gatebook.env | {"CI": ""}, start_new_session=True,
+        stdin=theirs, stdout=theirs, stderr=theirs,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - it is its own
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b"begun" not in seen:
+        seen += os.read(ours, 65536)
+
+    os.close(ours)
+    process.wait(PATIENCE_S)
+
+    assert process.returncode == 129
+    shown = gatebook.json("show", "r")
+    assert [action["status"] for action in shown["timeline"]] == ["succeeded"]
+    assert (shown["status"], shown["next"]) == ("idle", ["gatebook resume r"])

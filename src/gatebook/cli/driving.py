@@ -1,12 +1,14 @@
 """Driving one run in this process until it is over or waits, and what Ctrl-C does to it.
 
 The first signal pauses: nothing more starts, what is in flight may end. A second Ctrl-C while
-that lasts cancels the run.
+that lasts cancels the run. A terminal that is closed (SIGHUP) is a signal like the others.
 """
 
 import asyncio
 import os
 import signal
+import stat
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -22,6 +24,7 @@ from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import Waiting
 from gatebook.runtime.runtime import Runtime
 
+ANY_TIME = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_US = 60_000_000  # a sleep or back-off that ends this soon is waited for here
 
 
@@ -68,11 +71,11 @@ def _scripts(app: App) -> dict[str, Provider]:
 
 
 class Signals:
-    """Counts SIGINT and SIGTERM while a run is driven.
+    """Counts SIGINT, SIGTERM and SIGHUP while a run is driven; under nohup not the last.
 
     Attributes:
         came: set at the first.
-        code: 130 or 143 for the first that came, 0 before.
+        code: 130, 143 or 129 for the first that came, 0 before.
     """
 
     def __init__(self, on_second: Callable[[], Awaitable[None]]) -> None:
@@ -80,24 +83,36 @@ class Signals:
         self.code = 0
         self._on_second = on_second
         self._tasks: list[asyncio.Future[None]] = []
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._numbers = ANY_TIME if ignored else (*ANY_TIME, signal.SIGHUP)
 
     def __enter__(self) -> "Signals":
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._numbers:
             loop.add_signal_handler(number, self._take, number)
         return self
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._numbers:
             loop.remove_signal_handler(number)
 
     def _take(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            _leave_the_terminal()
         if not self.code:
             self.code = 128 + number
             self.came.set()
         elif number == signal.SIGINT and not self._tasks:
             self._tasks.append(asyncio.ensure_future(self._on_second()))
+
+
+def _leave_the_terminal() -> None:
+    """Write to nothing from here on if the terminal is gone: an error would end the pause."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # it has no descriptor
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode) and not stream.isatty():
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 async def settle(run: RunHandle[Any], signals: Signals, asker: Asker) -> Any:

@@ -1,6 +1,7 @@
 """The entry point: finds the verb, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 the run ended badly, 4 the run waits, 130 and 143 signals.
+Exit codes: 0 ok, 1 error, 2 usage, 3 the run ended badly, 4 the run waits, 129, 130 and 143
+signals.
 """
 
 import errno
@@ -16,7 +17,8 @@ from typing import Any
 
 import click
 
-OK, ERROR, USAGE, ENDED_BADLY, WAITS, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
+OK, ERROR, USAGE, ENDED_BADLY, WAITS = 0, 1, 2, 3, 4
+HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143  # 128 and the signal
 
 VERBS = {
     "init": "Write a first policy for an app.",

@@ -7,7 +7,7 @@ import click
 
 from gatebook.cli.apps import App, app_for, beside, load_policy, told_of
 from gatebook.cli.driving import runtime_for
-from gatebook.cli.main import INTERRUPTED, OK
+from gatebook.cli.main import HUNG_UP, OK
 from gatebook.cli.options import Given, Verb, common, on_ask_option
 from gatebook.cli.outcome import drive_and_report
 from gatebook.cli.output import say
@@ -50,7 +50,7 @@ def command(given: Given, run: str | None, every: bool, adopt: bool, on_ask: Any
     worst = OK
     for row in rows:
         worst = max(worst, asyncio.run(_resume(given, row, adopt=adopt, on_ask=on_ask)))
-        if worst >= INTERRUPTED:
+        if worst >= HUNG_UP:
             break
     return worst
 

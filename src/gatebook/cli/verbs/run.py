@@ -40,7 +40,8 @@ def command(given: Given, target: str, text: str | None, **options: Any) -> int:
     from standard input, and @@ begins a text with @ itself.
     The answer goes to standard output, everything else to standard error.
 
-    Ctrl-C pauses the run; a second one, while it pauses, cancels it.
+    Ctrl-C pauses the run, as do SIGTERM and a closed terminal; a second Ctrl-C, while it pauses,
+    cancels it.
     """
     given_input, context = options["given_input"], options["context"]
     if text is not None and given_input is not None:

@@ -37,8 +37,8 @@ def command(given: Given, quiet: bool) -> int:
 
     Without --app it serves the programs that `gatebook run` loaded for this store, and without
     --policy only if all their open runs were given the same one; it looks when it begins.
-    SIGTERM or Ctrl-C lets what is in flight end, gives the runs back and exits with 0. What
-    happens is shown on standard error; with --json, on standard output.
+    SIGTERM, SIGHUP or Ctrl-C lets what is in flight end, gives the runs back and exits with 0.
+    What happens is shown on standard error; with --json, on standard output.
     """
     return asyncio.run(_serve(given, quiet=quiet))
 
