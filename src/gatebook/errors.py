@@ -89,7 +89,7 @@ class _Shown(dict[str, Any]):
 
     PLAIN = frozenset({
         "fix", "detail", "path", "store", "code_name", "command", "limit", "used", "want", "names",
-        "provider_name", "ledger", "left", "renews",
+        "provider_name", "ledger", "left", "renews", "near",
     })  # fmt: skip
 
     def __missing__(self, key: str) -> str:

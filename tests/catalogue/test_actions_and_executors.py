@@ -61,7 +61,7 @@ def test_an_unknown_tool_is_told_with_the_near_names() -> None:
         near, far = await asked.play(refund)
 
         legible(near, "E_TOOL_UNKNOWN", "'refnd'", "did you mean: refund", "a declared tool")
-        legible(far, "E_TOOL_UNKNOWN", "xxx...", "none is close")
+        legible(far, "E_TOOL_UNKNOWN", "xxx...; call a declared tool")
         assert await asked.requested() == []
         assert CALLED == []
 

@@ -69,7 +69,11 @@ def test_a_literal_is_refused_and_not_stored() -> None:
     run(scenario())
 
 
-def test_a_name_that_there_is_none_of_is_denied_before_anything_runs() -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("bnak", "of that name (did you mean: bank); "), ("xyz", "there is none of that name; ")],
+)
+def test_a_name_that_there_is_none_of_is_denied_before_anything_runs(name: str, told: str) -> None:
     """The denial says which is near, and does not list what there is."""
 
     async def scenario() -> None:
@@ -78,14 +82,14 @@ def test_a_name_that_there_is_none_of_is_denied_before_anything_runs() -> None:
         pay = asking(used)
 
         async def body(ctx: Any) -> Any:
-            return await codes(ctx, lambda: ctx.call_tool(pay, order="1", token="secret://bnak"))
+            return await codes(ctx, lambda: ctx.call_tool(pay, order="1", token=f"secret://{name}"))
 
         await desk.ran(flow(body, pay))
         denied = await desk.only("r", ActionDenied)
 
         assert used == []
         assert denied.error.code == "E_SECRET_UNKNOWN"
-        assert "bank" in denied.error.message
+        assert told in denied.error.message
         assert "other_thing" not in denied.error.message
 
     run(scenario())

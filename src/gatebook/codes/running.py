@@ -69,7 +69,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_ACTION": ("the action failed", "see the message of the tool"),
     "E_ACTION_FAILED": ("{tool} failed: {detail}", "correct the tool or its arguments"),
     "E_TOOL_RETRY": ("the tool asks to be called differently", "read its message"),
-    "E_TOOL_UNKNOWN": ("there is no tool {tool} (did you mean: {names})", "call a declared tool"),
+    "E_TOOL_UNKNOWN": ("there is no tool {tool}{near}", "call a declared tool"),
     "E_ACTION_TIMEOUT": (
         "{tool} did not end within {limit} ms",
         "raise its timeout=, or make it faster",
@@ -207,7 +207,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_POLICY_RETRY_TWICE": ("policies {names} set different retries", "keep one [retry]"),
     "E_POLICY_TOOL": (
-        "{path}: there is no tool {value} (did you mean: {names})",
+        "{path}: there is no tool {value}{near}",
         "correct the name, or declare the tool",
     ),
     "E_POLICY_PATH": ("{path}: {value} does not fit the tools: {detail}", "{fix}"),
@@ -241,7 +241,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "pass a reference to one: 'secret://name'",
     ),
     "E_SECRET_UNKNOWN": (
-        "{tool} refers to secret {value}, and there is none of that name (did you mean: {names})",
+        "{tool} refers to secret {value}, and there is none of that name{near}",
         "correct the name, or add it: Runtime(secrets={{...}}) or [secrets] in gatebook.toml",
     ),
     "E_SECRET_UNAVAILABLE": (

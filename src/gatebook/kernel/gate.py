@@ -7,8 +7,6 @@ makes the permit an executor needs. Called by `approvals.consent`, which adds pe
 deferrals.
 """
 
-import difflib
-
 import msgspec
 
 from gatebook.errors import EXITS, GatebookError, InvalidInput
@@ -26,6 +24,7 @@ from gatebook.kernel.decisions import (
 )
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.grounds import Grounds, Validated, context_at
+from gatebook.kernel.near import near
 from gatebook.kernel.policy import ALLOW, Decision, PolicyContext, offered_by
 from gatebook.kernel.records import DecisionRecord, ErrorRecord
 from gatebook.kernel.refusals import Refused, denial, refusal, with_policy
@@ -223,9 +222,8 @@ def _with_hidden(
 def _tool(action: CallTool, grounds: Grounds) -> Validated:
     tool: Validated | None = grounds.tools.get(action.tool)
     if tool is None:
-        near = difflib.get_close_matches(action.tool, list(grounds.tools), 3, 0.5)
-        names = ", ".join(near) or "none is close"
-        raise refusal(action, GatebookError("E_TOOL_UNKNOWN", tool=action.tool, names=names))
+        meant = near(action.tool, grounds.tools)  # and no list: policy may keep tools from a model
+        raise refusal(action, GatebookError("E_TOOL_UNKNOWN", tool=action.tool, near=meant))
     return tool
 
 

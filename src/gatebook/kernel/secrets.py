@@ -3,12 +3,12 @@
 Everything that is stored, decided on or shown holds `secret://name`. Knows no sources.
 """
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any, Generic, NoReturn, TypeVar
 
 from gatebook.errors import InvalidInput
 from gatebook.kernel.codec import Raw, canonical, plain
+from gatebook.kernel.near import near
 from gatebook.kernel.redact import MARK, REFERENCE
 from gatebook.kernel.tools import ToolSpec
 
@@ -114,9 +114,8 @@ def check_references(args: bytes, spec: ToolSpec, known: Collection[str]) -> Non
     """
     for name in referred(args, spec).values():
         if name not in known:
-            near = difflib.get_close_matches(name, list(known), 3, 0.6)
-            names = ", ".join(near) or "none is close"
-            raise InvalidInput("E_SECRET_UNKNOWN", tool=spec.name, value=name, names=names)
+            meant = near(name, known, cutoff=0.6)
+            raise InvalidInput("E_SECRET_UNKNOWN", tool=spec.name, value=name, near=meant)
 
 
 def keep_references(before: Mapping[str, Any], after: Mapping[str, Any], *, tool: str) -> None:

@@ -144,6 +144,21 @@ def test_a_tool_that_is_not_declared_is_found() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("tools", "there"),
+    [
+        (TOOLS, "(there are: fs.list, fs.read, open.end, pay)"),
+        ({f"t{n}": TOOLS["pay"] for n in range(7)}, "(there are: t0, t1, t2, t3, t4 and 2 more)"),
+        ({}, "(there are none)"),
+    ],
+)
+def test_where_no_tool_is_close_the_message_says_which_there_are(tools: Any, there: str) -> None:
+    """The file may be meant for another app."""
+    (error,) = check(policy(rule("a", "allow", tool='"weather"')), tools)
+
+    assert f"there is no tool 'weather' {there}; correct the name" in str(error)
+
+
 def test_a_pattern_without_tools_is_a_warning() -> None:
     """A deny for tools that may come is wise; the same as an allow is at least worth a look."""
     assert found(rule("a", "deny", tool='"admin.*"'), tools=TOOLS) == [("W_POLICY_TOOL", 3)]

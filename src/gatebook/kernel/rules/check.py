@@ -9,6 +9,7 @@ from typing import Any
 
 from gatebook.errors import ConfigError
 from gatebook.kernel.codec import plain
+from gatebook.kernel.near import near_or_known
 from gatebook.kernel.rules.conditions import COMPARED, check_test, json_types, number
 from gatebook.kernel.rules.document import Condition, Document, Label, Rule, Selector, place
 from gatebook.kernel.rules.facts import FACTS
@@ -203,12 +204,11 @@ def _unknown_tools(part: Part, tools: Mapping[str, ToolSpec]) -> Iterator[Config
 
 
 def _no_tool(part: Part, name: str, tools: Mapping[str, ToolSpec], line: int) -> ConfigError:
-    near = difflib.get_close_matches(name, list(tools), 3, 0.5)
     return ConfigError(
         "E_POLICY_TOOL",
         path=place(part.source, line),
         value=name,
-        names=", ".join(near) or "none is close",
+        near=near_or_known(name, tools),
         source=part.source,
         line=line,
     )
