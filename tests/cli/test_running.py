@@ -327,6 +327,22 @@ def test_a_workflow_without_its_input_says_how_to_give_it(gatebook: Inside) -> N
     assert "the input is empty; give it as TEXT or @file, or as JSON" in done.stderr
 
 
+ODD = """
+from gatebook import AllowDeclared
+
+
+class Odd(AllowDeclared):
+    def __init__(self, **odd):
+        super().__init__()
+        vars(self).update(odd)
+
+
+budget = Odd(budget=lambda: {}["limit"])
+ledgers = Odd(ledgers=lambda: {}["limit"])
+none = Odd(budget=lambda: None)
+"""
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [
@@ -336,6 +352,9 @@ def test_a_workflow_without_its_input_says_how_to_give_it(gatebook: Inside) -> N
         (("raises:pay", "17"), "raises.py:1: ZeroDivisionError: division by zero; correct that"),
         (("lacks:pay", "17"), "lacks.py:1: ModuleNotFoundError: No module named 'gone'; correct"),
         (("app:pay", "17", "--store", "runs", *ALLOW), "or a path that ends in .db"),
+        (("app:pay", "17", "--policy", "odd:budget"), "raised KeyError in budget() of Odd; "),
+        (("app:pay", "17", "--policy", "odd:ledgers"), "raised KeyError in ledgers() of Odd; "),
+        (("app:pay", "17", "--policy", "odd:none"), "budget() of Odd' is None, not a Budget; "),
     ],
 )
 def test_what_cannot_be_loaded_says_what_to_correct(
@@ -343,6 +362,7 @@ def test_what_cannot_be_loaded_says_what_to_correct(
 ) -> None:
     """And not what would have to be done if something else were wrong."""
     (gatebook.path / "raises.py").write_text("x = 1 / 0")
+    (gatebook.path / "odd.py").write_text(ODD)
     (gatebook.path / "lacks.py").write_text("import gone")
 
     done = gatebook("run", *args)

@@ -1,10 +1,11 @@
 """Policies: closed by default, and what each of the shipped ones opens."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from gatebook.errors import InvalidInput, Permanent, RateLimited, Transient
+from gatebook.errors import ConfigError, InvalidInput, Permanent, RateLimited, Transient
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.codec import Raw
@@ -20,6 +21,7 @@ from gatebook.kernel.policy import (
     policy_digest,
     policy_name,
 )
+from gatebook.kernel.spending.ledgers import policy_ledgers
 from tests.programs.play import Echo
 
 CONTEXT = PolicyContext(
@@ -242,12 +244,56 @@ def test_any_object_with_the_methods_is_a_policy() -> None:
     assert policy_digest(Bare()) == policy_digest(Bare())
 
 
-def test_a_budget_that_is_none_is_refused() -> None:
+class Odd(Policy):
+    """Declares what it is given, or raises it."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def _said(self) -> Any:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    budget = ledgers = _said
+
+
+@pytest.mark.parametrize("wrap", [lambda odd: odd, lambda odd: RetryWithBackoffPolicy(odd, 1, 1)])
+@pytest.mark.parametrize("answer", [{"tool_calls": 1}, None, 5])
+def test_a_budget_that_is_none_is_refused(answer: Any, wrap: Any) -> None:
     """A dict where a Budget belongs would limit nothing."""
+    with pytest.raises(InvalidInput, match=r"'budget\(\) of Odd' is .*, not a Budget"):
+        policy_budget(wrap(Odd(answer)))
 
-    class Odd(Policy):
-        def budget(self) -> Any:
-            return {"tool_calls": 1}
 
-    with pytest.raises(InvalidInput):
-        policy_budget(Odd())
+@pytest.mark.parametrize("wrap", [lambda odd: odd, lambda odd: RetryWithBackoffPolicy(odd, 1, 1)])
+@pytest.mark.parametrize("error", [KeyError("x"), asyncio.CancelledError(), Transient("busy")])
+def test_a_policy_that_raises_instead_of_declaring_is_named(error: Any, wrap: Any) -> None:
+    """A start that breaks off in the middle of nowhere tells nobody what to correct."""
+    told = rf"raised {type(error).__name__} in %s\(\) of Odd; correct the policy \[E_POLICY_ERROR"
+    with pytest.raises(ConfigError, match=told % "budget"):
+        policy_budget(wrap(Odd(error)))
+    with pytest.raises(ConfigError, match=told % "ledgers"):
+        policy_ledgers(wrap(Odd(error)))
+
+
+def test_a_budget_that_there_is_none_of_says_itself_what_is_wrong_with_it() -> None:
+    """It names the meter."""
+    with pytest.raises(InvalidInput, match="E_BUDGET_CONFIG"):
+        policy_budget(Odd(InvalidInput("E_BUDGET_CONFIG", meter="tool_calls", value=-1, limit=9)))
+
+
+def test_a_policy_that_only_decides_can_be_given_retries() -> None:
+    """Any object with `authorize` is a policy; within another, too."""
+
+    class Bare:
+        def authorize(self, action: Any, context: Any) -> Decision:
+            return Decision.allow()
+
+    bare: Any = Bare()
+    retried = RetryWithBackoffPolicy(bare, 1, 1)
+    context: Any = None
+
+    assert retried.start("p", None, context).verdict == "allow"
+    assert policy_budget(retried) == Budget()
+    assert policy_ledgers(retried) == {}

@@ -170,7 +170,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the runs here were given different policies: {detail}",
         "say which one is for all: --policy; or gatebook resume them, each under its own",
     ),
-    "E_POLICY_ERROR": ("the policy raised {detail} while deciding", "correct the policy"),
+    "E_POLICY_ERROR": ("the policy raised {detail}", "correct the policy"),
     "E_POLICY_DECISION": (
         "the policy answered {value}, which is not a Decision",
         "return Decision.allow() or Decision.deny(reason)",

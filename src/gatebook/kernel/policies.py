@@ -20,7 +20,9 @@ from gatebook.kernel.policy import (
     PolicyContext,
     ResultOutcome,
     Retry,
+    declared,
     offered_by,
+    policy_budget,
     policy_digest,
     wants_facts,
 )
@@ -178,7 +180,8 @@ class RetryWithBackoffPolicy(Policy):
         return digest("retry", settings, policy_digest(self.inner))
 
     def start(self, program: str, input: Any, context: PolicyContext) -> Decision:
-        return self.inner.start(program, input, context)
+        start: Callable[..., Decision] | None = getattr(self.inner, "start", None)
+        return Decision.allow() if start is None else start(program, input, context)
 
     def authorize(self, action: Action, context: PolicyContext) -> Decision:
         return self.inner.authorize(action, context)
@@ -196,11 +199,11 @@ class RetryWithBackoffPolicy(Policy):
         return self.inner.result(action, context, output, outcome=outcome)
 
     def budget(self) -> Budget:
-        return self.inner.budget()
+        return policy_budget(self.inner)
 
     def ledgers(self) -> Mapping[str, Budget]:
-        declare: Callable[[], Mapping[str, Budget]] | None = getattr(self.inner, "ledgers", None)
-        return {} if declare is None else declare()
+        found: Mapping[str, Budget] = declared(self.inner, "ledgers", {})
+        return found
 
     def retry(self, error: ActionError, action: Action, attempt: int) -> Retry | Fail:
         if error.kind not in ("transient", "rate_limited") or attempt >= self.max_retries:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from gatebook.errors import ActionError, ConfigError
+from gatebook.errors import EXITS, ActionError, ConfigError, InvalidInput
 from gatebook.kernel.actions import Action
 from gatebook.kernel.approvals.terms import ApprovalTerms, DeferTerms
 from gatebook.kernel.budget import Amount, Budget, Limits, checked_budget
@@ -234,11 +234,30 @@ def _text_of(policy: Any, attribute: str) -> str | None:
 
 
 def policy_budget(policy: Any) -> Budget:
-    """Return a policy's budget; a policy without `budget()` sets no limits."""
-    make = getattr(policy, "budget", None)
-    if make is None:
-        return Budget()
-    return checked_budget(make(), "a policy's budget()")
+    """Return a policy's budget; a policy without `budget()` sets no limits.
+
+    Raises:
+        InvalidInput: E_BUDGET_TYPE when it is no Budget; else as `declared`.
+    """
+    found = declared(policy, "budget", Budget())
+    return checked_budget(found, f"budget() of {type(policy).__name__}")
+
+
+def declared(policy: Any, method: str, default: Any) -> Any:
+    """Return what a policy declares beside its decisions, `default` without that method.
+
+    Raises:
+        InvalidInput: it makes a budget that there is none of.
+        ConfigError: E_POLICY_ERROR when it raises anything else.
+    """
+    try:
+        declare = getattr(policy, method, None)
+        return default if declare is None else declare()
+    except (*EXITS, InvalidInput):
+        raise
+    except BaseException as exc:
+        detail = f"{type(exc).__name__} in {method}() of {type(policy).__name__}"
+        raise ConfigError("E_POLICY_ERROR", detail=detail) from exc
 
 
 def wants_facts(policy: Any) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.budget import NOTHING, Amount, Budget, Limits, shortfall
+from gatebook.kernel.policy import declared
 
 DAY, TENANT = "day", "tenant"
 NAMES = (DAY, TENANT)
@@ -180,6 +181,10 @@ def smallest(*declared: Mapping[str, Limits]) -> dict[str, Limits]:
 
 
 def policy_ledgers(policy: Any) -> dict[str, Limits]:
-    """Return the ledgers a policy declares; one without `ledgers()` declares none."""
-    make = getattr(policy, "ledgers", None)
-    return {} if make is None else checked_ledgers(make(), "a policy's ledgers()")
+    """Return the ledgers a policy declares; one without `ledgers()` declares none.
+
+    Raises:
+        InvalidInput: E_LEDGER_CONFIG; else as `declared`.
+    """
+    found = declared(policy, "ledgers", {})
+    return checked_ledgers(found, f"ledgers() of {type(policy).__name__}")
