@@ -46,6 +46,7 @@ CASES: dict[int, str] = {
     41: "killed in a back-off or in mid-stream: the restart goes on where it was",
     42: "a budget that is used up ends the retries",
     43: "exceptions are classified by name, whichever client is installed",
+    44: "a call that fails names its server, one that nobody answers also what to look at",
 }
 
 

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from gatebook.kernel.classify import classify_exception
 from gatebook.runtime.runs.states import Finished
-from gatebook.testing.fault_server import Play, answer
+from gatebook.testing.fault_server import FaultServer, Play, answer
 from tests.conformance.adapters import (
     CHAT_ADAPTER,
     RESPONSES_ADAPTER,
@@ -224,3 +225,43 @@ def test_exceptions_are_classified_without_any_client() -> None:
     )
 
     assert [tuple(line.split()) for line in done.stdout.splitlines()] == list(FOREIGN.values())
+
+
+@case(44)
+@every_adapter
+@pytest.mark.parametrize("fails", [failing, failing_whole])
+def test_a_server_that_is_not_there_is_named(fails: Any, adapter: Adapter) -> None:
+    """Case 44: who wrote the address reads it, but nothing of it that may be secret."""
+
+    async def scenario() -> None:
+        async with FaultServer() as server:
+            host = server.url.removesuffix("/v1")
+        provider = adapter.make(f"{host}/t0ken")
+
+        error = await fails(provider, asking())
+
+        told = f"(at {host}: is the server running? its base_url stands in gatebook.toml)"
+        assert error.message.endswith(told)
+        assert error.message.count(host) == 1
+        assert "t0ken" not in error.message
+        await provider.aclose()
+
+    run(scenario())
+
+
+@case(44)
+@every_adapter
+@pytest.mark.parametrize("fails", [failing, failing_whole])
+@pytest.mark.parametrize(
+    "play", [answer(401, {"error": "no"}), answer(500, "<html>"), answer(200, "<html>")]
+)
+def test_an_answer_that_is_none_names_its_server(play: Play, fails: Any, adapter: Adapter) -> None:
+    """Case 44: something else may listen where the model was."""
+
+    async def scenario() -> None:
+        async with served(adapter, play) as it:
+            error = await fails(it.provider, asking())
+
+            assert error.message.endswith(f" (from {it.server.url.removesuffix('/v1')})")
+
+    run(scenario())

@@ -174,41 +174,6 @@ def test_a_refused_connection_was_not_sent() -> None:
     asyncio.run(scenario())
 
 
-@BOTH
-def test_a_server_that_is_not_there_is_named(fails: Any) -> None:
-    """Who wrote the address reads it, without what may be secret in it, and what to look at."""
-
-    async def scenario() -> None:
-        async with FaultServer(text_answer("x")) as server:
-            url = server.url
-        provider = OpenAICompatible(f"{url}/v1/t0ken")
-
-        error = await fails(provider, asking())
-
-        host = url.removesuffix("/v1")
-        told = f"(at {host}: is the server running? its base_url stands in gatebook.toml)"
-        assert error.message.endswith(told)
-        assert "t0ken" not in error.message
-        await provider.aclose()
-
-    asyncio.run(scenario())
-
-
-@BOTH
-@pytest.mark.parametrize(
-    "play", [answer(401, {"error": "no"}), answer(500, "<html>"), answer(200, "<html>")]
-)
-def test_an_answer_that_is_none_names_its_server(play: Play, fails: Any) -> None:
-    """Something else may listen where the model was."""
-
-    async def scenario(provider: OpenAICompatible, server: FaultServer) -> None:
-        error = await fails(provider, asking())
-
-        assert error.message.endswith(f" (from {server.url.removesuffix('/v1')})")
-
-    asyncio.run(against(FaultServer(play), scenario))
-
-
 @pytest.mark.parametrize(
     ("fails", "limit"),
     [(failing, "total_ms"), (failing, "first_event_ms"), (failing_whole, "total_ms")],

@@ -24,7 +24,7 @@ from gatebook.providers.sdk import (
     vendor_key,
 )
 from gatebook.providers.sdk_sse import opened_sse
-from gatebook.providers.transport import ApiKey, checked_url, connect_limit, whole_body
+from gatebook.providers.transport import ApiKey, checked_url, connect_limit, host_of, whole_body
 
 if TYPE_CHECKING:
     import httpx2
@@ -64,6 +64,7 @@ class Anthropic:
         """
         require_extra("anthropic", "anthropic")
         self.base_url = BASE_URL if base_url is None else checked_url(base_url)
+        self._host = host_of(self.base_url)
         self.name = name
         self.capabilities = CAPABILITIES
         self.max_connections = max_connections
@@ -84,7 +85,9 @@ class Anthropic:
             reader = MessageReader(names, request_id=served_as)
             return opened_sse(response, reader, request_id=served_as)
 
-        return SdkStream(send, request.timeouts, self._api_key, ready=self._clients.get)
+        return SdkStream(
+            send, request.timeouts, self._api_key, ready=self._clients.get, host=self._host
+        )
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Make one blocking attempt. Raises ProviderError only."""
@@ -97,7 +100,9 @@ class Anthropic:
             reader = MessageReader(names, request_id=request_id(response.headers))
             return [*reader.read(body), *reader.end()]
 
-        return await completed(ask, request, self._api_key, ready=self._clients.get)
+        return await completed(
+            ask, request, self._api_key, ready=self._clients.get, host=self._host
+        )
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""

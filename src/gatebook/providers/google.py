@@ -20,7 +20,7 @@ from gatebook.providers.sdk import (
     vendor_key,
 )
 from gatebook.providers.sdk_sse import opened_sse
-from gatebook.providers.transport import ApiKey, checked_url, refusal_of, whole_body
+from gatebook.providers.transport import ApiKey, checked_url, host_of, refusal_of, whole_body
 
 if TYPE_CHECKING:
     import httpx2
@@ -60,6 +60,7 @@ class Google:
         """
         require_extra("google.genai", "google")
         self.base_url = BASE_URL if base_url is None else checked_url(base_url)
+        self._host = host_of(self.base_url)
         self.name = name
         self.max_connections = max_connections
         self._api_key = vendor_key(api_key, *KEY_VARIABLES, base_url=base_url, provider=name)
@@ -78,7 +79,9 @@ class Google:
             response, answer = await self._ask(request, call, key, stream=True)
             return opened_sse(response, answer, request_id=answer.request_id)
 
-        return SdkStream(send, request.timeouts, self._api_key, ready=self._clients.get)
+        return SdkStream(
+            send, request.timeouts, self._api_key, ready=self._clients.get, host=self._host
+        )
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Make one blocking attempt. Raises ProviderError only."""
@@ -94,7 +97,9 @@ class Google:
                 )
             return [*events, *answer.end()]
 
-        return await completed(ask, request, self._api_key, ready=self._clients.get)
+        return await completed(
+            ask, request, self._api_key, ready=self._clients.get, host=self._host
+        )
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""

@@ -24,7 +24,7 @@ from gatebook.providers.sdk import (
     vendor_key,
 )
 from gatebook.providers.sdk_sse import opened_sse
-from gatebook.providers.transport import ApiKey, checked_url, connect_limit, whole_body
+from gatebook.providers.transport import ApiKey, checked_url, connect_limit, host_of, whole_body
 
 if TYPE_CHECKING:
     import httpx2
@@ -61,6 +61,7 @@ class OpenAIResponses:
         """
         require_extra("openai", "openai", instead=INSTEAD)
         self.base_url = BASE_URL if base_url is None else checked_url(base_url)
+        self._host = host_of(self.base_url)
         self.name = name
         self.max_connections = max_connections
         self._api_key = vendor_key(api_key, KEY_VARIABLE, base_url=base_url, provider=name)
@@ -81,7 +82,9 @@ class OpenAIResponses:
             answer = ResponsesConverter(names, request_id=served_as)
             return opened_sse(response, answer, request_id=served_as)
 
-        return SdkStream(send, request.timeouts, self._api_key, ready=self._clients.get)
+        return SdkStream(
+            send, request.timeouts, self._api_key, ready=self._clients.get, host=self._host
+        )
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Make one blocking attempt. Raises ProviderError only."""
@@ -95,7 +98,9 @@ class OpenAIResponses:
             answer = ResponsesConverter(names, request_id=request_id(response.headers))
             return answer.whole(told)
 
-        return await completed(ask, request, self._api_key, ready=self._clients.get)
+        return await completed(
+            ask, request, self._api_key, ready=self._clients.get, host=self._host
+        )
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the provider can be used again."""

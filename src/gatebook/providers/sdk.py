@@ -37,6 +37,7 @@ from gatebook.providers.transport import (
     ReadTimer,
     close_within,
     current_key,
+    located,
     pool,
     refusal,
     refusal_of,
@@ -101,12 +102,15 @@ class SdkStream:
         api_key: ApiKey,
         *,
         ready: Ready | None = None,
+        host: str = "",
     ) -> None:
         """Take how to send the request. `send` sees to the connect timeout itself.
 
-        What `ready` does, once for all calls, is no part of the attempt's time.
+        What `ready` does, once for all calls, is no part of the attempt's time. `host` is named
+        in errors, see `transport.located`.
         """
         self._ready = ready
+        self._host = host
         self._send = send
         self._timeouts = timeouts
         self._api_key = api_key
@@ -120,7 +124,7 @@ class SdkStream:
         total = started + self._timeouts.total_ms / 1000
         first = min(started + self._timeouts.first_event_ms / 1000, total)
         key = current_key(self._api_key)
-        opened = self._opened = await before(first, self._send(key), key)
+        opened = self._opened = await before(first, self._send(key), key, self._host)
         self._events = self._read(opened, key, first, total)
         return self._events
 
@@ -174,9 +178,9 @@ class SdkStream:
             for event in converter.end():
                 yield event
         except TimeoutError as exc:
-            raise timed_out("the stream fell silent", in_stream=True) from exc
+            raise _at(timed_out("the stream fell silent", in_stream=True), self._host) from exc
         except Exception as exc:  # noqa: BLE001 - an SDK may raise anything
-            raise _shown(exc, key, in_stream=True) from _cause(exc, key)
+            raise _shown(exc, key, self._host, in_stream=True) from _cause(exc, key)
         finally:
             timer.stop()
 
@@ -187,6 +191,7 @@ async def completed(
     api_key: ApiKey,
     *,
     ready: Ready | None = None,
+    host: str = "",
 ) -> ChatResponse:
     """Make one blocking attempt; `ask` sends the request and returns the whole answer's events.
 
@@ -196,16 +201,16 @@ async def completed(
     await _made(ready)
     deadline = asyncio.get_running_loop().time() + request.timeouts.total_ms / 1000
     key = current_key(api_key)
-    events = await before(deadline, ask(key), key)
+    events = await before(deadline, ask(key), key, host)
     machine = StreamMachine(must_call=request.must_call)
     machine.open()
     try:
         for event in events:
             machine.feed(event)
     except ProviderError as error:
-        raise without_key(error, key) from error.__cause__
+        raise _at(without_key(error, key), host) from error.__cause__
     if not machine.complete:
-        raise malformed("the answer has no end")
+        raise _at(malformed("the answer has no end"), host)
     return machine.response
 
 
@@ -217,7 +222,7 @@ async def _made(ready: Ready | None) -> None:
         raise sdk_error(exc) from exc
 
 
-async def before(deadline: float, work: Awaitable[T], key: str) -> T:
+async def before(deadline: float, work: Awaitable[T], key: str, host: str) -> T:
     """Return what `work` gives if it comes before a deadline in loop time.
 
     Raises:
@@ -227,9 +232,9 @@ async def before(deadline: float, work: Awaitable[T], key: str) -> T:
         async with asyncio.timeout_at(deadline):
             return await work
     except TimeoutError as exc:
-        raise timed_out("no answer came in time") from exc
+        raise _at(timed_out("no answer came in time"), host) from exc
     except Exception as exc:  # noqa: BLE001 - an SDK may raise anything
-        raise _shown(exc, key, in_stream=False) from _cause(exc, key)
+        raise _shown(exc, key, host, in_stream=False) from _cause(exc, key)
 
 
 def require_extra(module: str, extra: str, *, instead: str = "") -> None:
@@ -368,8 +373,14 @@ def _body(exc: BaseException, response: Any) -> bytes | str | None:
     return fault if fault is None or isinstance(fault, str) else msgspec.json.encode(fault)
 
 
-def _shown(exc: Exception, key: str, *, in_stream: bool) -> ProviderError:
-    return without_key(sdk_error(exc, in_stream=in_stream), key)
+def _shown(exc: Exception, key: str, host: str, *, in_stream: bool) -> ProviderError:
+    return _at(without_key(sdk_error(exc, in_stream=in_stream), key), host)
+
+
+def _at(error: ProviderError, host: str) -> ProviderError:
+    """Return the error with the address it came from, unless the request was refused here."""
+    refused_here = error.kind == "permanent" and error.fields.get("phase") == "pool"
+    return located(error, host) if host and not refused_here else error
 
 
 def _cause(exc: BaseException, key: str) -> BaseException | None:
