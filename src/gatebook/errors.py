@@ -90,6 +90,7 @@ class _Shown(dict[str, Any]):
     PLAIN = frozenset({
         "fix", "detail", "path", "store", "code_name", "command", "limit", "used", "want", "names",
         "provider_name", "ledger", "left", "renews", "near",
+        "status",
     })  # fmt: skip
 
     def __missing__(self, key: str) -> str:

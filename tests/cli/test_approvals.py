@@ -215,12 +215,27 @@ def test_the_user_a_run_acts_for_cannot_answer(ruled: Inside) -> None:
     assert ruled("approve", id, "--by", "bob").returncode == 0
 
 
+def test_what_a_run_would_ask_for_next_is_not_said_when_it_is_over(asked: Inside) -> None:
+    """What waited for an answer when it was cancelled never comes."""
+    before = asked("replay", "r").stderr
+    asked("cancel", "r")
+    asked("resume", "r", *RULED)
+
+    after = asked("replay", "r")
+
+    assert "next it would ask for: 1" in before
+    assert (after.returncode, "next" in after.stderr) == (0, False)
+    assert asked("approvals").stderr == "nothing waits for an answer\n"
+
+
 def test_a_grant_answers_what_waits_and_what_comes(asked: Inside) -> None:
     """Until its time, for one tool, in one run."""
+    none = asked("grants", "r")
     granted = asked("grants", "r", "--grant", "refund", "--until", "8h", "--reason", "small")
     (listed,) = asked.json("grants", "r")["grants"]
     done = asked("resume", "r", *RULED)
 
+    assert (none.returncode, none.stderr) == (0, "run r has no grants\n")
     assert granted.returncode == 0
     assert granted.stderr.startswith(f"grant {listed['grant']}: refund until ")
     assert (listed["tool"], listed["by"], listed["over"]) == ("refund", "ann", False)

@@ -44,6 +44,13 @@ def test_a_list_can_be_narrowed(options: tuple[str, ...], runs: list[str], kept:
     assert [row["run"] for row in kept.json("list", *options)["runs"]] == runs
 
 
+def test_a_list_that_is_narrowed_to_nothing_does_not_say_that_the_store_is_empty(
+    kept: Inside,
+) -> None:
+    """It may hold thousands."""
+    assert kept("list", "--status", "halted").stderr.startswith("no such runs in sqlite:///")
+
+
 def test_every_json_document_names_its_schema(kept: Inside) -> None:
     """Programs that read it must be able to tell when it changes."""
     documents = [

@@ -53,6 +53,8 @@ def test_a_run_whose_worker_was_killed_is_idle_at_once(
 
     assert (before, after) == ("running", "idle")
     assert (shown["status"], shown["next"]) == ("idle", ["gatebook resume long"])
+    told = gatebook("show", "long").stderr
+    assert told == "run long idle\nnobody drives it\n  gatebook resume long\n"
 
 
 def test_what_a_killed_worker_had_begun_is_not_said_to_run(
@@ -408,8 +410,8 @@ def test_what_cannot_be_resolved_says_why(gatebook: Inside) -> None:
     again = gatebook("resolve", "r1", "0", "--retry")
 
     assert (none.returncode, again.returncode) == (1, 1)
-    assert "does not wait for a resolution ('there is no such action')" in none.stderr
-    assert "does not wait for a resolution ('it has ended')" in again.stderr
+    assert "does not wait for a resolution (there is no such action)" in none.stderr
+    assert "does not wait for a resolution (it has ended)" in again.stderr
 
 
 def test_resolve_wants_exactly_one_answer(gatebook: Inside) -> None:

@@ -55,6 +55,27 @@ def test_a_wide_terminal_has_every_column(kept: Inside) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("args", "has"),
+    [
+        (("list",), "EVENTS +LAST EVENT"),
+        (("verify", "--all"), "STATUS +EVENTS"),
+        (("show", "@last", "--cost"), "COST +TIME"),
+    ],
+)
+def test_a_name_of_a_column_is_not_broken(
+    args: tuple[str, ...], has: str, gatebook: Inside
+) -> None:
+    """Where nothing stands in a column there is no need for it; the names of others fit."""
+    gatebook("run", "app:support", "What does it cost?", *ALLOW)
+
+    head, rule, *rows = screen(gatebook, 80, *args).split("\n\n")[-1].splitlines()
+
+    assert re.search(has, head)
+    assert set(rule) == {"─"}
+    assert max(map(len, [head, *rows])) <= 80
+
+
 @pytest.mark.parametrize("verb", ["doctor", "approvals", "verify"])
 def test_other_tables_fit_too(verb: str, kept: Inside) -> None:
     """They are drawn by the same hand."""

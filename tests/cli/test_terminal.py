@@ -112,7 +112,8 @@ def test_the_command_alone_shows_its_verbs_and_no_error(gatebook: Folder) -> Non
     screen = on_a_terminal(gatebook)
 
     assert screen.startswith("Usage: gatebook")
-    assert "error" not in screen
+    assert "error:" not in screen
+    assert "Exit codes: 0 done, 1 error, 2 usage" in screen
 
 
 WORKS = """

@@ -67,8 +67,8 @@ def _kept(
     """Return which columns are shown: as many as leave room for the last one."""
     kept = list(range(len(columns)))
     wants = {n: min(WIDE, max(len(columns[n]), _widest(rows, n))) for n in kept}
-    wants[kept[-1]] = min(ROOM, _widest(rows, kept[-1]))
-    empty = [n for n in kept[:-1] if not _widest(rows, n)]
+    wants[kept[-1]] = max(len(columns[-1]), min(ROOM, _widest(rows, kept[-1])))
+    empty = [n for n in kept if not _widest(rows, n)]
     for number in [*empty, *map(columns.index, least)]:
         if _taken([wants[n] for n in kept]) - GAP <= width:
             break

@@ -92,7 +92,12 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="RUN is a run id, a unique beginning of one, or @last.",
+    subcommand_metavar="VERB ...",
+    epilog=(
+        "RUN is a run id, a unique beginning of one, or @last.\n\n"
+        "Exit codes: 0 done, 1 error, 2 usage, 3 the run ended badly, 4 the run waits; "
+        "129, 130, 143 paused by a closed terminal, Ctrl-C, SIGTERM."
+    ),
 )
 @click.version_option(None, "--version", package_name="gatebook", message="gatebook %(version)s")
 def gatebook() -> None:

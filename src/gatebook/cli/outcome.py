@@ -22,7 +22,7 @@ from gatebook.cli.output import (
 )
 from gatebook.cli.screen import view_for, watching
 from gatebook.cli.store import is_kept
-from gatebook.cli.words import BROKEN, next_steps, run_fields, status_of, waits
+from gatebook.cli.words import BROKEN, UNDRIVEN, next_steps, run_fields, status_of, waits
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import (
     ActionDenied,
@@ -195,7 +195,8 @@ def _say_waiting(standing: Standing, given: Given) -> None:
     steps = next_steps(standing.row, given, standing.now)
     word = f"is {standing.broken}" if standing.broken else "waits"
     for what, line in steps:
-        say(f"run {run} {word}: {safe(what)}\n  {line}")
+        told = "" if what == UNDRIVEN else f" {word}"
+        say(f"run {run}{told}: {safe(what)}\n  {line}")
     verbs = {line.split(" ")[1] for _, line in steps}
     if verbs & {"signal", "resolve", "approve"} and "resume" not in verbs:
         say(f"then\n  {given.driving_line('resume', run)}")

@@ -25,6 +25,7 @@ METER_NAMES = {
 _LAST_WORDS = RunCompleted | RunFailed | RunCancelled | Interrupted
 TIMED = ("sleep", "retry", "deferred")  # waits that time alone may end
 UNKNOWN = "unknown"  # of a cost: never to be read as nothing
+UNDRIVEN = "nobody drives it"  # of a run that could go on
 BROKEN = (ParkedReason.DIVERGED, ParkedReason.HALTED)  # no answer moves it on, only mending
 
 
@@ -113,7 +114,7 @@ def next_steps(row: RunRow, given: Given, now: int) -> list[tuple[str, str]]:
     told = [wait for wait in waits(row) if not (idle and wait.split(" ")[0] in TIMED)]
     steps = [_step(wait, row, given) for wait in told]
     if idle and (not steps or moved(row)):
-        steps.append(("nobody drives it", given.driving_line("resume", run)))
+        steps.append((UNDRIVEN, given.driving_line("resume", run)))
     return steps
 
 

@@ -7,7 +7,7 @@ import click
 
 from gatebook.cli.asking import approval_fields, arguments, shown
 from gatebook.cli.options import Given, Verb, common
-from gatebook.cli.output import clock, document, on_terminal, stamp, table
+from gatebook.cli.output import clock, document, on_terminal, say, stamp, table
 from gatebook.cli.store import existing, find
 from gatebook.runtime.runs.approvals import Approval
 
@@ -30,12 +30,15 @@ def command(given: Given, run: str | None) -> None:
     if given.as_json:
         document(approvals=[approval_fields(approval) for approval in found])
         return
+    if not found:
+        say("nothing waits for an answer")
+        return
     people = on_terminal(sys.stdout)
     if people and len(found) == 1:
         print("\n".join(shown(found[0])))
     else:
         _table(found, people=people)
-    if people and found:
+    if people:
         ids = [approval.id for approval in found]
         print(f"\n{given.line('approve', *ids)}\n{given.line('deny', *ids)} --reason TEXT")
 

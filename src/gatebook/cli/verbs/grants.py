@@ -85,6 +85,9 @@ async def _grants(
     if said:
         say(f"{safe(said)}{text}")
         return
+    if not found:
+        say(f"run {run.id} has no grants")
+        return
     people = on_terminal(sys.stdout)
     table(
         ("GRANT", "TOOL", "UNTIL", "BY", "STATE"),

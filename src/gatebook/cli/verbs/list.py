@@ -76,7 +76,8 @@ def command(
         least=("STARTED", "EVENTS", "LAST EVENT"),
     )  # fmt: skip
     if not shown:
-        say(f"no runs in {given.settings.store}")
+        narrowed = status or program or labels or since
+        say(f"no {'such runs' if narrowed else 'runs'} in {given.settings.store}")
     elif len(rows) == limit and not status:
         say(f"the newest {limit}; --limit shows more")
 

@@ -48,7 +48,7 @@ def command(given: Given, run: str) -> int:
         say(f"the definition of {row.program} changed since the run began; it asks for the same")
     print(f"{row.run.id}\t{report.events} events\t{report.actions} actions\tstate {digest}")
     say("replayed: the program asks for what the journal records")
-    if report.pending:
+    if report.pending and not row.head.terminal:
         say(f"next it would ask for: {', '.join(report.pending)}")
     return OK
 

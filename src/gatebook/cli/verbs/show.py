@@ -27,6 +27,7 @@ from gatebook.cli.output import (
 from gatebook.cli.store import existing, find
 from gatebook.cli.telling import Teller, answer_words, event_fields
 from gatebook.cli.words import (
+    UNDRIVEN,
     cost_text,
     held,
     last_word,
@@ -180,7 +181,7 @@ def _stand(row: RunRow, recorded: list[Recorded], now: int) -> None:
 
 def _foot(row: RunRow, given: Given, now: int, *, write: Callable[[str], None]) -> None:
     for what, line in next_steps(row, given, now):
-        write(f"waits: {safe(what)}\n  {line}")
+        write(f"{'' if what == UNDRIVEN else 'waits: '}{safe(what)}\n  {line}")
 
 
 def _action_fields(action: TimelineRow) -> dict[str, Any]:
@@ -290,4 +291,5 @@ def _costs(found: list[Cost]) -> None:
             )
             for cost in found
         ],
+        least=("TRIES", "CALLS"),
     )  # fmt: skip

@@ -49,6 +49,7 @@ def command(given: Given, run: str | None, every: bool) -> int:
                 for report in ledgers
             ],
             styled=1,
+            least=("ACTIONS", "EVENTS"),
         )  # fmt: skip
         say(f"{len(reports) + len(ledgers)} verified, {bad} bad")
     return ERROR if bad else OK
