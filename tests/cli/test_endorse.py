@@ -53,6 +53,7 @@ def test_an_endorsement_is_recorded_and_takes_the_label_away(reader: Inside) -> 
     assert done.returncode == 0
     assert "no longer carries untrusted" in done.stderr
     assert json.loads(reader("endorse", "r", "--json").stdout)["labels"] == {}
+    assert reader("endorse", "r").stderr == "run r carries no label\n"
     assert "endorsed" in timeline
     assert "read it" in timeline
 

@@ -148,6 +148,8 @@ def test_input_is_json_a_file_or_standard_input(gatebook: Inside) -> None:
         (("bogus",), 2, "error: there is no verb 'bogus'; gatebook --help [E_USAGE]"),
         (("run", "app:pay", "17", "--label", "=x", *ALLOW), 2, "got '=x'"),
         (("list", "--store", "postgres://x"), 1, "E_STORE_URL"),
+        (("worker", *ALLOW), 1, "no app was named, and gatebook run has started nothing"),
+        (("signal", "@last", "go", "yes"), 2, "error: text at $ is not JSON: Expecting value"),
         (("run",), 2, "gatebook run --help"),
         (("verify",), 2, "give a RUN or --all"),
         (("list", "--since", "soon"), 2, "an age is like"),
@@ -317,8 +319,9 @@ def test_a_text_that_names_no_file_says_how_to_begin_with_the_sign(gatebook: Ins
     done = gatebook("run", "app:pay", "@ann", *ALLOW)
 
     assert done.returncode == 2
-    assert "cannot read ann" in done.stderr
-    assert "@@ begins a text with @ itself" in done.stderr
+    assert (
+        "cannot read ann: No such file or directory; @@ begins a text with @ itself" in done.stderr
+    )
 
 
 def test_a_workflow_without_its_input_says_how_to_give_it(gatebook: Inside) -> None:

@@ -208,7 +208,7 @@ def app_for(given: Given, programs: list[str], told: Told | None = None) -> App:
         told: what the run was given that is taken up; its program comes from there.
 
     Raises:
-        ConfigError: E_APP, E_PROGRAM_UNKNOWN.
+        ConfigError: E_APP, E_PROGRAM_UNKNOWN, E_APP_MISSING.
     """
     target, folder = given.settings.app, None
     if target is None and told is not None and told.app:
@@ -233,7 +233,7 @@ def app_for(given: Given, programs: list[str], told: Told | None = None) -> App:
     for name in programs:
         merged.program(name)
     if not merged.programs:
-        raise ConfigError("E_PROGRAM_UNKNOWN", program="?", names="none")
+        raise ConfigError("E_APP_MISSING")
     return merged
 
 

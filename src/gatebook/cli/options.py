@@ -157,7 +157,8 @@ def read_text(value: str) -> str:
             with open(value[1:], encoding="utf-8") as file:
                 return file.read()
         except (OSError, UnicodeDecodeError) as exc:
-            raise click.BadParameter(f"cannot read {value[1:]}: {exc}") from exc
+            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+            raise click.BadParameter(f"cannot read {value[1:]}: {why}") from exc
     return value
 
 
@@ -185,6 +186,6 @@ def read_json(value: str) -> Any:
     from gatebook.kernel.codec import parse
 
     try:
-        return parse(read_text(value), what="JSON")
+        return parse(read_text(value), what="$")
     except InvalidInput as exc:
         raise WrongJson(value, exc) from exc

@@ -98,6 +98,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "send it somewhere else, such as > file",
     ),
     "E_APP": ("cannot load {value}: {detail}", "{fix}"),
+    "E_APP_MISSING": (
+        "no app was named, and gatebook run has started nothing in this store",
+        "name it: --app module:runtime, or app = in gatebook.toml",
+    ),
     "E_CONFIG": ("setting {name} in {path} is not allowed: {detail}", "{fix}"),
     "E_CONTENT": ("the input is empty", "pass the text or JSON the program takes"),
     "E_RUNTIME_CLOSED": ("the runtime is closed", "use it inside `async with Runtime(...)`"),

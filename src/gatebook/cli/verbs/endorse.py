@@ -48,7 +48,9 @@ def command(
         if given.as_json:
             document(run=row.run.id, labels=labels)
             return
-        if label is None:
+        if label is None and not labels:
+            say(f"run {row.run.id} carries no label")
+        elif label is None:
             table(("LABEL", "SINCE"), [(name, str(seq)) for name, seq in labels.items()])
         elif label in labels:
             say(f"run {row.run.id} still carries {label}: event {labels[label]} brought it in")
