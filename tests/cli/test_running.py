@@ -188,6 +188,21 @@ def test_json_that_is_wrong_has_the_code_of_what_is_wrong(
     assert "gatebook signal --help" not in error["hint"]
 
 
+def test_a_key_that_is_missing_is_said_once(gatebook: Inside) -> None:
+    """Nobody else drives this run, so nothing is left to other workers."""
+    (gatebook.path / "lab.py").write_text(
+        'from gatebook import Agent\na = Agent(name="a", model="lab:x", tools=[])\n'
+    )
+    (gatebook.path / "gatebook.toml").write_text(
+        '[providers.lab]\nbase_url = "http://127.0.0.1:9/v1"\napi_key = "env:LAB_KEY"\n'
+    )
+
+    done = gatebook.outside("run", "lab:a", "hi", *ALLOW)
+
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the key of provider 'lab' is not set; ")
+
+
 def test_an_app_that_fails_to_import_names_its_line(gatebook: Inside) -> None:
     """The user's mistake is in the user's file."""
     (gatebook.path / "bad.py").write_text("import asyncio\n\nx = 1 / 0\n")

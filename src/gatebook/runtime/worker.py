@@ -129,7 +129,8 @@ class Worker:
         except GatebookError as exc:
             if program.name not in self._left:
                 self._left.add(program.name)
-                _log.warning("program %s is left to other workers: %s", program.name, exc)
+                if self._only is None:  # else whoever names a run hears it there
+                    _log.warning("program %s is left to other workers: %s", program.name, exc)
             return False
         return True
 
