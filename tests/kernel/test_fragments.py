@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from gatebook.kernel.messages import MessageEnd
 from gatebook.kernel.streams.fragments import ToolCallAssembly
 from gatebook.kernel.streams.machine import StreamMachine
@@ -123,6 +125,34 @@ def test_a_repeated_id_for_two_indexes_keeps_both_calls() -> None:
 
     assert [arguments for _, _, arguments in got] == ['{"x":1}', '{"x":2}']
     assert got[0][0] != got[1][0]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [{}, {"index": 0}, {"id": "a"}, {"index": 0, "id": "a"}],
+    ids=["nothing", "index", "id", "both"],
+)
+def test_another_name_begins_another_call(key: dict[str, Any]) -> None:
+    """Taken for one call, the first tool would run with the arguments of the second."""
+    got = calls({**key, "name": "f"}, {**key, "name": "g"}, {**key, "arguments": '{"x":1}'})
+
+    assert [(name, arguments) for _, name, arguments in got] == [("f", "{}"), ("g", '{"x":1}')]
+    assert got[0][0] != got[1][0]
+
+
+def test_another_name_under_a_repeated_id_keeps_its_own_index() -> None:
+    """The arguments of both come by index; the id says nothing here."""
+    got = calls(
+        {"index": 0, "id": "a", "name": "f"},
+        {"index": 1, "id": "a", "name": "g"},
+        {"index": 0, "arguments": '{"x":1}'},
+        {"index": 1, "arguments": '{"x":2}'},
+    )
+
+    assert [(name, arguments) for _, name, arguments in got] == [
+        ("f", '{"x":1}'),
+        ("g", '{"x":2}'),
+    ]
 
 
 def test_a_late_name_starts_the_call_with_what_was_held() -> None:

@@ -33,9 +33,9 @@ class ToolCallAssembly:
     """Turn a provider's fragments of tool calls into ToolCallStart and ToolCallDelta.
 
     The key of a call is the provider's index. Servers also leave it out, send 0 for all calls,
-    shift it inside a call, repeat names, or send whole calls without ids: then an id or a new
-    name begins a call, and a fragment with neither goes on with the last one. A name is set
-    once. A missing or repeated id is replaced by one made from `prefix`.
+    shift it inside a call, repeat names and ids, or send whole calls without ids: then an id or
+    another name begins a call, and a fragment with neither goes on with the last one. A name is
+    set once. A missing or repeated id is replaced by one made from `prefix`.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -96,8 +96,10 @@ class ToolCallAssembly:
 
     def _is_next(self, call: _Fragments, id: str, name: str, *, begins: bool) -> bool:
         """Whether a fragment that seems to belong to `call` is the first of another one."""
+        if name and call.name and name != call.name:
+            return True  # whatever id and index say: one call has one name
         if id and self._by_id.get(id) is not call:
-            if call.given or call.whole() or (name and call.name and name != call.name):
+            if call.given or call.whole():
                 return True
             call.given = True  # its id came late
             self._by_id[id] = call
