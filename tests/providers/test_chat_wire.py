@@ -226,6 +226,20 @@ def test_two_tools_with_one_wire_name_are_refused() -> None:
         ToolNames(["shop.refund", "shop__refund"])
 
 
+def test_a_name_that_a_model_made_up_collides_with_no_tool() -> None:
+    """Refused like two tools of ours, every later question of the conversation would fail."""
+    made_up = ["find it", "find/it", "find_it"]
+    called = [ToolCallPart(str(n), name) for n, name in enumerate(made_up)]
+    talk = (Message.user("x"), Message.assistant("", *called))
+
+    names = tool_names(asking(messages=talk, tools=(ToolDefinition("find_it"),)))
+    wire = [names.wire(name) for name in made_up]
+
+    assert wire[2] == "find_it"
+    assert len(set(wire)) == 3
+    assert [names.ours(name) for name in wire] == made_up
+
+
 def test_names_come_back_as_ours() -> None:
     """Policy and journal know our names only; a name we never offered stays as it is."""
     names = ToolNames(["shop.refund"])

@@ -82,22 +82,29 @@ class ToolNames:
         ProviderError: permanent, before anything was sent: two tools would get one wire name.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        """Map these names."""
+    def __init__(self, offered: Iterable[str], called: Iterable[str] = ()) -> None:
+        """Map the names of tools, and those that a model called, which may be no tool's."""
         self._wire: dict[str, str] = {}
         self._ours: dict[str, str] = {}
-        for name in names:
-            self._add(name)
+        for name in offered:
+            wire = wire_name(name)
+            taken = self._ours.setdefault(wire, name)
+            if taken != name:
+                told = f"tools {taken!r} and {name!r} are both {wire!r} on the wire: rename one"
+                raise refused(told)
+            self._wire[name] = wire
+        for name in called:
+            self._add_called(name)
 
-    def _add(self, name: str) -> None:
+    def _add_called(self, name: str) -> None:
+        """Map a name that only the model used: what it made up must not end the conversation."""
         if name in self._wire:
             return
         wire = wire_name(name)
-        taken = self._ours.get(wire)
-        if taken is not None:
-            raise refused(f"tools {taken!r} and {name!r} are both {wire!r} on the wire: rename one")
+        if wire in self._ours:
+            wire = _hashed(wire, name)
         self._wire[name] = wire
-        self._ours[wire] = name
+        self._ours.setdefault(wire, name)
 
     def wire(self, name: str) -> str:
         """Return the wire name of a tool of this request."""
@@ -113,9 +120,11 @@ def wire_name(name: str) -> str:
     if NAME.fullmatch(name):
         return name
     made = re.sub(r"[^A-Za-z0-9_-]", "_", name.replace(".", "__"), flags=re.ASCII)
-    if len(made) > NAME_CHARS or not made:
-        made = f"{made[: NAME_CHARS - 13]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    return made
+    return made if 0 < len(made) <= NAME_CHARS else _hashed(made, name)
+
+
+def _hashed(made: str, name: str) -> str:
+    return f"{made[: NAME_CHARS - 13]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def refused(message: str) -> ProviderError:
@@ -126,7 +135,7 @@ def refused(message: str) -> ProviderError:
 def tool_names(request: ChatRequest) -> ToolNames:
     """Return the names of a request's tools and of the calls in its conversation."""
     called = (c.name for message in request.messages for c in message.tool_calls)
-    return ToolNames([*(tool.name for tool in request.tools), *called])
+    return ToolNames((tool.name for tool in request.tools), called)
 
 
 def request_body(
