@@ -259,13 +259,16 @@ def test_usage_is_inclusive_and_the_last_word_on_each_field_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "usage", [{}, {"input_tokens": 0, "output_tokens": 0}, {"output_tokens": -1}]
+    "usage",
+    [{}, [], {"input_tokens": 0, "output_tokens": 0}, {"output_tokens": -1}, {"input_tokens": "3"}],
 )
-def test_nothing_measured_is_no_usage(usage: dict[str, int]) -> None:
+def test_nothing_measured_is_no_usage(usage: Any) -> None:
     """Nothing is not zero: an unmeasured call is charged by estimate."""
     start = named("message_start", message={"id": "m", "model": "c", "usage": usage})
+    end = named("message_delta", delta={"stop_reason": "end_turn"}, usage=usage)
 
-    assert answer_of(start, BLOCK, word("a"), ended(**usage), STOP).usage is None
+    assert answer_of(start, BLOCK, word("a"), end, STOP).usage is None
+    assert whole_answer(usage=usage).usage is None
 
 
 @pytest.mark.parametrize("cut", range(1, 6))

@@ -364,6 +364,20 @@ def test_usage_is_read_into_inclusive_buckets(told: dict[str, Any], expected: Us
 
 
 @pytest.mark.parametrize(
+    "told",
+    [[], "", True, {"prompt_tokens": "12"}, {"prompt_tokens": 1, "prompt_tokens_details": []}],
+)
+def test_an_answer_is_not_lost_over_its_usage(told: Any) -> None:
+    """Gateways in PHP write empty objects as lists; the answer was paid for all the same."""
+    answer = reader()
+    answer.read(chunk(**choice(content="a")))
+    events = answer.read(chunk(**choice("stop", content="b"), usage=told))
+
+    assert events == [TextDelta(0, "b")]
+    assert answer.end() == [MessageEnd("stop", "stop")]
+
+
+@pytest.mark.parametrize(
     "data",
     [b"{", b"", b"\xff", b"[1]", b'{"choices": 3}', b'"text"', b"[" * 100_000],
 )

@@ -279,7 +279,9 @@ def test_usage_is_inclusive_and_the_last_one_counts() -> None:
     assert (usage.output_tokens, usage.reasoning_tokens, usage.total_tokens) == (195, 121, 230)
 
 
-@pytest.mark.parametrize("told", [None, {}, {"promptTokenCount": 0, "totalTokenCount": 0}])
+@pytest.mark.parametrize(
+    "told", [None, {}, [], {"promptTokenCount": 0, "totalTokenCount": 0}, {"promptTokenCount": "3"}]
+)
 def test_usage_that_says_nothing_is_unmeasured(told: Any) -> None:
     """Zero would settle a reservation for free."""
     assert answer(response(TEXT, finish="STOP", usageMetadata=told)).usage is None

@@ -25,6 +25,7 @@ from gatebook.kernel.streams.fragments import ToolCallAssembly
 from gatebook.providers.chat_wire import ToolNames
 from gatebook.providers.sdk import truncated
 from gatebook.providers.sse import Event
+from gatebook.providers.unmeasured import without
 
 STOP_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -35,7 +36,7 @@ STOP_REASONS: dict[str, FinishReason] = {
     "pause_turn": "pause",
     "refusal": "refusal",
 }
-Count = int | None
+Count = int | float | None
 
 
 class _OutputDetails(msgspec.Struct):
@@ -133,7 +134,10 @@ class MessageReader:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
             if name == "error":
                 raise read_error(parse_body(data), self.request_id) from exc
-            raise self._malformed("an event cannot be read") from exc
+            read = without("usage", data, _Event)
+            if read is None:
+                raise self._malformed("an event cannot be read") from exc
+            event = read
         kind = event.type or name
         if kind == "content_block_delta" and event.delta is not None:
             return self._delta(event.index, event.delta)
@@ -155,7 +159,10 @@ class MessageReader:
         try:
             message = _decode_message(body)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
-            raise self._malformed("the body is no message") from exc
+            read = without("usage", body, _Message)
+            if read is None:
+                raise self._malformed("the body is no message") from exc
+            message = read
         if message.content is None or message.stop_reason is None:
             raise self._malformed("the body has no content or no stop reason")
         events = self._start(message)
@@ -255,15 +262,15 @@ class MessageReader:
         """Take what is said anew: counts are cumulative, and a field left out has not changed."""
         for field in _Usage.__struct_fields__:
             value = getattr(told, field, None)
-            if isinstance(value, _OutputDetails) or _is_count(value):
+            if isinstance(value, _OutputDetails) or _count(value) is not None:
                 setattr(self._usage, field, value)
 
     def _malformed(self, what: str) -> ProviderError:
         return malformed(what, in_stream=True, request_id=self.request_id)
 
 
-def _is_count(value: Count) -> bool:
-    return value is not None and 0 <= value < 2**53
+def _count(value: Count) -> int | None:
+    return int(value) if value is not None and 0 <= value < 2**53 else None
 
 
 def read_usage(told: _Usage) -> Usage | None:
@@ -271,8 +278,8 @@ def read_usage(told: _Usage) -> Usage | None:
 
     What is read from the cache or written to it is counted beside `input_tokens` on the wire.
     """
-    read, written = told.cache_read_input_tokens, told.cache_creation_input_tokens
-    sent, made = told.input_tokens, told.output_tokens
+    read, written = _count(told.cache_read_input_tokens), _count(told.cache_creation_input_tokens)
+    sent, made = _count(told.input_tokens), _count(told.output_tokens)
     if sent is not None:
         sent += (read or 0) + (written or 0)
     if not (sent or made):
@@ -283,7 +290,7 @@ def read_usage(told: _Usage) -> Usage | None:
         cache_read_tokens=read,
         cache_write_tokens=written,
         output_tokens=made,
-        reasoning_tokens=details.thinking_tokens if details is not None else None,
+        reasoning_tokens=_count(details.thinking_tokens) if details is not None else None,
         total_tokens=None if sent is None or made is None else sent + made,
     )
 

@@ -18,6 +18,7 @@ from gatebook.kernel.messages import (
 )
 from gatebook.kernel.streams.fragments import ToolCallAssembly
 from gatebook.providers.chat_wire import ToolNames, finish_reason
+from gatebook.providers.unmeasured import without
 
 Count = int | float | None
 
@@ -113,7 +114,10 @@ class AnswerReader:
         try:
             chunk = _decode(data)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
-            raise self._unreadable(data) from exc
+            told = without("usage", data, _Chunk)
+            if told is None:
+                raise self._unreadable(data) from exc
+            chunk = told
         if chunk.error or (chunk.choices is None and _says_error(data)):
             raise classify_event(parse_body(data), request_id=self.request_id)
         events: list[StreamEvent] = []

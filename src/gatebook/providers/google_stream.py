@@ -28,6 +28,7 @@ from gatebook.providers.google_partial import Arguments, PartialArg, PathError
 from gatebook.providers.google_wire import Kept
 from gatebook.providers.sdk import truncated
 from gatebook.providers.sse import Event
+from gatebook.providers.unmeasured import without
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",  # for tool calls too
@@ -177,14 +178,21 @@ class GoogleConverter:
         try:
             response = _decode(data)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
-            body = parse_body(data)
-            if isinstance(body, list) and body and isinstance(body[0], dict) and "error" in body[0]:
-                raise classify_event(body, request_id=self.request_id) from exc
-            said = "is not a Gemini response" if isinstance(body, dict | list) else "is not JSON"
-            raise self._malformed(f"the answer {said}") from exc
+            read = without("usageMetadata", data, _Response)
+            if read is None:
+                raise self._unreadable(data) from exc
+            response = read
         if response.error:
             raise classify_event(parse_body(data), request_id=self.request_id)
         return response
+
+    def _unreadable(self, data: bytes) -> ProviderError:
+        """The error for data that is no response: it may still be an error in an odd shape."""
+        body = parse_body(data)
+        if isinstance(body, list) and body and isinstance(body[0], dict) and "error" in body[0]:
+            return classify_event(body, request_id=self.request_id)
+        said = "is not a Gemini response" if isinstance(body, dict | list) else "is not JSON"
+        return self._malformed(f"the answer {said}")
 
     def _part(self, part: _Part) -> Iterator[StreamEvent]:
         if part.functionCall is not None:

@@ -30,6 +30,7 @@ from gatebook.providers.chat_wire import ToolNames
 from gatebook.providers.responses_wire import SentItem, Thought
 from gatebook.providers.sdk import truncated
 from gatebook.providers.sse import Event
+from gatebook.providers.unmeasured import without
 
 Told = TypeVar("Told")
 Count = int | float | None
@@ -305,6 +306,9 @@ class ResponsesConverter:
         try:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
+            read = without("usage", raw, kind)
+            if read is not None:
+                return read
             told = parse_body(bytes(raw))
             if isinstance(told, dict) and "error" in told:
                 raise classify_event(told, request_id=self._request_id) from exc
