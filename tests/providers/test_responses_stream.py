@@ -374,6 +374,16 @@ def test_a_whole_answer_means_the_same_as_a_streamed_one() -> None:
     assert whole(answer(output=items, usage=USAGE)) == streamed
 
 
+def test_an_answer_that_comes_with_its_last_event_only_is_read() -> None:
+    """Proxies before servers that do not stream send no other event; it is not an empty answer."""
+    items = [REASONING, SPOKEN, CALLED]
+
+    told = read(event("response.completed", response=answer(output=items, usage=USAGE)))
+
+    assert told == whole(answer(output=items, usage=USAGE))
+    assert told.text
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"object": "list", "data": []}, answer(output=None), {"output": []}]
 )

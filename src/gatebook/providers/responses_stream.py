@@ -1,5 +1,6 @@
 """Answers of OpenAI's Responses API, streamed or whole, read into neutral events. Does no I/O."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -122,6 +123,7 @@ class ResponsesConverter:
         self._request_id = request_id
         self._calls = ToolCallAssembly()
         self._begun = False
+        self._itemized = False  # the answer's items come in events of their own
         self._heard: set[int] = set()  # items of which some text or arguments have come
         self._thought: tuple[int, bytes] | None = None  # held until it is known what follows it
         self._end: MessageEnd | None = None
@@ -180,10 +182,6 @@ class ResponsesConverter:
         events = self._begin(answer)
         if answer.status not in ("completed", "incomplete"):
             raise self._failure(answer)
-        for index, raw in enumerate(answer.output or ()):
-            item = self._decoded(raw, _Item)
-            events += self._item_begins(index, item)
-            events += self._item_ends(index, item, raw)
         events += self._finish(answer.status == "incomplete", answer)
         return [*events, *self.end()]
 
@@ -201,8 +199,10 @@ class ResponsesConverter:
         if kind == "response.reasoning_summary_part.added" and event.summary_index:
             return [ThinkingDelta(index, "\n\n")]
         if kind == "response.output_item.added":
+            self._itemized = True
             return self._item_begins(index, self._decoded(event.item, _Item))
         if kind == "response.output_item.done":
+            self._itemized = True
             return self._item_ends(index, self._decoded(event.item, _Item), event.item)
         if kind in BEGUN or kind in ENDED:
             return self._response(kind, event.response)
@@ -223,6 +223,15 @@ class ResponsesConverter:
         self._begun = True
         self._calls.prefix = answer.id or ""
         return [MessageStart(answer.model or "", answer.id or "", self._request_id)]
+
+    def _items(self, output: Sequence[msgspec.Raw]) -> list[StreamEvent]:
+        """Return what the items of an answer say that came with its last event only."""
+        events: list[StreamEvent] = []
+        for index, raw in enumerate(output):
+            item = self._decoded(raw, _Item)
+            events += self._item_begins(index, item)
+            events += self._item_ends(index, item, raw)
+        return events
 
     def _item_begins(self, index: int, item: _Item) -> list[StreamEvent]:
         events = self._told_thought(item if item.type == "message" else None)
@@ -268,6 +277,7 @@ class ResponsesConverter:
         """Note that more than the end of an item comes; return the thought that led to it."""
         if index in self._heard:
             return []
+        self._itemized = True
         self._heard.add(index)
         return self._told_thought(None)
 
@@ -281,13 +291,14 @@ class ResponsesConverter:
         return [ThinkingDelta(index, provider_data=told.decode())]
 
     def _finish(self, incomplete: bool, answer: _Response) -> list[StreamEvent]:
+        events = [] if self._itemized else self._items(answer.output or ())
         raw, reason = "completed", "stop"
         if incomplete:
             details = answer.incomplete_details
             raw = details.reason if details and details.reason else "incomplete"
             reason = INCOMPLETE.get(raw, "error")
         usage = _read_usage(answer.usage) if answer.usage is not None else None
-        events = self._told_thought(None)
+        events += self._told_thought(None)
         self._end = MessageEnd(reason, raw, usage)  # type: ignore[arg-type]
         return events
 
