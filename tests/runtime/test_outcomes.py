@@ -26,11 +26,22 @@ class ReadTimeout(Net):
     """As httpx raises it after the request was sent."""
 
 
+class APIConnectionError(Net):
+    """As Stripe's client raises it when the answer did not come."""
+
+
+def group(*errors: BaseException) -> BaseException:
+    """Return errors as a task group raises them."""
+    return BaseExceptionGroup("in a task group", errors)
+
+
 @pytest.mark.parametrize(
     "error",
     [
         ConnectionResetError("reset"), OSError("broken"), ReadTimeout("slow"),
         httpx2.ReadTimeout("slow"), asyncio.CancelledError(), TimeoutError("slow"),
+        APIConnectionError("lost"), group(ValueError("x"), ConnectionResetError("reset")),
+        group(group(ReadTimeout("slow"))), group(asyncio.CancelledError()),
     ],
 )  # fmt: skip
 def test_an_at_most_once_action_that_may_have_happened_is_unknown(error: Any) -> None:

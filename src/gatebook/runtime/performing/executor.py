@@ -435,8 +435,14 @@ def _crash(tool: Tool, exc: BaseException, *, kind: str = "permanent") -> Action
 TRANSPORT_ERRORS = frozenset({
     "ReadTimeout", "WriteTimeout", "ReadError", "WriteError", "RemoteProtocolError",
     "ServerDisconnectedError", "ClientPayloadError", "ClientOSError", "IncompleteRead",
-})  # fmt: skip  # raised after bytes may have left: httpx, httpx2, aiohttp, http.client
+    "ReadTimeoutError", "ProtocolError", "ConnectionClosedError", "APIConnectionError",
+})  # fmt: skip  # raised after bytes may have left: httpx, httpx2, aiohttp, http.client,
+# urllib3, botocore, and the clients of Stripe, OpenAI and Anthropic
 
 
 def _transport(exc: BaseException) -> bool:
+    """Whether an exception leaves open what happened outside; task groups raise groups of them."""
+    if isinstance(exc, BaseExceptionGroup):
+        broken = (OSError, asyncio.CancelledError)
+        return any(isinstance(each, broken) or _transport(each) for each in exc.exceptions)
     return any(cls.__name__ in TRANSPORT_ERRORS for cls in type(exc).__mro__)
