@@ -25,7 +25,7 @@ def test_a_redirect_is_followed_to_a_listed_host() -> None:
         ("http://169.254.169.254/latest/meta-data", "E_HTTP_HOST"),
         ("//evil.example/", "E_HTTP_HOST"), ("https://127.0.0.1/", "E_HTTP_URL"),
         ("file:///etc/passwd", "E_HTTP_URL"), ("http://user@127.0.0.1/", "E_HTTP_URL"),
-        ("/" + "x" * 5_000, "E_HTTP_URL"),
+        ("/" + "x" * 5_000, "E_HTTP_URL"), ("http://[::1", "E_HTTP_URL"), ("//[", "E_HTTP_URL"),
     ],
 )  # fmt: skip
 def test_a_redirect_elsewhere_is_refused(to: str, code: str) -> None:

@@ -102,7 +102,7 @@ class Exchange:
         for _ in range(MAX_HOPS + 1):
             answer = await self._ask(method, url, headers)
             if answer.status in REDIRECTS and "location" in answer.headers:
-                url = urljoin(answer.url, answer.headers["location"])
+                url = _led_to(answer)
             elif answer.status in AGAIN:
                 raise _refusal(answer)
             else:
@@ -300,6 +300,14 @@ def _current(name: str, value: HeaderValue) -> str:
         detail = "its value has a character that no header may hold"
         raise Permanent(code="E_HTTP_HEADER", value=name, detail=detail)
     return found
+
+
+def _led_to(answer: Response) -> str:
+    """Return where a redirect leads. Raises Permanent E_HTTP_URL: nowhere."""
+    try:
+        return urljoin(answer.url, answer.headers["location"])
+    except ValueError as exc:
+        raise bad_url(answer.headers["location"], described(exc)) from exc
 
 
 def _refusal(answer: Response) -> ActionError:

@@ -22,6 +22,9 @@ from gatebook.tools.options import refused
 
 SCHEMES = ("https", "http")
 MAX_NAMED = 20  # hosts that an error names
+# What Python knew as public until 3.11.10: IETF assignments (RFC 6890), where a cloud's metadata
+# service answers too, and examples (RFC 9637).
+RESERVED = (IPv4Network("192.0.0.0/24"), IPv6Network("3fff::/20"))
 NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
 Address = IPv4Address | IPv6Address
@@ -122,13 +125,15 @@ def kind_of(address: Address) -> str:
         "unspecified": real.is_unspecified,
         "a multicast address": real.is_multicast,
         "a relay address": isinstance(real, IPv6Address) and real.teredo is not None,
-        "private or reserved": not real.is_global or real.is_reserved or _is_site_local(real),
+        "private or reserved": not real.is_global or real.is_reserved or _is_reserved(real),
     }
     return next((kind for kind, fits in kinds.items() if fits), "")
 
 
-def _is_site_local(address: Address) -> bool:
-    return isinstance(address, IPv6Address) and address.is_site_local
+def _is_reserved(address: Address) -> bool:
+    """Whether an address is not public although this Python takes it for that."""
+    site_local = isinstance(address, IPv6Address) and address.is_site_local
+    return site_local or any(address in network for network in RESERVED)
 
 
 def reach(tool: str, hosts: Sequence[str], schemes: Sequence[str], private: Sequence[str]) -> Reach:
