@@ -216,6 +216,21 @@ def test_a_key_that_the_server_repeats_is_not_shown(fails: Any) -> None:
     asyncio.run(against(FaultServer(answer(401, body)), scenario, api_key=KEY))
 
 
+@BOTH
+def test_a_key_that_a_long_error_is_cut_in_is_not_shown(fails: Any) -> None:
+    """Tokens of identity providers are longer than the part of an error that is told."""
+    token = "eyJ" + KEY * 100
+    body = {"error": {"message": f"the token {token} has expired"}}
+
+    async def scenario(provider: OpenAICompatible, _: FaultServer) -> None:
+        error = await fails(provider, asking())
+
+        assert token[:8] not in str(error)
+        assert "the token [key]" in str(error)
+
+    asyncio.run(against(FaultServer(answer(401, body)), scenario, api_key=token))
+
+
 def test_a_key_that_the_server_repeats_inside_a_stream_is_not_shown() -> None:
     """The same, where the status said 200."""
     play = Play(

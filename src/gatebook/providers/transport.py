@@ -27,6 +27,7 @@ MAX_BODY = 64 * 1024 * 1024  # bytes of a whole answer
 MAX_ERROR_BODY = 64 * 1024
 ERROR_BODY_S = 1.0  # an error is told by its status if its body does not come
 KEY_SHOWN = "[key]"
+KEY_PART = 8  # characters of a key's beginning that an error may not end in
 
 _log = logging.getLogger(__name__)
 _closing: set[asyncio.Task[None]] = set()  # keeps what is being closed from being collected
@@ -81,9 +82,17 @@ def timed_out(what: str, *, in_stream: bool = False) -> ProviderError:
 
 
 def without_key(error: ProviderError, key: str) -> ProviderError:
-    """Return the error without the key: servers like to repeat a key that they refuse."""
-    if key and key in error.message:
-        error.message = error.message.replace(key, KEY_SHOWN)
+    """Return the error without the key: servers like to repeat a key that they refuse.
+
+    A long message was cut, maybe in the middle of the key.
+    """
+    if key:
+        text = error.message.replace(key, KEY_SHOWN)
+        for size in range(min(len(key), len(text)), KEY_PART - 1, -1):
+            if text.endswith(key[:size]):
+                text = text[:-size] + KEY_SHOWN
+                break
+        error.message = text
     return error
 
 
