@@ -50,8 +50,21 @@ def test_where_the_network_cuts_makes_no_difference(cuts: list[int]) -> None:
 
 
 def test_a_byte_order_mark_is_dropped() -> None:
-    """The standard allows one at the beginning."""
-    assert read(b"\xef\xbb\xbfdata: a\n\n") == [("", b"a")]
+    """The standard allows one at the beginning, and the network may cut it."""
+    for cut in range(4):
+        parts = b"\xef\xbb\xbfdata: a\n\n"[:cut], b"\xef\xbb\xbfdata: a\n\n"[cut:]
+        assert read(*parts) == [("", b"a")]
+
+
+@pytest.mark.parametrize("empty", [b"data:\n\n", b"data: \n\n", b"event: ping\ndata:\n\n"])
+def test_an_event_without_data_is_dropped(empty: bytes) -> None:
+    """Servers keep connections open with them; read as JSON, one would end a good answer."""
+    assert read(empty, b"data: a\n\n" + empty) == [("", b"a")]
+
+
+def test_an_error_without_data_is_still_an_error() -> None:
+    """Its name says enough."""
+    assert read(b"event: error\ndata:\n\n") == [("error", b"")]
 
 
 def test_an_event_without_its_empty_line_is_left_over() -> None:

@@ -1,6 +1,7 @@
 """Server-sent events out of network reads: bytes in, the data of whole events out. Does no I/O."""
 
 MAX_EVENT = 16 * 1024 * 1024  # bytes of one event: a server that never ends a line stops here
+MARK = b"\xef\xbb\xbf"  # the byte order mark that the standard allows at the beginning
 
 
 class EventTooLarge(ValueError):
@@ -14,6 +15,7 @@ class EventReader:
     """Split a byte stream into events; comments, ids and retry fields are dropped.
 
     Understands the three line ends of the standard, also across reads, and several data lines.
+    Events without data are dropped too, as servers send them to keep a connection open.
     """
 
     def __init__(self, *, max_event: int = MAX_EVENT) -> None:
@@ -31,16 +33,17 @@ class EventReader:
         if (  # nearly every read of a slow answer: one event of one line
             not self._rest
             and data.startswith(b"data: ")
+            and len(data) > 8
             and data.find(b"\n") == len(data) - 2
             and data.endswith(b"\n\n")
         ):
             self._first = False
             return [("", data[6:-2])]
-        if self._first:
-            self._first = False
-            data = data.removeprefix(b"\xef\xbb\xbf")
         if self._rest:
             data = self._rest + data
+        if self._first and len(data) >= len(MARK):
+            self._first = False
+            data = data.removeprefix(MARK)
         if b"\r" in data:
             data = _plain_ends(data)
         blocks = data.split(b"\n\n")
@@ -49,7 +52,7 @@ class EventReader:
             raise EventTooLarge
         events: list[Event] = []
         for block in blocks:
-            if block.startswith(b"data: ") and b"\n" not in block:
+            if len(block) > 6 and block.startswith(b"data: ") and b"\n" not in block:
                 events.append(("", block[6:]))
             elif (event := _event(block)) is not None:
                 events.append(event)
@@ -78,4 +81,5 @@ def _event(block: bytes) -> Event | None:
             found.append(value)
         elif field == b"event":
             name = value.decode("utf-8", "replace")
-    return (name, b"\n".join(found)) if found else None
+    data = b"\n".join(found)
+    return (name, data) if data or (found and name == "error") else None
