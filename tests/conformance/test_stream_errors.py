@@ -70,6 +70,22 @@ def test_a_200_that_is_no_answer_is_asked_once_more_at_most(adapter: Adapter) ->
     run(scenario())
 
 
+@case(27)
+@every_adapter
+def test_a_whole_answer_to_a_stream_is_asked_for_once_more_at_most(adapter: Adapter) -> None:
+    """Case 27: a server that does not stream will not do so the fourth time, and each is paid."""
+
+    async def scenario() -> None:
+        async with driven(adapter, answer(200, adapter.dialect.whole(HELLO))) as it:
+            state = await it.end(await it.start())
+
+            assert isinstance(state, Failed)
+            assert state.error.category == "malformed"
+            assert it.server.count == 2
+
+    run(scenario())
+
+
 KINDS = {
     "overloaded": "transient",
     "server": "transient",

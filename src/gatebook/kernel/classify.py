@@ -244,6 +244,17 @@ def classify_event(body: Any, *, request_id: str | None = None) -> ProviderError
     )
 
 
+def classify_body(body: Any, *, request_id: str | None = None) -> ProviderError:
+    """Return what a decoded JSON body means where a stream of events was asked for.
+
+    It is the error that it tells of; a whole answer, or anything else, is malformed.
+    """
+    fault = read_fault(body)
+    if fault.message or fault.code or fault.status or fault.type not in ("", "message"):
+        return classify_event(body, request_id=request_id)
+    return malformed("the answer is no event stream", in_stream=True, request_id=request_id)
+
+
 def classify_exception(exc: BaseException, *, in_stream: bool = False) -> ProviderError:
     """Return the error that a client's exception stands for, by the names of its classes."""
     if isinstance(exc, ProviderError):

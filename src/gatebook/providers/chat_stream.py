@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gatebook.errors import ProviderError
 from gatebook.kernel.classify import (
+    classify_body,
     classify_event,
     classify_exception,
     malformed,
@@ -201,7 +202,7 @@ class ChatStream:
         """Return what a stream means that ended without its terminal marker."""
         body = parse_body(self._head) if not self._seen else None
         if isinstance(body, dict | list):
-            return classify_event(body, request_id=answer.request_id)
+            return classify_body(body, request_id=answer.request_id)
         if body is not None and self._head.strip() and not self._head.lstrip().startswith(b":"):
             return malformed(
                 "the answer is no event stream", in_stream=True, request_id=answer.request_id

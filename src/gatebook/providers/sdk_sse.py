@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 from gatebook.errors import ProviderError
-from gatebook.kernel.classify import classify_event, malformed, parse_body
+from gatebook.kernel.classify import classify_body, malformed, parse_body
 from gatebook.kernel.messages import StreamEvent
 from gatebook.providers.chat_stream import MAX_HEAD, MAX_STREAM
 from gatebook.providers.sdk import Converter, Opened
@@ -92,7 +92,7 @@ class SseConverter:
     def _refuse_head(self) -> None:
         body = parse_body(self._head)
         if isinstance(body, dict | list):
-            raise classify_event(body, request_id=self._request_id)
+            raise classify_body(body, request_id=self._request_id)
         if self._head.strip() and not self._head.lstrip().startswith(b":"):
             raise self._malformed("the answer is no event stream")
 
