@@ -7,7 +7,7 @@ import pytest
 
 from gatebook.kernel.messages import Timeouts
 from gatebook.providers.transport import pool
-from gatebook.testing.fault_server import FaultServer
+from gatebook.testing.fault_server import FaultServer, answer
 from tests.conformance.adapters import (
     ANTHROPIC_ADAPTER,
     CHAT_ADAPTER,
@@ -17,7 +17,7 @@ from tests.conformance.adapters import (
     on,
 )
 from tests.conformance.kit import HELLO, answering, served
-from tests.providers.calls import CALL, asking, attempt
+from tests.providers.calls import CALL, asking, attempt, failing, failing_whole
 
 SPOKEN_BY_LLAMA = on(CHAT_ADAPTER, RESPONSES_ADAPTER, ANTHROPIC_ADAPTER)
 THEIRS_S = 5.0  # uvicorn, Node and llama.cpp's server
@@ -56,6 +56,22 @@ def test_a_stream_of_another_server_leaves_its_connection(adapter: Adapter) -> N
     server = asyncio.run(used(adapter, streamed=True, server="nginx"))
 
     assert (server.count, server.connections) == (3, 1)
+
+
+@every_adapter
+@pytest.mark.parametrize("fails", [failing, failing_whole], ids=["stream", "whole"])
+def test_a_redirect_is_not_followed(adapter: Adapter, fails: Any) -> None:
+    """It would take the key, or the question, to another address."""
+
+    async def scenario() -> None:
+        async with FaultServer(answer(200, "taken")) as other:
+            to = answer(307, "", location=f"{other.url}/elsewhere")
+            async with served(adapter, to) as it:
+                error = await fails(it.provider, asking())
+
+                assert (error.kind, it.server.count, other.count) == ("permanent", 1, 0)
+
+    asyncio.run(scenario())
 
 
 def test_an_idle_connection_is_given_up_before_servers_give_it_up() -> None:

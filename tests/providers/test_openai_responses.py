@@ -163,15 +163,6 @@ def test_a_refused_connection_was_not_sent() -> None:
     assert (error.category, error.sent) == ("connection", False)
 
 
-def test_a_redirect_is_not_followed() -> None:
-    """It would take the key, or the question, to another address."""
-    server = FaultServer(answer(307, "", location="/v1/elsewhere"))
-
-    error = serve(server, lambda provider, _: failing(provider, asking()))
-
-    assert (error.kind, server.count) == ("permanent", 1)
-
-
 def test_a_request_that_cannot_be_sent_is_not() -> None:
     """What this API lacks is known before."""
     server = FaultServer(TOLD)
