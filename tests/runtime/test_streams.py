@@ -169,6 +169,18 @@ def test_an_adapter_that_breaks_fails_the_call_only() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "error", [KeyError("bug"), ConnectionResetError("late"), busy(), asyncio.CancelledError()]
+)
+def test_what_breaks_after_the_answer_costs_no_answer(error: BaseException) -> None:
+    """It was whole and paid for; another attempt would be paid again."""
+    model = Model([*said("well"), error])
+
+    state, _ = run(heard(Desk(policy=QUICK), model))
+
+    assert (state, len(model.calls)) == (Finished("well"), 1)
+
+
 def test_text_comes_as_it_is_written() -> None:
     """A reader sees the answer grow, not appear."""
 

@@ -338,8 +338,9 @@ class Executor:
             error = sounded(exc, action.route, self._redactor)
             return Ended(error=error, spent=None if exc.sent else Amount())
         except Exception as exc:  # noqa: BLE001 - an adapter's bug must not take the worker down
-            text = f"provider {action.provider!r} raised {described(exc)}"
-            return Ended(error=Permanent(text))
+            if not machine.complete:  # else only what came after the answer broke
+                text = f"provider {action.provider!r} raised {described(exc)}"
+                return Ended(error=Permanent(text))
         return self._answered(action.route, bound(machine.response, action.provider))
 
     def _answered(self, route: str, response: ChatResponse) -> Ended:
