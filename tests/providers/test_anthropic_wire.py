@@ -1,5 +1,6 @@
 """The Messages API's request: what is sent for each neutral field, and what is refused."""
 
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.providers.calls import asking
 
 REFUND = ToolDefinition("shop.refund", "gives money back", msgspec.Raw(b'{"type":"object"}'))
 FIND = ToolDefinition("find")
+REDACTED = '{"type":"redacted_thinking","data":"EmwKAhgB=="}'
 CITY = b'{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}'
 
 
@@ -121,20 +123,45 @@ def test_all_results_of_a_turn_are_one_user_message_with_the_words_after_them() 
 
 def test_thinking_goes_back_word_for_word() -> None:
     """The API refuses a call's turn whose thinking was changed or left out."""
-    redacted = '{"type":"redacted_thinking","data":"EmwKAhgB=="}'
     parts = (
         ThinkingPart("so", "sig=="),
         ThinkingPart("", "hidden=="),
-        ThinkingPart(provider_data=redacted),
+        ThinkingPart(provider_data=REDACTED),
     )
 
-    (turn,) = turns(Message("assistant", parts))
+    (turn,) = turns(Message("assistant", (*parts, TextPart("a"))))
 
     assert turn["content"] == [
         {"type": "thinking", "thinking": "so", "signature": "sig=="},
         {"type": "thinking", "thinking": "", "signature": "hidden=="},
         {"type": "redacted_thinking", "data": "EmwKAhgB=="},
+        {"type": "text", "text": "a"},
     ]
+
+
+@pytest.mark.parametrize("before", [(), (TextPart("a"),)])
+def test_thinking_that_led_to_nothing_is_left_out(before: tuple[TextPart, ...]) -> None:
+    """After a call that was cut off, the API would refuse every later question."""
+    end = (ThinkingPart("so", "sig=="), ThinkingPart(provider_data=REDACTED))
+
+    found = turns(Message("assistant", before + end))
+
+    assert [turn["content"] for turn in found] == [[{"type": "text", "text": "a"}] for _ in before]
+
+
+def test_a_call_of_another_model_has_an_id_that_the_api_takes() -> None:
+    """Kimi's have dots and colons; a conversation may go on here when its route is down."""
+    ids = ["functions.f:0", "functions:f.0", "toolu_01-a"]
+    calls = [ToolCallPart(id, "f") for id in ids]
+    results = [Message.tool_result(id, "x") for id in ids]
+
+    asked, answered = turns(Message.assistant("", *calls), *results)
+
+    sent_ids = [block["id"] for block in asked["content"]]
+    assert [block["tool_use_id"] for block in answered["content"]] == sent_ids
+    assert sent_ids[2] == "toolu_01-a"
+    assert len(set(sent_ids)) == 3
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", id) for id in sent_ids)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_a_refusal_goes_back_as_what_was_said() -> None:
 
 def test_a_thought_goes_back_byte_for_byte() -> None:
     """Its encrypted part is signed over what stands around it, as far as anybody knows."""
-    request = asking(messages=(Message("assistant", (thinking(ENCRYPTED),)),))
+    request = asking(messages=(Message("assistant", (thinking(ENCRYPTED), TextPart("a"))),))
 
     told = msgspec.json.encode(request_body(request, tool_names(request), stream=False))
 
@@ -222,6 +222,32 @@ def test_what_a_thought_led_to_goes_back_under_its_name() -> None:
         "msg_1", "commentary", "completed",
     )  # fmt: skip
     assert called["id"] == "fc_1"
+
+
+@pytest.mark.parametrize("before", [(), (thinking(ENCRYPTED, id="msg_1"), TextPart("So."))])
+def test_a_thought_that_led_to_nothing_is_left_out(before: tuple[Part, ...]) -> None:
+    """After a call that was cut off, the server would refuse every later question."""
+    assert sent_back(*before, thinking(ENCRYPTED), thinking(PLAIN)) == sent_back(*before)
+
+
+def test_a_call_of_another_model_has_an_id_that_is_not_too_long() -> None:
+    """A conversation may go on here when the route that it began on is down."""
+    long = "functions." + "f" * 64
+    told = body(
+        asking(
+            messages=(
+                Message.assistant("", ToolCallPart(long + ":0", "f"), ToolCallPart(long, "f")),
+                Message.tool_result(long + ":0", "x"),
+                Message.tool_result(long, "y"),
+            )
+        )
+    )
+
+    ids = [item["call_id"] for item in told["input"]]
+
+    assert ids[:2] == ids[2:]
+    assert ids[0] != ids[1]
+    assert max(map(len, ids)) <= 64
 
 
 def test_a_thought_that_nobody_stored_is_left_out_with_its_names() -> None:

@@ -4,6 +4,7 @@ Thinking goes back word for word with its signature: the model refuses a changed
 after a tool call.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,7 +26,7 @@ from gatebook.kernel.messages import (
     ToolResultPart,
 )
 from gatebook.kernel.streams.blocks import arguments_fault
-from gatebook.providers.chat_wire import ToolNames, in_words, refused
+from gatebook.providers.chat_wire import ToolNames, call_id, in_words, refused
 
 # What may be set beside the neutral request. Nothing here makes the provider act on its own:
 # hosted tools, containers and remote tool servers act outside the gate.
@@ -42,6 +43,8 @@ OPTIONS = frozenset(
 )
 SAMPLING = ("temperature", "top_p", "top_k")  # removed from API version 2026-10-21
 HOLDERS = ("items", "prefixItems", "anyOf", "oneOf", "allOf")  # what holds schemas in a schema
+CALL_ID = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)  # "functions.f:0" of another model is refused
+THOUGHTS = ("thinking", "redacted_thinking")
 EFFORTS = {"minimal": "low"}  # what other vendors call it
 
 FitSchema = Callable[[dict[str, Any]], dict[str, Any]]
@@ -156,6 +159,8 @@ def _conversation(messages: Iterable[Message], names: ToolNames) -> list[dict[st
             for part in message.content
             if (block := _block(part, message.role, names)) is not None
         ]
+        while blocks and blocks[-1]["type"] in THOUGHTS:
+            blocks.pop()  # what they led to did not come whole; the API refuses a turn of such end
         role = "assistant" if message.role == "assistant" else "user"
         if not blocks:
             continue  # an empty turn is refused, and says nothing
@@ -177,12 +182,12 @@ def _block(part: Part, role: Role, names: ToolNames) -> dict[str, Any] | None:
         case ToolCallPart():
             return {
                 "type": "tool_use",
-                "id": part.id,
+                "id": call_id(part.id, CALL_ID),
                 "name": names.wire(part.name),
                 "input": _arguments(part),
             }
         case ToolResultPart():
-            block = {"type": "tool_result", "tool_use_id": part.tool_call_id}
+            block = {"type": "tool_result", "tool_use_id": call_id(part.tool_call_id, CALL_ID)}
             if part.content:
                 block["content"] = part.content
             return {**block, "is_error": True} if part.is_error else block

@@ -127,6 +127,11 @@ def _hashed(made: str, name: str) -> str:
     return f"{made[: NAME_CHARS - 13]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
+def call_id(id: str, allowed: re.Pattern[str]) -> str:
+    """Return a call's id as an API takes it; the ids of other providers may not fit."""
+    return id if allowed.fullmatch(id) else f"call_{hashlib.sha256(id.encode()).hexdigest()[:20]}"
+
+
 def refused(message: str) -> ProviderError:
     """Return the error for a request that cannot be sent as it is."""
     return ProviderError(message, kind="permanent", category="invalid_request", phase="pool")

@@ -20,7 +20,7 @@ from gatebook.kernel.messages import (
     ToolDefinition,
     ToolResultPart,
 )
-from gatebook.providers.chat_wire import ToolNames, refused, wire_name
+from gatebook.providers.chat_wire import ToolNames, call_id, refused, wire_name
 
 # What may be set beside the neutral request: nothing that makes the provider act on its own, or
 # that keeps the conversation somewhere else (hosted tools, prompts, conversations, background).
@@ -39,6 +39,7 @@ OPTIONS = frozenset(
         "verbosity",
     }
 )
+CALL_ID = re.compile(r".{1,64}", re.DOTALL)
 ENCRYPTED = "reasoning.encrypted_content"
 # Other models refuse to be asked for it: "Encrypted content is not supported with this model."
 REASONS = re.compile(r"(?:ft:)?(?:o\d|gpt-[5-9](?!\d)(?!.*-chat)|codex)")
@@ -150,7 +151,11 @@ def _items(message: Message, names: ToolNames, stored: bool) -> list[Any]:
         if results and not message.text:
             return results
         return [*results, {"role": message.role, "content": message.text}]
-    thoughts = {i: thought for i, p in enumerate(message.content) if (thought := _thought(p))}
+    # A thought after which nothing came whole is refused by the API.
+    end = max(
+        (i for i, p in enumerate(message.content) if not isinstance(p, ThinkingPart)), default=0
+    )
+    thoughts = {i: thought for i, p in enumerate(message.content[:end]) if (thought := _thought(p))}
     sent = {i for i, thought in thoughts.items() if stored or _is_encrypted(thought)}
     named = bool(sent) and len(sent) == len(
         thoughts
@@ -203,7 +208,7 @@ def _said(text: str, sent: SentItem | None) -> dict[str, Any]:
 def _call(part: ToolCallPart, names: ToolNames, *, named: bool) -> dict[str, Any]:
     wire = {
         "type": "function_call",
-        "call_id": part.id,
+        "call_id": call_id(part.id, CALL_ID),
         "name": names.wire(part.name),
         "arguments": part.arguments,
     }
@@ -220,6 +225,6 @@ def _call(part: ToolCallPart, names: ToolNames, *, named: bool) -> dict[str, Any
 def _result(part: ToolResultPart) -> dict[str, Any]:
     return {
         "type": "function_call_output",
-        "call_id": part.tool_call_id,
+        "call_id": call_id(part.tool_call_id, CALL_ID),
         "output": part.content,
     }
