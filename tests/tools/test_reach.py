@@ -78,6 +78,20 @@ def test_no_text_before_the_host_or_behind_it_makes_it_another(text: str) -> Non
         assert (found.host.name, found.port) == ("api.example.com", 443)
 
 
+@pytest.mark.parametrize(
+    "path", ["/public/../admin", "/a/./b", "/..", "/a/%2e%2E/b", "/a/.%2e", "/./?x", "/..#x"]
+)
+def test_a_path_that_would_be_sent_as_another_is_refused(path: str) -> None:
+    """A policy that allows /public/* must not be asked about /admin in that guise."""
+    assert allowed(f"https://api.example.com{path}") == "E_HTTP_URL"
+
+
+@pytest.mark.parametrize("path", ["/a..b/.c/d.", "/...", "/a?b=/../c", "/a#/../b", "//a"])
+def test_dots_that_are_no_way_up_may_be_in_a_url(path: str) -> None:
+    """Files begin with dots, and queries hold anything."""
+    assert allowed(f"https://api.example.com{path}") == ""
+
+
 def test_plain_http_is_asked_only_when_it_is_declared() -> None:
     """Whoever sits on the way reads it and changes it."""
     assert allowed("http://api.example.com/", schemes=["https", "http"]) == ""

@@ -7,6 +7,7 @@ called. Resolves nothing and sends nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import unquote
 
 from gatebook.errors import Permanent, shown
 from gatebook.kernel.rules.places import (
@@ -61,6 +62,8 @@ class Reach:
             raise bad_url(url, "it is not scheme://host/path")
         if scheme not in self.schemes:
             raise bad_url(url, f"it must begin with {' or '.join(f'{s}://' for s in self.schemes)}")
+        if _has_dots(url):
+            raise bad_url(url, "its path goes through . or .., and would be another when sent")
         host = read_host(url)
         if host is None:
             raise bad_url(url, "its host is not plain, or it holds a blank or a backslash")
@@ -93,6 +96,15 @@ class Reach:
 
     def _declared(self, address: Address) -> bool:
         return any(real_address(address) in network for network in self.networks)
+
+
+def _has_dots(url: str) -> bool:
+    """Whether a path has segments that HTTP clients and servers take out of it (RFC 3986, 5.2.4).
+
+    A rule that looks at the URL would see one path, and the server be asked for another.
+    """
+    path = url.partition("://")[2].partition("#")[0].partition("?")[0]
+    return any(unquote(part) in (".", "..") for part in path.split("/")[1:])
 
 
 def bad_url(url: str, detail: str) -> Permanent:
