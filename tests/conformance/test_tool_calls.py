@@ -123,6 +123,23 @@ STRAY: dict[str, list[list[dict[str, Any]]]] = {
     "whole calls without ids": [
         [fragment('{"a":2}', name="add"), fragment('{"q":"x"}', name="look_up")],
     ],
+    "another id for every fragment": [
+        [fragment(index=0, id="a", name="add")],
+        [fragment('{"a":', index=0, id="b")],
+        [fragment("2}", index=0, id="c"), fragment(index=1, id="d", name="look_up")],
+        [fragment('{"q":"x"}', index=1, id="e"), fragment(index=0, id="f")],
+    ],
+    "one id for all": [
+        [fragment(index=0, id="a", name="add"), fragment(index=1, id="a", name="look_up")],
+        [fragment('{"a":2}', index=0)],
+        [fragment('{"q":"x"}', index=1)],
+    ],
+    "names alone": [
+        [fragment(name="add")],
+        [fragment('{"a":2}')],
+        [fragment(name="look_up")],
+        [fragment('{"q":"x"}')],
+    ],
     "name repeated empty": [
         [fragment(index=0, id="a", name="add")],
         [fragment('{"a":2}', index=0, name="")],

@@ -172,6 +172,18 @@ def test_a_late_id_belongs_to_the_call_at_its_index() -> None:
     assert [(name, arguments) for _, name, arguments in got] == [("f", '{"x":1}')]
 
 
+def test_an_id_of_its_own_makes_no_fragment_a_call() -> None:
+    """Taken for one, the call would run without its arguments."""
+    got = calls(
+        {"index": 0, "id": "a", "name": "f"},
+        {"index": 0, "id": "b", "arguments": '{"x":'},
+        {"index": 0, "id": "c", "arguments": "1}"},
+        {"index": 0, "id": "d"},
+    )
+
+    assert got == [("a", "f", '{"x":1}')]
+
+
 def test_a_call_whose_name_never_comes_is_reported_and_not_run() -> None:
     """Dropped silently, the model's wish would just be gone."""
     response = answer({"index": 0, "id": "a", "arguments": "{}"})

@@ -33,9 +33,10 @@ class ToolCallAssembly:
     """Turn a provider's fragments of tool calls into ToolCallStart and ToolCallDelta.
 
     The key of a call is the provider's index. Servers also leave it out, send 0 for all calls,
-    shift it inside a call, repeat names and ids, or send whole calls without ids: then an id or
-    another name begins a call, and a fragment with neither goes on with the last one. A name is
-    set once. A missing or repeated id is replaced by one made from `prefix`.
+    shift it inside a call, repeat names and ids, make up an id for every fragment, or send whole
+    calls without ids: then another name, or an id where no index speaks against it, begins a
+    call, and a fragment with neither goes on with the last one. A name is set once. A missing or
+    repeated id is replaced by one made from `prefix`.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -55,7 +56,7 @@ class ToolCallAssembly:
         provider_data: str | None = None,
     ) -> list[StreamEvent]:
         """Take one fragment and return the events it makes."""
-        call = self._place(index, id or "", name or "", begins=bool(name and arguments))
+        call = self._place(index, id or "", name or "", arguments)
         events: list[StreamEvent] = []
         if provider_data is not None:
             call.provider_data = provider_data
@@ -79,14 +80,18 @@ class ToolCallAssembly:
                 events.append(ToolCallDelta(call.number, "".join(call.pieces)))
         return events
 
-    def _place(self, index: int | None, id: str, name: str, *, begins: bool) -> _Fragments:
+    def _place(self, index: int | None, id: str, name: str, arguments: str) -> _Fragments:
         bare = not id and not name
         last = self._all[-1] if self._all else None
         call = last if index is None else self._by_index.get(index)
+        if call is not None and index is not None and not name:
+            known = bare or self._by_id.get(id) is call
+            if known or not arguments or not call.whole():
+                return call  # its index says so, and no call begins without a name
         if call is None:
             # The index shifted inside a call: nothing or a known id says which.
             call = last if bare else self._by_id.get(id)
-        if call is not None and not bare and self._is_next(call, id, name, begins=begins):
+        if call is not None and not bare and self._is_next(call, id, name, arguments):
             call = None
         if call is None:
             call = self._new(id)
@@ -94,7 +99,7 @@ class ToolCallAssembly:
             self._by_index[index] = call
         return call
 
-    def _is_next(self, call: _Fragments, id: str, name: str, *, begins: bool) -> bool:
+    def _is_next(self, call: _Fragments, id: str, name: str, arguments: str) -> bool:
         """Whether a fragment that seems to belong to `call` is the first of another one."""
         if name and call.name and name != call.name:
             return True  # whatever id and index say: one call has one name
@@ -104,7 +109,7 @@ class ToolCallAssembly:
             call.given = True  # its id came late
             self._by_id[id] = call
             return False
-        return begins and call.whole()
+        return bool(name and arguments) and call.whole()
 
     def _new(self, id: str) -> _Fragments:
         number = len(self._all)
