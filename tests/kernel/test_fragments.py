@@ -167,7 +167,11 @@ def test_a_late_name_starts_the_call_with_what_was_held() -> None:
 
 def test_a_late_id_belongs_to_the_call_at_its_index() -> None:
     """Split in two, the first half would run without its arguments."""
-    got = calls({"index": 0, "name": "f"}, {"index": 0, "id": "a", "arguments": '{"x":1}'})
+    got = calls(
+        {"index": 0, "name": "f"},
+        {"index": 0, "id": "a", "arguments": '{"x":'},
+        {"index": 1, "id": "a", "arguments": "1}"},
+    )
 
     assert [(name, arguments) for _, name, arguments in got] == [("f", '{"x":1}')]
 

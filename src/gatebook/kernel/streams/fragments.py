@@ -87,6 +87,9 @@ class ToolCallAssembly:
         if call is not None and index is not None and not name:
             known = bare or self._by_id.get(id) is call
             if known or not arguments or not call.whole():
+                if id:  # it came late, or is one of many
+                    self._by_id.setdefault(id, call)
+                    call.given = True
                 return call  # its index says so, and no call begins without a name
         if call is None:
             # The index shifted inside a call: nothing or a known id says which.
