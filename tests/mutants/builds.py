@@ -263,6 +263,13 @@ BUILDS = (
         (f"{RUNTIME}/test_outcomes.py",),
     ),
     Build(
+        "a task group's lost connection is a failure",
+        "runtime/performing/executor.py",
+        "    if isinstance(exc, BaseExceptionGroup):\n",
+        "    if False:\n",
+        (f"{RUNTIME}/test_outcomes.py",),
+    ),
+    Build(
         "doubt ends with the next attempt",
         "runtime/driving/outcomes.py",
         'if effect == "idempotent" and (doubtful or doubted):',

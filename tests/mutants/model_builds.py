@@ -145,6 +145,20 @@ MODEL_BUILDS = (
         "",
         (f"{PROVIDERS}/test_connections.py",),
     ),
+    Build(
+        "a tool call goes on under another name",
+        "kernel/streams/fragments.py",
+        "        if name and call.name and name != call.name:\n",
+        "        if False:\n",
+        (f"{KERNEL}/test_fragments.py",),
+    ),
+    Build(
+        "an id begins a call whatever the index says",
+        "kernel/streams/fragments.py",
+        "        if call is not None and index is not None and not name:\n",
+        "        if False:\n",
+        (f"{KERNEL}/test_fragments.py",),
+    ),
     # Typed answers.
     Build(
         "a JSON Schema is not checked here",
