@@ -148,16 +148,15 @@ def test_a_recorded_refusal_of_a_key_is_told_alike_by_the_sdk(recordings: Path) 
     recorded: dict[str, Any] = interactions(file)[-1]["response"]
     body = body_of(recorded)
 
-    async def scenario() -> ProviderError:
+    async def scenario() -> tuple[ProviderError, str]:
         async with FaultServer(answer(401, body)) as server:
             provider = OpenAIResponses("sk-test", base_url=server.url + "/v1")
             try:
-                return await failing(provider, asking())
+                return await failing(provider, asking()), server.url
             finally:
                 await provider.aclose()
 
-    error, expected = asyncio.run(scenario()), error_of(file)
+    (error, url), expected = asyncio.run(scenario()), error_of(file)
 
-    assert (error.message, error.kind, error.category) == (
-        expected.message, expected.kind, expected.category,
-    )  # fmt: skip
+    assert error.message == f"{expected.message} (from {url})"
+    assert (error.kind, error.category) == (expected.kind, expected.category)
