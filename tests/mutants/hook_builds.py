@@ -168,6 +168,20 @@ HOOK_BUILDS = (
         (f"{RUNTIME}/test_hook_acts.py",),
     ),
     Build(
+        "people are asked about what no hook waits for",
+        "kernel/approvals/standing.py",
+        "HEAD_FOLDS[HookAnswered] = fold_hook_answered\n",
+        "",
+        (f"{RUNTIME}/test_hook_approvals.py",),
+    ),
+    Build(
+        "a hook acts after its answer",
+        "runtime/hooks/acts.py",
+        "            if answered():\n",
+        "            if False:\n",
+        (f"{RUNTIME}/test_hook_approvals.py",),
+    ),
+    Build(
         "what is sent instead is not in the action",
         "kernel/hooks/subjects.py",
         "prompt = msgspec.structs.replace(self.action.prompt, sent=sent, size=size)",

@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 from tests.runtime.approving import Asks, Bank
-from tests.runtime.kit import RUN, Desk, run
+from tests.runtime.kit import RUN, Desk, flow, handle_of, run
 
-from gatebook import Change, hook
-from gatebook.kernel.approvals.events import ApprovalAsked
+from gatebook import Change, hook, tool
+from gatebook.errors import GatebookError
+from gatebook.kernel.approvals.events import ActionDeferred, ApprovalAsked
+from gatebook.kernel.approvals.standing import NOBODY_ASKED
 from gatebook.kernel.events import ActionRequested, HookAnswered
+from gatebook.kernel.policies import AllowDeclared
+from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.states import Finished, Waiting
@@ -71,5 +75,93 @@ def test_a_hook_cannot_lower_what_was_asked_about_after_the_fact() -> None:
         assert (state, bank.paid) == (Finished(["paid 7", "paid 7"]), [7, 7])
         await checked(desk, program)
         assert await desk.all("r", ApprovalAsked) == []
+
+    run(scenario())
+
+
+class Owing:
+    """A payment whose hook looks up what is owed first, which policy lets wait, and a word."""
+
+    def __init__(self, verdict: Any = "ask", timeout: float = 60) -> None:
+        self.looks: list[str] = []
+
+        class Waits(AllowDeclared):
+            def authorize(self, action: Any, context: Any) -> Decision:
+                name = getattr(action, "tool", "")
+                return Decision(verdict, "who knows") if name == "owed" else Decision.allow()
+
+        @tool(effect="read")
+        async def owed() -> int:
+            self.looks.append("owed")
+            return 30
+
+        @tool
+        async def pay(amount: int) -> int:
+            return amount
+
+        async def body(ctx: Any) -> Any:
+            paid = await ctx.call_tool(pay, amount=50)
+            return [paid, await ctx.wait_signal("go")]
+
+        @hook(
+            "before_tool", rights=["change", "act"], timeout=timeout, on_failure="open",
+            security=False, tools=[pay],
+        )  # fmt: skip
+        async def cap(call: Any) -> Change:
+            self.call = call
+            return Change({"amount": await call.call_tool(owed)})
+
+        self.policy, self.cap, self.owed, self.program = Waits(), cap, owed, flow(body, pay, owed)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["one worker", "its worker dies"])
+def test_what_a_hook_does_is_asked_about_once(dies: bool) -> None:
+    """Whoever takes the run up finds the question, and its own hook the answer."""
+
+    async def scenario() -> None:
+        owing = Owing()
+        desk = Desk(owing.policy)
+        async with desk.open(owing.program, hooks=[owing.cap]) as runtime:
+            await runtime.start(owing.program, None, run_id="r")
+            await desk.clock.settle()
+            if dies:
+                await desk.crash(runtime)
+                await desk.journal.open()
+                desk.lapse()
+                await runtime.open()
+                await desk.clock.settle()
+            (approval,) = [found async for found in runtime.approvals()]
+            await approval.approve(by="ann")
+            await handle_of(runtime).signal("go", 1)
+            end = await desk.settled(handle_of(runtime))
+
+        assert (end, owing.looks) == (Finished([30, 1]), ["owed"])
+        await checked(desk, owing.program)
+        assert len(await desk.all("r", ApprovalAsked)) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("verdict", "kind"), [("ask", ApprovalAsked), ("defer", ActionDeferred)])
+def test_what_a_hook_waited_for_ends_with_its_answer(verdict: Any, kind: Any) -> None:
+    """People are slower than hooks: a late yes must do nothing, and nobody is asked for it."""
+
+    async def scenario() -> None:
+        owing = Owing(verdict, timeout=0.05)
+        desk = Desk(owing.policy)
+        async with desk.open(owing.program, hooks=[owing.cap]) as runtime:
+            handle = await runtime.start(owing.program, None, run_id="r")
+            state = await desk.settled(handle)
+            held = (await desk.journal.row(RUN)).head.approvals
+            with pytest.raises(GatebookError, match="it has answered"):
+                await owing.call.call_tool(owing.owed)
+            desk.clock.advance(7 * 86_400)
+            await handle.signal("go", 1)
+            end = await desk.settled(handle)
+
+        assert (state, held) == (Waiting(on=("signal go",)), NOBODY_ASKED)
+        assert (end, owing.looks) == (Finished([50, 1]), [])
+        await checked(desk, owing.program)
+        assert await desk.all("r", kind)
 
     run(scenario())

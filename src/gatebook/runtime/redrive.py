@@ -140,8 +140,11 @@ class Redrive:
             )
 
     def _held(self, event: ApprovalAsked | ActionDeferred, seq: int) -> None:
-        """Follow what waits before it may start; other arguments are the gate's to refuse."""
-        if event.address not in self.pending:
+        """Follow what waits before it may start; other arguments are the gate's to refuse.
+
+        A hook that waits for its act asks for it again, and it is pending then.
+        """
+        if event.address not in self.pending and BELOW not in event.address:
             raise self._unasked(event, seq)
 
     def _noted(self, event: Note, seq: int) -> None:

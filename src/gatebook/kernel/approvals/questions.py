@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from gatebook.kernel.approvals.events import ApprovalAnswered, ApprovalAsked, DeferralEnded
 from gatebook.kernel.approvals.standing import NOBODY_ASKED, Approvals, HeadPart
 from gatebook.kernel.codec import Raw
+from gatebook.kernel.events import HookAnswered
+from gatebook.kernel.hooks.answers import place_of_acts
 from gatebook.kernel.records import Event
 
 Question = tuple[ApprovalAsked, ApprovalAnswered | None]  # what was asked, and the last answer
@@ -44,6 +46,13 @@ def note_resumed(state: StatePart, _: Event) -> None:
     state.asked = {address: found for address, found in state.asked.items() if address in kept}
 
 
+def note_hook_answered(state: StatePart, event: HookAnswered) -> None:
+    """Forget what was asked about acts of a hook that waits for nothing any more."""
+    if state.asked:
+        acts, kept = place_of_acts(event.address, event.hook, event.attempt), state.asked
+        state.asked = {a: found for a, found in kept.items() if not a.startswith(acts)}
+
+
 def note_undeferred(state: StatePart, event: DeferralEnded) -> None:
     """Take the signal that a deferred action waited for."""
     if event.consumed is not None:
@@ -55,6 +64,7 @@ STATE_NOTES: dict[type[Event], Any] = {
     ApprovalAsked: note_asked,
     ApprovalAnswered: note_answered,
     DeferralEnded: note_undeferred,
+    HookAnswered: note_hook_answered,
 }
 
 

@@ -23,7 +23,8 @@ from gatebook.kernel.approvals.events import (
 )
 from gatebook.kernel.approvals.terms import ApprovalTerms, Choice, Silence
 from gatebook.kernel.codec import digest
-from gatebook.kernel.events import ActionDenied, ActionRequested, Requests
+from gatebook.kernel.events import ActionDenied, ActionRequested, HookAnswered, Requests
+from gatebook.kernel.hooks.answers import place_of_acts
 from gatebook.kernel.records import Event
 
 MAX_GRANTS = 100  # of one run; each append stores them
@@ -256,6 +257,22 @@ def fold_undeferred(head: HeadPart, event: DeferralEnded) -> None:
         head.kept_signals -= 1
 
 
+def fold_hook_answered(head: HeadPart, event: HookAnswered) -> None:
+    """Forget what was to be asked about acts of a hook that waits for nothing any more.
+
+    An approval that is used covers the attempts of an act that has started.
+    """
+    approvals = head.approvals
+    if approvals is NOBODY_ASKED:
+        return
+    acts = place_of_acts(event.address, event.hook, event.attempt)
+    asked = {
+        a: e for a, e in approvals.asked.items() if e.phase == "used" or not a.startswith(acts)
+    }
+    deferred = {a: d for a, d in approvals.deferred.items() if not a.startswith(acts)}
+    _put(head, asked=asked, deferred=deferred)
+
+
 FROM_OUTSIDE: frozenset[type[Event]] = frozenset({ApprovalAnswered, Granted, GrantRevoked})
 HEAD_FOLDS: dict[type[Event], Any] = {
     ApprovalAsked: fold_asked,
@@ -267,6 +284,7 @@ HEAD_FOLDS: dict[type[Event], Any] = {
     DeferralEnded: fold_undeferred,
 }
 APPROVAL_KINDS: frozenset[type[Event]] = frozenset(HEAD_FOLDS.keys())
+HEAD_FOLDS[HookAnswered] = fold_hook_answered
 
 
 def _answerable(entry: Asked, event: ApprovalAnswered) -> list[int]:

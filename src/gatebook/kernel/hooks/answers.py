@@ -19,6 +19,11 @@ BELOW = "~"  # between the address of what a hook is asked about and what it doe
 MAX_REASON = 400  # characters of a reason that are kept
 
 
+def place_of_acts(address: str, hook: str, attempt: int) -> str:
+    """Return what the addresses of all that a hook does itself begin with."""
+    return f"{address}{BELOW}{hook}.{attempt}."
+
+
 def heard(
     hook: Hook[Any], subject: Subject, said: Any, redactor: Redactor
 ) -> tuple[HookAnswered, Subject]:

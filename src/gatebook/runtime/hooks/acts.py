@@ -11,7 +11,7 @@ from typing import Any
 from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.codec import Raw, canonical
-from gatebook.kernel.hooks.answers import BELOW
+from gatebook.kernel.hooks.answers import place_of_acts
 from gatebook.kernel.hooks.declared import Hook
 from gatebook.kernel.hooks.subjects import Subject
 from gatebook.ports import Outcome, Tool, Want
@@ -31,19 +31,24 @@ class Acts:
         self.redrive: Redrive | None = None
         self.tools: Mapping[str, Tool] = {}
 
-    def caller(self, hook: Hook[Any], subject: Subject) -> Callable[..., Awaitable[Any]]:
-        """Return what a hook calls tools with; its calls count from 0."""
-        prefix = f"{subject.address}{BELOW}{hook.spec.name}.{subject.attempt}"
+    def caller(
+        self, hook: Hook[Any], subject: Subject, answered: Callable[[], bool]
+    ) -> Callable[..., Awaitable[Any]]:
+        """Return what a hook calls tools with until it has `answered`; its calls count from 0."""
+        place = place_of_acts(subject.address, hook.spec.name, subject.attempt)
         count = -1
 
         async def call_tool(tool: Any, /, **args: Any) -> Any:
             nonlocal count
             if "act" not in hook.spec.rights:
                 raise InvalidInput("E_HOOK_RIGHTS", hook=hook.spec.name, right="act")
+            if answered():
+                detail = "it has answered, and calls a tool"
+                raise GatebookError("E_HOOK_ANSWER", hook=hook.spec.name, detail=detail)
             count += 1
             name = tool if isinstance(tool, str) else tool.name
             action = CallTool(name, Raw(canonical(args, what="the arguments")))
-            return await self._act(hook.spec.name, Want(f"{prefix}.{count}", action))
+            return await self._act(hook.spec.name, Want(f"{place}{count}", action))
 
         return call_tool
 
@@ -68,6 +73,14 @@ class Acts:
             raise failure_of(outcome)
         assert isinstance(want.action, CallTool)
         return self.tools[want.action.tool].decode(bytes(outcome.output))
+
+    def give_up(self, hook: Hook[Any], subject: Subject) -> None:
+        """Ask for nothing more that a hook waits for: it has answered, or is not waited for."""
+        place = place_of_acts(subject.address, hook.spec.name, subject.attempt)
+        for address in [each for each in self._waiting if each.startswith(place)]:
+            self._waiting.pop(address)[1].cancel()
+            if self.redrive is not None:
+                self.redrive.pending.pop(address, None)
 
     def want(self) -> None:
         """Put what hooks wait for among the wants of the run, unless it was asked for already."""

@@ -164,6 +164,7 @@ class Hooking:
         finally:
             stop.set()
             call.cancel()
+            self.acts.give_up(hook, subject)
         if not done:
             error = GatebookError("E_HOOK_TIMEOUT", hook=name, limit=limit_ms)
         elif call.cancelled():
@@ -214,7 +215,7 @@ class Hooking:
             "labels": dict(started.labels),
             "context": plain(started.context),
             "cancelled": stop.is_set,
-            "call_tool": self.acts.caller(hook, subject),
+            "call_tool": self.acts.caller(hook, subject, stop.is_set),
         }
 
 
