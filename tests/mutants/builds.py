@@ -424,9 +424,9 @@ BUILDS = (
     ),
     Build(
         "a fan-out that fills several appends",
-        "runtime/driving/crowds.py",
-        "            self.beyond.update(want.address for want in wants[MAX_FANOUT:])\n",
-        "            self.beyond = {want.address for want in wants[MAX_FANOUT:]}\n",
+        "runtime/redrive.py",
+        "            self.crowds.update((want.address, (n, count)) for n, want in enumerate(wants))\n",
+        "            pass\n",
         (f"{RUNTIME}/test_planner.py",),
     ),
     Build(

@@ -125,8 +125,8 @@ LEDGER_BUILDS = (
     Build(
         "the fan-out of an agent is counted by what is asked at a time",
         "runtime/driving/crowds.py",
-        "        if not self._by_place:\n",
-        "        if True:\n",
+        "        if self._by_turn and budget is not None:\n",
+        "        if False:\n",
         SOFT,
     ),
     Build(

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.runtime.kit import Desk, Model, flow, run, said
+from tests.runtime.kit import CutJournal, Desk, Model, flow, run, said
 
 from gatebook import Agent, Budget, Soft, ToolContext, tool
 from gatebook.errors import ActionDenied, ActionError, InvalidInput, Transient
@@ -151,6 +151,41 @@ def test_retries_are_charged_to_the_ledger() -> None:
         state = await desk.ran(flow(body, flaky))
 
         assert state == Finished("E_LEDGER")
+        assert (await balance(desk)).spent.tool_calls == 3
+
+    run(scenario())
+
+
+def test_retries_that_are_due_together_share_what_is_left() -> None:
+    """Each finds what the others of its plan have reserved, or it would be refused for ever."""
+
+    async def scenario() -> None:
+        desk = Desk(
+            RetryWithBackoffPolicy(AllowDeclared(), 1, 0), ledgers={"tenant": Budget(tool_calls=3)}
+        )
+        tries = 0
+
+        @tool(effect="read")
+        async def flaky() -> int:
+            nonlocal tries
+            tries += 1
+            if tries <= 2:
+                raise Transient("busy")
+            return tries
+
+        async def body(ctx: Any) -> list[int | str]:
+            async def one() -> int | str:
+                try:
+                    return int(await ctx.call_tool(flaky))
+                except ActionError as exc:
+                    return exc.code
+
+            return list(await ctx.gather(one(), one()))
+
+        journal = CutJournal(desk.journal, append=12)  # which ends a loop of refused appends
+        state = await desk.ran(flow(body, flaky), journal=journal)
+
+        assert state == Finished([3, "E_LEDGER"])
         assert (await balance(desk)).spent.tool_calls == 3
 
     run(scenario())

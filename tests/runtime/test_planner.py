@@ -9,7 +9,8 @@ from tests.runtime.kit import RUN, Desk, flow, run
 
 from gatebook import tool
 from gatebook.errors import ActionDenied as ActionDeniedError
-from gatebook.kernel.append import MAX_EVENTS, WARN_EVENTS
+from gatebook.errors import CommitUnknown
+from gatebook.kernel.append import MAX_EVENTS, WARN_EVENTS, Batch
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import (
     ActionDenied,
@@ -22,7 +23,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
-from gatebook.ports import MAX_FANOUT, Lease, Stretch
+from gatebook.ports import MAX_FANOUT, Appended, Lease, RunKey, Stretch
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.leases import LeaseKeeper
 from gatebook.runtime.models.routes import Providers
@@ -31,6 +32,7 @@ from gatebook.runtime.redrive import Redrive, final_args
 from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.services import Services
 from gatebook.runtime.subscriptions import Hub
+from gatebook.testing.failpoints import FailpointJournal
 
 
 @tool(effect="read")
@@ -89,6 +91,45 @@ def test_a_fan_out_above_the_limit_is_refused(count: int) -> None:
         assert state == Finished([*range(MAX_FANOUT), *[-1] * (count - MAX_FANOUT)])
 
     run(scenario())
+
+
+def test_the_limit_of_a_fan_out_outlives_a_lost_answer() -> None:
+    """Whoever reads the run anew knows of the rest of a step that it is the rest."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        unknown = CommitUnknown("E_COMMIT_UNKNOWN", detail="gone")
+
+        class Losing(FailpointJournal):
+            async def append(self, run: RunKey, batch: Batch) -> Appended:
+                done = await super().append(run, batch)
+                if self.calls["append"] == 1:
+                    raise unknown
+                return done
+
+        await desk.ran(flow(gathering, look), 800, journal=Losing(desk.journal, []))
+
+        assert len(await desk.all("r", ActionRequested)) == MAX_FANOUT
+        assert len(await desk.all("r", ActionDenied)) == 800 - MAX_FANOUT
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["taken over", "in back-off"])
+def test_a_run_that_is_full_starts_nothing_again(lost: bool) -> None:
+    """Its append would be refused, and refused again: the run would halt instead of ending."""
+    planner = planner_of(flow(gathering, look))
+    planner.plan(planner.started.time, {}, set())
+    head = planner.state.head
+    head.seq = MAX_EVENTS
+    phase: Any = "started" if lost else "backoff"
+    for address, entry in head.open.items():
+        head.open[address] = msgspec.structs.replace(entry, phase=phase, due=0, epoch=0)
+
+    events = planner.plan(planner.started.time + 10, {}, set())
+
+    assert [kind_of(event) for event in events] == [*["action_failed"] * 3, "run_failed"]
+    assert planner.batch().draft is not None  # which an append would take
 
 
 def test_a_run_that_is_full_ends_and_asks_for_nothing_more() -> None:

@@ -1,11 +1,12 @@
 """Soft limits and fan-out: what is asked about, goes elsewhere, or is too much at once."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from tests.runtime.kit import Desk, Model, flow, run, said
 
-from gatebook import Agent, Budget, Soft, tool
+from gatebook import Agent, Budget, Soft, hook, tool
 from gatebook.errors import ActionDenied, InvalidInput
 from gatebook.kernel.approvals.events import ApprovalAsked
 from gatebook.kernel.budget import Limits, SoftLimit
@@ -224,6 +225,36 @@ def test_what_a_step_asks_for_beyond_its_fan_out_is_denied() -> None:
             assert await desk.settled(handle) == Finished([0, 1, 2, "E_FANOUT", "E_FANOUT"])
             denied = await desk.all("r", DeniedEvent)
             assert "ask for at most 3 at once" in denied[0].error.message
+
+    run(scenario())
+
+
+def test_the_fan_out_counts_what_one_step_asks_for() -> None:
+    """Not what other steps asked for before, whose hooks have not answered yet."""
+    go = asyncio.Event()
+
+    @hook("before_tool", rights=["observe"], timeout=60, on_failure="closed")
+    async def slow(call: Any) -> None:
+        if call.args["n"] == 1:
+            await go.wait()
+
+    async def body(ctx: Any) -> Any:
+        async def first() -> Any:
+            await ctx.call_tool(look, n=0)
+            return await ctx.gather(ctx.call_tool(look, n=2), ctx.call_tool(look, n=3))
+
+        return await ctx.gather(first(), ctx.call_tool(look, n=1))
+
+    async def scenario() -> None:
+        desk = Desk()
+        async with desk.open(hooks=[slow]) as runtime:
+            handle = await runtime.start(
+                flow(body, look), None, run_id="r", budget=Budget(fan_out=2)
+            )
+            await desk.clock.settle()
+            go.set()
+
+            assert await desk.settled(handle) == Finished([[2, 3], 1])
 
     run(scenario())
 

@@ -51,9 +51,12 @@ class Redrive:
     Args:
         stepper: fresh, at the beginning of the run; stepped at once.
         normalise: the final bytes of a tool call's arguments, see `final_args`.
+        clean: a log line as it is written, secrets left out.
 
     Attributes:
         pending: what the program wants and the journal does not have yet, by address, in order.
+        crowds: of pending wants that one step asked for together: its place among them, and of
+            how many.
         asked: the wants behind open requests, by address, until their final outcome.
         hooks: what hooks have answered; a before-answer changes the want it was about.
         notes: log lines the program wrote and the journal does not have yet.
@@ -61,14 +64,19 @@ class Redrive:
     """
 
     __slots__ = (
-        "_normalise", "_over", "_stepper", "asked", "end", "hooks", "notes", "pending",
+        "_clean", "_normalise", "_over", "_stepper", "asked", "crowds", "end", "hooks", "notes",
+        "pending",
     )  # fmt: skip
 
-    def __init__(self, stepper: Stepper, normalise: Normalise) -> None:
+    def __init__(
+        self, stepper: Stepper, normalise: Normalise, *, clean: Callable[[str], str] = str
+    ) -> None:
         self._stepper = stepper
         self._normalise = normalise
+        self._clean = clean
         self._over = False
         self.pending: dict[str, Want] = {}
+        self.crowds: dict[str, tuple[int, int]] = {}
         self.asked: dict[str, Want] = {}
         self.hooks = HookLog()
         self.notes: deque[str] = deque()
@@ -113,6 +121,8 @@ class Redrive:
         want = self.pending.pop(address, None)
         if want is None:
             raise self._unasked(event, seq)
+        if self.crowds:
+            self.crowds.pop(address, None)
         recorded, wanted = event.action, want.action
         if recorded is not wanted and recorded != wanted and not self._agrees(event, wanted):
             raise _diverged(seq, address, recorded, wanted)
@@ -126,6 +136,7 @@ class Redrive:
         want = self.pending.pop(event.address, None)
         if want is None:
             raise self._unasked(event, seq)
+        self.crowds.pop(event.address, None)
         if not _same_kind(event.action, want.action):
             raise _diverged(seq, event.address, event.action, want.action)
         self._show(event, seq)
@@ -192,10 +203,14 @@ class Redrive:
 
     def _step(self, outcomes: tuple[Outcome, ...]) -> None:
         step = self._stepper.step(outcomes)
-        for want in step.wants:
+        wants = step.wants
+        for want in wants:
             self.pending[want.address] = want
+        if len(wants) > 1:
+            count = len(wants)
+            self.crowds.update((want.address, (n, count)) for n, want in enumerate(wants))
         if step.notes:
-            self.notes.extend(step.notes)
+            self.notes.extend(map(self._clean, step.notes))
         self.end = step.end
 
     def _finish(self, event: RunCompleted | RunFailed | RunCancelled, seq: int) -> None:

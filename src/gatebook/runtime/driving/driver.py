@@ -167,7 +167,8 @@ class Driver:
         self._let_go()
         try:
             with off_the_loop(self._event_loop):
-                redrive = Redrive(program.begin(started), final_args(program.tools))
+                clean = self._services.redactor.text
+                redrive = Redrive(program.begin(started), final_args(program.tools), clean=clean)
         except BaseException as exc:
             halt_for(exc, run.id, self._services.redactor)
             raise

@@ -40,8 +40,8 @@ from gatebook.kernel.spending.ledgers import Balance, Shared
 from gatebook.kernel.spending.soft import moved
 from gatebook.kernel.state import RunState
 from gatebook.kernel.status import CANCELLING, RUNNING
-from gatebook.ports import MAX_FANOUT, Lease, Program, Stretch, Want
-from gatebook.runtime.driving.crowds import Crowd
+from gatebook.ports import Lease, Program, Stretch, Want
+from gatebook.runtime.driving.crowds import NOTHING_BEYOND, Crowd, refusal
 from gatebook.runtime.driving.ending import Ending, unknown
 from gatebook.runtime.driving.off_loop import off_the_loop
 from gatebook.runtime.driving.outcomes import cleaned, failed, succeeded
@@ -95,7 +95,8 @@ class Planner:
         if wants_facts(services.policy):
             self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
         self._ledgers = dict(services.ledgers) or None
-        self._crowd = Crowd(program)
+        self._crowd = Crowd(program, redrive)
+        self._shared: Shared | None = None
         self._grounds = Grounds(
             policy=services.policy,
             policy_digest=services.policy_digest,
@@ -142,6 +143,7 @@ class Planner:
         head, lease = self.state.head, self._lease
         self._draft = Draft(head, lease.run.id, append_id, lease.epoch, now)
         self.events, self.more, self._now = self._draft.events, False, now
+        self._shared = None
         _set_running_loop(None)  # as `off_the_loop`, which takes four times as long
         try:
             self._record(results)
@@ -165,7 +167,7 @@ class Planner:
             return
         if self._ledgers != (head.ledgers or None):
             self._add(LedgersDeclared(ledgers=self._ledgers or {}))
-        if head.open:
+        if head.open and head.seq < MAX_EVENTS:  # a run that is full starts nothing again
             self._recover(running)
             if head.status is not RUNNING:
                 return  # a person must look first
@@ -208,7 +210,9 @@ class Planner:
         if soft:
             grounds.soft = moved(soft, self.started.limits, head.limits)
         ledgers = head.ledgers
-        grounds.shared = Shared(ledgers, self._now, self.balances) if ledgers else None
+        if ledgers and self._shared is None:  # one for a plan: it knows what that has reserved
+            self._shared = Shared(ledgers, self._now, self.balances)
+        grounds.shared = self._shared
         return grounds
 
     def _record(self, results: Mapping[str, tuple[int, Ended]]) -> None:
@@ -362,9 +366,10 @@ class Planner:
             wants = ready(redrive.pending, self.state)
             if not wants or head.seq >= MAX_EVENTS:
                 break
-            if len(wants) > MAX_FANOUT or head.limits.fan_out is not None:
-                self._crowd.watch(wants, head.limits.fan_out)
-            if turns and not (wants := turns.ready(wants, self._crowd.beyond)):
+            beyond = NOTHING_BEYOND
+            if redrive.crowds or head.limits.fan_out is not None:
+                beyond = self._crowd.beyond(wants, head.limits.fan_out)
+            if turns and not (wants := turns.ready(wants, beyond.keys())):
                 break
             grounds = self._as_it_stands(wants)
             for want in wants:
@@ -373,9 +378,9 @@ class Planner:
                     return
                 if redrive.notes:
                     self._write_notes()
-                if want.address in self._crowd.beyond:
+                if error := beyond.get(want.address):
                     redactor = self._services.redactor
-                    self._add(self._crowd.refusal(want, redactor, self.program.tools))
+                    self._add(refusal(want, error, redactor, self.program.tools))
                 elif turns and (refused := turns.refusal(want)):
                     self._add(refused)
                 else:
@@ -389,7 +394,4 @@ class Planner:
     def _write_notes(self) -> None:
         notes = self.redrive.notes
         while notes:
-            before = len(notes)
-            self._add(Note(text=self._services.redactor.text(notes[0])))
-            if len(notes) == before:  # redaction changed it, so the program did not know its note
-                notes.popleft()
+            self._add(Note(text=notes[0]))
