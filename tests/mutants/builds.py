@@ -64,8 +64,15 @@ BUILDS = (
     Build(
         "an outcome is lost with the request beside it",
         "runtime/driving/driver.py",
-        "        await self._commit_outcomes(batch.events)\n\n    async def _commit_outcomes",
+        "        await self._commit_outcomes(batch)\n\n    async def _commit_outcomes",
         "\n    async def _commit_outcomes",
+        (f"{RUNTIME}/test_commits.py",),
+    ),
+    Build(
+        "a stop is lost with the request beside it",
+        "runtime/driving/driver.py",
+        "_HAPPENED = (*ENDS_OF_ATTEMPTS, HookAnswered, Interrupted, Note)\n",
+        "_HAPPENED = (*ENDS_OF_ATTEMPTS, HookAnswered)\n",
         (f"{RUNTIME}/test_commits.py",),
     ),
     Build(

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from gatebook import tool
-from gatebook.errors import StoreError
+from gatebook.errors import GatebookError, StoreError
 from gatebook.journals import MemoryJournal
+from gatebook.kernel.append import Batch
 from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import AnyEvent, RunStarted, kind_of
 from gatebook.kernel.messages import (
@@ -25,7 +26,7 @@ from gatebook.kernel.messages import (
 )
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Policy
-from gatebook.ports import Journal, RunKey
+from gatebook.ports import Appended, Journal, RunKey
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client
 from gatebook.runtime.runs.handles import RunHandle
@@ -224,6 +225,25 @@ class CutJournal(FailpointJournal):
 
     async def close(self) -> None:
         """Leave the store open: it is shared with the workers that come after."""
+
+
+class RefusingJournal(FailpointJournal):
+    """A journal that refuses some appends, one after another, by the kinds of their events.
+
+    Attributes:
+        refusals: those to come: what the append must hold, and what is raised in its stead.
+    """
+
+    def __init__(self, inner: Journal, *refusals: tuple[set[str], GatebookError]) -> None:
+        super().__init__(inner, [])
+        self.refusals = list(refusals)
+
+    async def append(self, run: RunKey, batch: Batch) -> Appended:
+        """Refuse, or append to the inner journal."""
+        kinds = {kind_of(event) for event in batch.events}
+        if not self.refusals or not self.refusals[0][0] <= kinds:
+            return await super().append(run, batch)
+        raise self.refusals.pop(0)[1]
 
 
 def handle_of(client: Client, run_id: str = "r") -> RunHandle[Any]:

@@ -6,9 +6,13 @@ import pytest
 from tests.runtime.kit import RUN, Desk, flow, handle_of, run
 
 from gatebook import Decision, ToolContext, Transient, tool
+from gatebook.errors import CommitUnknown
+from gatebook.kernel.append import Batch
 from gatebook.kernel.events import ActionSucceeded
 from gatebook.kernel.policies import AllowDeclared
+from gatebook.ports import Appended, RunKey
 from gatebook.runtime.runs.states import Finished, Waiting
+from gatebook.testing.failpoints import FailpointJournal
 
 
 class Shop:
@@ -129,6 +133,32 @@ def test_an_outcome_that_the_plan_did_not_come_to_is_kept_as_well() -> None:
         assert kinds[-3:] == ["action_succeeded", "action_succeeded", "attempt_failed"]
         assert state == Finished(["seen", "paid", "there"])
         assert shop.calls == ["look", "pay", "put", "put"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["it holds", "it does not hold"])
+def test_an_outcome_of_a_broken_plan_survives_a_lost_answer(there: bool) -> None:
+    """Whether its append holds, only the journal can say; it is told once."""
+
+    class Losing(FailpointJournal):
+        lost = 0
+
+        async def append(self, run: RunKey, batch: Batch) -> Appended:
+            if not isinstance(batch.events[0], ActionSucceeded) or self.lost:
+                return await super().append(run, batch)
+            self.lost += 1
+            if there:
+                await super().append(run, batch)
+            raise CommitUnknown("E_COMMIT_UNKNOWN", detail="gone")
+
+    async def scenario() -> None:
+        desk, shop = Desk(), Shop("pay")
+        state = await desk.ran(shop.program, journal=Losing(desk.journal, []))
+
+        assert isinstance(state, Waiting)
+        assert state.parked_reason == "halted"
+        assert await desk.kinds("r") == ["run_started", "action_requested", "action_succeeded"]
 
     run(scenario())
 

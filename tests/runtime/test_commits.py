@@ -3,10 +3,21 @@
 from typing import Any
 
 import pytest
-from tests.runtime.kit import RUN, Desk, acting, eventually, flow, run
+from tests.runtime.kit import (
+    RUN,
+    Desk,
+    Model,
+    RefusingJournal,
+    acting,
+    eventually,
+    flow,
+    run,
+    said,
+)
 
-from gatebook import tool
-from gatebook.errors import InvalidInput, StoreError, Transient
+from gatebook import Decision, tool
+from gatebook.errors import CommitUnknown, InvalidInput, StoreError, Transient
+from gatebook.kernel.actions import WaitSignal
 from gatebook.kernel.append import Batch, BudgetShort
 from gatebook.kernel.events import (
     ActionRequested,
@@ -16,10 +27,15 @@ from gatebook.kernel.events import (
     RunCompleted,
     kind_of,
 )
+from gatebook.kernel.messages import Usage
+from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.ports import Appended, RunKey
 from gatebook.runtime.runs.states import Finished, Waiting
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
+
+SHORT = BudgetShort("E_BUDGET", meter="tool_calls", tool="t", limit=1)
+KEY = "sk-ant-" + "api03-abcdefghijklmnopqrstuvwxyz0123456789abcdefgh"
 
 
 def test_without_its_intent_stored_nothing_happens() -> None:
@@ -227,13 +243,96 @@ def test_an_outcome_survives_a_budget_that_refuses_what_follows() -> None:
     run(scenario())
 
 
+def test_an_outcome_survives_a_refusal_and_then_a_lost_answer() -> None:
+    """It is appended alone, and nobody knows whether: it is known here until it is there."""
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+        journal = RefusingJournal(
+            desk.journal,
+            ({"action_succeeded", "action_requested"}, SHORT),
+            ({"action_succeeded"}, CommitUnknown("E_COMMIT_UNKNOWN", detail="gone")),
+        )
+
+        async def body(ctx: Any) -> int:
+            return await ctx.call_tool(act, n=1) + await ctx.call_tool(act, n=2)
+
+        state = await desk.ran(flow(body, act), journal=journal)
+
+        assert (journal.refusals, calls, state) == ([], [1, 2], Finished(3))
+
+    run(scenario())
+
+
+def test_what_stops_a_run_survives_a_refusal_too() -> None:
+    """Policy wanted somebody to look at the signal, whatever became of the retry beside it."""
+
+    class Stops(AllowDeclared):
+        def sees_results(self, action: Any) -> bool:
+            return isinstance(action, WaitSignal)
+
+        def result(self, *_: Any, **__: Any) -> Decision:
+            return Decision("interrupt", "look at it")
+
+    async def scenario() -> None:
+        desk, tries = Desk(RetryWithBackoffPolicy(Stops(), 9, 3_000)), list[Any]()
+        journal = RefusingJournal(desk.journal, ({"attempt_started", "interrupted"}, SHORT))
+
+        @tool(effect="read")
+        async def look() -> int:
+            tries.append(desk.clock.now())
+            if len(tries) == 1:
+                raise Transient("busy")
+            return 1
+
+        async def body(ctx: Any) -> Any:
+            return await ctx.gather(ctx.call_tool(look), ctx.wait_signal("go"))
+
+        async with desk.open(journal=journal) as runtime:
+            handle = await runtime.start(flow(body, look), None, run_id="r")
+            await desk.clock.settle()
+            desk.clock.advance(5)  # its back-off is over when the signal comes
+            await handle.signal("go", 1)
+            state = await desk.settled(handle)
+
+        await desk.journal.open()
+        assert (journal.refusals, state) == ([], Waiting(on=("resume",)))
+        assert (await desk.kinds("r")).count("interrupted") == 1
+
+    run(scenario())
+
+
+def test_what_is_odd_about_an_outcome_survives_a_refusal_too() -> None:
+    """That a model call was charged as reserved is told beside its outcome, not after it."""
+
+    async def scenario() -> None:
+        desk, model = Desk(), Model(said("a", usage=Usage(input_tokens=-1)), said("b"))
+        kinds = {"note", "action_succeeded", "action_requested"}
+        journal = RefusingJournal(desk.journal, (kinds, SHORT))
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_llm("fake:m", "one")
+            await ctx.call_llm("fake:m", "two")
+
+        program = flow(body, models=["fake:m"])
+        await desk.ran(program, journal=journal, providers={"fake": model})
+
+        (note,) = await desk.all("r", Note)
+        assert journal.refusals == []
+        assert "E_USAGE_INVALID" in note.text
+
+    run(scenario())
+
+
 def test_log_lines_are_journaled_once_across_workers() -> None:
-    """A line logged before a crash must not be logged again after it."""
+    """A line logged before a crash must not be logged again after it, nor one with a secret."""
 
     async def scenario() -> None:
         desk = Desk()
 
         async def body(ctx: Any) -> None:
+            ctx.log.info(f"the key is {KEY}")
             ctx.log.info("one")
             await ctx.sleep(3600)
             ctx.log.info("two")
@@ -246,7 +345,8 @@ def test_log_lines_are_journaled_once_across_workers() -> None:
             await desk.settled(runtime.handle("r"))
 
         await desk.journal.open()
-        assert [note.text for note in await desk.all("r", Note)] == ["one", "two"]
+        told = [note.text for note in await desk.all("r", Note)]
+        assert told == ["the key is [redacted:api-key]", "one", "two"]
 
     run(scenario())
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import count
+from itertools import count, takewhile
 from typing import TypeVar
 
 from gatebook.errors import (
@@ -29,10 +29,10 @@ from gatebook.kernel.append import Batch, BudgetShort
 from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.events import (
     ENDS_OF_ATTEMPTS,
-    ActionRequested,
     AnyEvent,
     DefinitionChanged,
     HookAnswered,
+    Interrupted,
     Note,
     RunStarted,
 )
@@ -57,7 +57,8 @@ STORE_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)  # between tries while a store 
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_HAPPENED = (*ENDS_OF_ATTEMPTS, HookAnswered)  # what no refused plan may lose
+# What a plan begins with: what has happened, and no refusal of what follows may lose.
+_HAPPENED = (*ENDS_OF_ATTEMPTS, HookAnswered, Interrupted, Note)
 
 
 class Driver:
@@ -281,6 +282,7 @@ class Driver:
             try:
                 appended = await self._journal.append(run, batch)
             except (Conflict, CommitUnknown):
+                self._services.hub.changed(run)  # something is there, ours or not
                 return False
             except (BudgetShort, InvalidInput) as exc:
                 await self._give_way(exc, batch)
@@ -306,19 +308,21 @@ class Driver:
                 detail = f"what is planned after event {batch.after} is refused again: {refusal}"
                 raise IntegrityError("E_INVARIANT", run=run, detail=detail) from refusal
             self._refused_at = batch.after
-        await self._commit_outcomes(batch.events)
+        await self._commit_outcomes(batch)
 
-    async def _commit_outcomes(self, events: Sequence[AnyEvent]) -> None:
-        """Append what happened alone: a guard on a request must never lose an outcome."""
-        new = {event.address for event in events if isinstance(event, ActionRequested)}
-        outcomes = tuple(
-            event for event in events if isinstance(event, _HAPPENED) and event.address not in new
-        )
-        if outcomes and len(outcomes) < len(events):
-            run = self._lease.run
+    async def _commit_outcomes(self, batch: Batch) -> None:
+        """Append what happened alone: a guard on a request must never lose an outcome.
+
+        It is what the plan begins with, stops and notes that come with it included. Where that is
+        not appended either, it is known on: the next plan begins with it again.
+        """
+        happened = tuple(takewhile(lambda event: isinstance(event, _HAPPENED), batch.events))
+        if 0 < len(happened) < len(batch.events):
             append_id = self._new_append_id()
-            batch = Batch(events=outcomes, append_id=append_id, epoch=self._lease.epoch)
-            await self._patiently(lambda: self._journal.append(run, batch))
+            epoch, after = batch.epoch, batch.after
+            await self._commit(
+                Batch(events=happened, append_id=append_id, epoch=epoch, after=after)
+            )
 
     async def _keep_outcomes(self) -> None:
         """Append what attempts have ended, each for itself, where no plan can be made."""
@@ -331,6 +335,9 @@ class Driver:
             batch = Batch(events=events, append_id=append_id, epoch=self._lease.epoch)
             try:
                 await self._patiently(partial(self._journal.append, run, batch))
+            except CommitUnknown:
+                await self._keep_outcomes()  # what is there by now is not open any more
+                return
             except InvalidInput as exc:
                 _log.warning("outcome not kept: %s", exc, extra={"run": run.id})
 
