@@ -14,7 +14,7 @@ from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
 from gatebook.runtime.redrive import final_args, replay
-from gatebook.runtime.runs.states import Cancelled, Finished
+from gatebook.runtime.runs.states import Cancelled, Finished, Waiting
 
 
 class Shop:
@@ -193,6 +193,56 @@ def test_a_hook_may_act_on_a_result() -> None:
 
         assert state == Finished(110)
         assert sorted(shop.done) == ["owed 1", "owed 2", "pay 50"]
+
+    run(scenario())
+
+
+def test_a_hook_that_may_not_act_is_asked_again_when_the_run_goes_on() -> None:
+    """A run that stopped for a person starts nothing: its hook would wait until its time is up."""
+
+    class StopsAtALook(AllowDeclared):
+        def sees_results(self, action: Any) -> bool:
+            return bool(action.tool == "look")
+
+        def result(self, *_: Any, **__: Any) -> Decision:
+            return Decision("interrupt", "look at it")
+
+    async def scenario() -> None:
+        desk, shop, go = Desk(StopsAtALook()), Shop(), asyncio.Event()
+
+        @tool(effect="read")
+        async def look() -> int:
+            return 1
+
+        async def body(ctx: Any) -> Any:
+            async def looks() -> str:
+                try:
+                    return str(await ctx.call_tool(look))
+                except ActionDenied as exc:
+                    return exc.code
+
+            return await ctx.gather(ctx.call_tool(shop.pay, amount=50), looks())
+
+        @hook(
+            "before_tool", rights=["change", "act"], timeout=60, on_failure="closed",
+            tools=[shop.pay],
+        )  # fmt: skip
+        async def cap(call: Any) -> Change:
+            await go.wait()
+            return Change({"amount": await call.call_tool(shop.owed, order="7")})
+
+        program = flow(body, shop.pay, shop.owed, look)
+        async with desk.open(hooks=[cap]) as runtime:
+            handle = await runtime.start(program, None, run_id="r")
+            await desk.clock.settle()
+            go.set()
+            state = await desk.settled(handle)
+            await handle.resume(by="ann")
+            end = await desk.settled(handle)
+
+        assert state == Waiting(on=("resume",))
+        assert end == Finished([30, "E_RESULT_WITHHELD"])
+        assert shop.done == ["owed 7", "pay 30"]
 
     run(scenario())
 

@@ -11,7 +11,7 @@ from typing import Any
 from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.codec import Raw, canonical
-from gatebook.kernel.hooks.answers import place_of_acts
+from gatebook.kernel.hooks.answers import BELOW, place_of_acts
 from gatebook.kernel.hooks.declared import Hook
 from gatebook.kernel.hooks.subjects import Subject
 from gatebook.ports import Outcome, Tool, Want
@@ -73,6 +73,10 @@ class Acts:
             raise failure_of(outcome)
         assert isinstance(want.action, CallTool)
         return self.tools[want.action.tool].decode(bytes(outcome.output))
+
+    def waited_for(self, address: str) -> bool:
+        """Whether a hook that is asked about something waits for an act of its own."""
+        return any(each.startswith(address + BELOW) for each in self._waiting)
 
     def give_up(self, hook: Hook[Any], subject: Subject) -> None:
         """Ask for nothing more that a hook waits for: it has answered, or is not waited for."""

@@ -21,7 +21,7 @@ from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import HookAnswered, RunStarted
 from gatebook.kernel.hooks.answers import BELOW, failed, heard, withheld
-from gatebook.kernel.hooks.declared import Hook, Hooks
+from gatebook.kernel.hooks.declared import BEFORE, Hook, Hooks
 from gatebook.kernel.hooks.subjects import ModelEnded, Subject, ToolEnded
 from gatebook.kernel.hooks.views import HookView
 from gatebook.kernel.redact import Redactor
@@ -97,6 +97,13 @@ class Hooking:
                 task = self._running.pop(key, None)
                 if task is not None:
                     task.cancel()
+
+    def cancel_acting(self) -> None:
+        """Stop asking hooks that wait for an act which may not start; they are asked again."""
+        for key in list(self._running):
+            point, address = key
+            if self.acts.waited_for(address if point in BEFORE else ""):
+                self._running.pop(key).cancel()
 
     def close(self) -> None:
         """Stop asking; the next worker asks whatever is not answered in the journal."""
