@@ -1,0 +1,367 @@
+"""A run of everything at once, a store that answers as told, and people who speak in between."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from tests.runtime.kit import Attempt, CutJournal, Desk, Model, flow, handle_of, said
+from tests.runtime.policies import MODELS, TOOLS, rule, ruled
+from tests.runtime.results import PHONE, on_result
+
+from gatebook import Budget, Change, Client, Denied, Succeeded, ToolContext, Transient, hook, tool
+from gatebook.errors import (
+    ActionError,
+    CommitUnknown,
+    Conflict,
+    GatebookError,
+    ProviderError,
+    StoreError,
+)
+from gatebook.kernel.append import Batch, BudgetShort
+from gatebook.kernel.events import Requests
+from gatebook.kernel.messages import Call, ChatRequest
+from gatebook.kernel.policies import RetryWithBackoffPolicy
+from gatebook.ports import Appended, Journal, RunKey
+from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Settled, Waiting
+
+MANY = 400  # appends of one small run: whoever needs more goes round in circles
+STEPS = (
+    "look", "find", "put", "pay", "lend", "owe", "odd", "wire", "send", "later",  # tools
+    "ask", "hear", "log", "nap",
+)  # fmt: skip
+FAN_OUT = 2
+KEY = "sk-ant-" + "api03-abcdefghijklmnopqrstuvwxyz0123456789abcdefgh"
+DEEDS = (
+    "conflict", "lost", "gone", "busy", "short", "die", "leave",  # what becomes of an append
+    "signal", "cancel", "raise", "answer",  # who comes before it
+)  # fmt: skip
+
+POLICY = RetryWithBackoffPolicy(
+    ruled(
+        TOOLS,
+        MODELS,
+        rule("ask", 'tool = ["owe", "score"]'),
+        rule("defer", 'tool = "later"', 'where = { deferred = { lt = 1 } }\nafter = "3s"'),
+        rule("deny", 'tool = "send"', 'where = { "seen.label" = { has = "personal" } }'),
+        '[[label]]\ntool = "find"\nadd = "personal"\n'
+        'where = { "result.0.phone" = { glob = "+*" } }\n',
+        on_result("modify", more='redact = { "result.*.phone" = "all" }'),
+        on_result("interrupt", "odd"),
+    ),
+    2,
+    100,
+)
+
+
+class Halting(Model):
+    """A model whose first answer to each call breaks off."""
+
+    def stream(self, request: ChatRequest, call: Call) -> Attempt:
+        self.calls.append(call)
+        begins = said("and so on")
+        error = ProviderError("busy", kind="transient", category="overloaded")
+        return Attempt(self, begins if call.attempt else [*begins[:2], error])
+
+
+class World:
+    """Tools of every kind, a program that calls them and hooks that look at it.
+
+    Attributes:
+        done: effects that were had, in order: idempotency key, tool.
+        paid: amounts that were paid, by idempotency key.
+    """
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str]] = []
+        self.paid: dict[str, int] = {}
+        tools = [*self._reads(), *self._writes()]
+        self._tools = {each.name: each for each in tools}
+        self.program = flow(self._playing, *tools, models=["fake:m"])
+        self.models = {"fake": Halting()}
+        self.hooks = self._hooks()
+
+    def _did(self, ctx: Any, name: str) -> bool:
+        """Note an effect; return whether it is the first of its action."""
+        key = ctx.idempotency_key
+        first = all(known != key for known, _ in self.done)
+        self.done.append((key, name))
+        return first
+
+    def _reads(self) -> Iterable[Any]:
+        @tool(effect="read")
+        async def look(ctx: ToolContext[Any], n: int = 0) -> int:
+            if self._did(ctx, "look") and n % 2:
+                raise Transient("busy")
+            return n
+
+        @tool(effect="read")
+        async def find(ctx: ToolContext[Any], n: int) -> list[dict[str, str]]:
+            self._did(ctx, "find")
+            return [{"phone": PHONE}]
+
+        @tool(effect="read")
+        async def odd(ctx: ToolContext[Any], n: int) -> int:
+            self._did(ctx, "odd")
+            return n
+
+        @tool(effect="read")
+        async def later(ctx: ToolContext[Any], n: int) -> int:
+            self._did(ctx, "later")
+            return n
+
+        @tool(effect="read")
+        async def score(ctx: ToolContext[Any], n: int) -> int:
+            self._did(ctx, "score")
+            return n
+
+        return look, find, odd, later, score
+
+    def _writes(self) -> Iterable[Any]:
+        @tool(effect="idempotent")
+        async def put(ctx: ToolContext[Any], n: int) -> int:
+            if self._did(ctx, "put"):
+                raise Transient("busy")
+            return n
+
+        @tool
+        async def pay(ctx: ToolContext[Any], n: int) -> int:
+            self._did(ctx, "pay")
+            self.paid[ctx.idempotency_key] = n
+            return n
+
+        @tool
+        async def lend(ctx: ToolContext[Any], n: int) -> int:
+            self._did(ctx, "lend")
+            return n
+
+        @tool
+        async def owe(ctx: ToolContext[Any], n: int) -> int:
+            self._did(ctx, "owe")
+            return n
+
+        @tool
+        async def wire(ctx: ToolContext[Any], n: int) -> int:
+            if self._did(ctx, "wire"):
+                raise OSError("cut off")  # nobody knows what it did
+            return n
+
+        @tool(sends=True)
+        async def send(ctx: ToolContext[Any], n: int) -> int:
+            self._did(ctx, "send")
+            return n
+
+        return put, pay, lend, owe, wire, send
+
+    async def _playing(self, ctx: Any, branches: list[list[str]]) -> Any:
+        async def branch(b: int, steps: list[str]) -> list[Any]:
+            return [await self._step(ctx, name, 10 * b + n) for n, name in enumerate(steps)]
+
+        return await ctx.gather(*(branch(b, steps) for b, steps in enumerate(branches)))
+
+    async def _step(self, ctx: Any, name: str, n: int) -> Any:
+        try:
+            if name == "log":
+                return ctx.log.info(f"line {n} {KEY if n % 2 else ''}")
+            if name == "nap":
+                return await ctx.sleep(1)
+            if name == "ask":
+                return (await ctx.call_llm("fake:m", f"what of {n}")).text
+            if name == "hear":
+                return await ctx.wait_signal("go", timeout=5)
+            return await ctx.call_tool(self._tools[name], n=n)
+        except ActionError as exc:
+            return exc.code
+
+    def _hooks(self) -> list[Any]:
+        tools = self._tools
+
+        @hook("before_tool", rights=["change", "act"], timeout=60, on_failure="closed",
+              tools=[tools["pay"]])  # fmt: skip
+        async def more(call: Any) -> Change:
+            found = await call.call_tool(tools["look"], n=call.args["n"])
+            return Change({"n": found + 1})
+
+        @hook("before_tool", rights=["act"], timeout=60, on_failure="closed", tools=[tools["lend"]])
+        async def sure(call: Any) -> None:
+            await call.call_tool(tools["score"], n=call.args["n"])
+
+        @hook("after_tool", rights=["observe"], timeout=60, on_failure="closed",
+              tools=[tools["find"], tools["pay"]])  # fmt: skip
+        async def seen(call: Any) -> None:
+            await asyncio.sleep(0)
+
+        @hook("before_model", rights=["observe"], timeout=60, on_failure="closed")
+        async def asked(call: Any) -> None:
+            await asyncio.sleep(0)
+
+        @hook("on_run_end", rights=["observe"], timeout=60, on_failure="closed")
+        async def over(end: Any) -> None:
+            await asyncio.sleep(0)
+
+        return [more, sure, seen, asked, over]
+
+
+class Unruly(CutJournal):
+    """A journal that does to each append of a worker what stands next in a list of deeds.
+
+    Attributes:
+        died: the process of the worker lost its store for good.
+        leaves: the worker is to be closed.
+        endless: there were so many appends that the run goes round in circles.
+    """
+
+    def __init__(self, inner: Journal, deeds: deque[str], people: "People") -> None:
+        super().__init__(inner)
+        self.died, self.leaves = asyncio.Event(), asyncio.Event()
+        self.endless = False
+        self._deeds, self._people = deeds, people
+
+    def die(self) -> None:
+        self.dead = True
+        self.died.set()
+
+    async def append(self, run: RunKey, batch: Batch) -> Appended:
+        """Append to the inner journal, or do otherwise."""
+        if batch.epoch is None:
+            return await super().append(run, batch)
+        self.endless = self.calls.get("append", 0) > MANY
+        deed = self._deeds.popleft() if self._deeds else "pass"
+        if self.endless or deed == "die":
+            self.die()
+        elif deed == "leave":
+            self.leaves.set()
+        elif deed == "conflict":
+            raise Conflict(tail=(), run=run.id, seq=0, expected=0)
+        elif deed == "gone":
+            raise CommitUnknown("E_COMMIT_UNKNOWN", detail="gone")
+        elif deed == "busy":
+            raise StoreError("E_STORE_BUSY", store=self.url, detail="busy", limit=1, pid=1)
+        elif deed == "short" and any(isinstance(event, Requests) for event in batch.events):
+            raise BudgetShort("E_LEDGER", tool="t", ledger="tenant", left=0, meter="tool_calls",
+                              limit=0, used=0, want=1, renews="never")  # fmt: skip
+        else:
+            await self._people.come(deed)
+        done = await super().append(run, batch)
+        if deed == "lost":
+            raise CommitUnknown("E_COMMIT_UNKNOWN", detail="lost")
+        return done
+
+
+class People:
+    """Who speaks to the run from elsewhere, and in which words, by turns."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.client = Client(CutJournal(desk.journal), clock=desk.clock)
+        self._turn = 0
+
+    async def come(self, deed: str) -> None:
+        """Say something; the run may have gone on."""
+        handle = handle_of(self.client)
+        say: dict[str, Callable[[], Any]] = {
+            "signal": lambda: handle.signal("go", 1),
+            "cancel": lambda: handle.cancel(by="ann"),
+            "raise": lambda: handle.raise_budget(more=Budget(tool_calls=1), by="ann"),
+            "answer": self.answer,
+        }
+        if deed in say:
+            with suppress(GatebookError):  # it came too late
+                await say[deed]()
+
+    async def answer(self, *, about: str = "", follow: bool = False) -> None:
+        """Answer what is asked about such actions, one way and then the other."""
+        async for approval in self.client.approvals(follow=follow):
+            if about not in (await approval).what:
+                continue
+            self._turn += 1
+            try:
+                if self._turn % 3:
+                    await approval.approve(by="ann")
+                else:
+                    await approval.deny(by="ann", reason="no")
+            except GatebookError:
+                continue  # somebody was faster
+
+    async def help(self, waiting: Waiting) -> bool:
+        """Do what a run at rest waits for; return whether it waits for anything but time."""
+        handle = handle_of(self.client)
+        await self.answer()
+        helped = False
+        for on in waiting.on:
+            what, _, name = on.partition(" ")
+            helped = helped or what in ("approval", "resolve", "resume")
+            if what == "resolve":
+                self._turn += 1
+                said: Any = (Denied("it did not"), "retry", Succeeded(5))[self._turn % 3]
+                await handle.resolve(name, said, by="ann")
+            elif what == "resume":
+                await handle.resume(by="ann")
+        return helped
+
+
+class Play:
+    """One run of a world, driven by workers that die, until it is over.
+
+    Args:
+        left: tool calls that the ledger of all runs can carry, None for any number.
+    """
+
+    def __init__(
+        self, branches: list[list[str]], deeds: list[str], *, left: int | None = None
+    ) -> None:
+        self.world, self.branches, self._deeds = World(), branches, deque(deeds)
+        ledgers = {} if left is None else {"tenant": Budget(tool_calls=left)}
+        models = self.world.models
+        self.desk = Desk(POLICY, hooks=self.world.hooks, ledgers=ledgers, providers=models)
+        self.people = People(self.desk)
+        self.endless = False
+
+    async def end(self) -> Settled:
+        """Return how the run ended; of one that does not, where it rests for good."""
+        async with self.people.client:
+            at_once = asyncio.ensure_future(self.people.answer(about="score", follow=True))
+            try:  # what a hook waits for must be answered in its time
+                return await self._to_its_end()
+            finally:
+                at_once.cancel()
+
+    async def _to_its_end(self) -> Settled:
+        state = await self._driven(start=True)
+        for _ in range(60):
+            if isinstance(state, Finished | Failed | Cancelled) or self.endless:
+                break
+            if isinstance(state, Waiting):
+                if state.parked_reason:
+                    break
+                if not await self.people.help(state) and state.wake_at is not None:
+                    self.desk.clock.advance(max(0, (state.wake_at - self.desk.clock.now()) / 1e6))
+            state = await self._driven()
+        await self.desk.journal.open()
+        assert state is not None
+        return state
+
+    async def _driven(self, *, start: bool = False) -> Settled | None:
+        """Let one worker drive the run to where it rests, None for one that died before."""
+        desk, world = self.desk, self.world
+        journal = Unruly(desk.journal, self._deeds, self.people)
+        runtime = desk.runtime(world.program, journal=journal)
+        await runtime.open()
+        if start:
+            budget = Budget(tool_calls=40, fan_out=FAN_OUT)
+            await runtime.start(world.program, self.branches, run_id="r", budget=budget)
+        rests = asyncio.ensure_future(handle_of(runtime).settled())
+        dies = asyncio.ensure_future(journal.died.wait())
+        leaves = asyncio.ensure_future(journal.leaves.wait())
+        await desk.clock.until(asyncio.wait({rests, dies, leaves}, return_when="FIRST_COMPLETED"))
+        self.endless = self.endless or journal.endless
+        state = rests.result() if rests.done() and not rests.exception() else None
+        for task in (rests, dies, leaves):
+            task.cancel()
+        if journal.dead:
+            await desk.crash(runtime)
+            desk.lapse()
+        else:
+            await desk.clock.until(runtime.close())
+        await desk.journal.open()
+        return state
