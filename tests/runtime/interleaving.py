@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from tests.runtime.kit import Attempt, CutJournal, Desk, Model, flow, handle_of, said
+from tests.runtime.kit import TTL_S, Attempt, CutJournal, Desk, Model, flow, handle_of, said
 from tests.runtime.policies import MODELS, TOOLS, rule, ruled
 from tests.runtime.results import PHONE, on_result
 
@@ -23,7 +23,8 @@ from gatebook.kernel.append import Batch, BudgetShort
 from gatebook.kernel.events import Requests
 from gatebook.kernel.messages import Call, ChatRequest
 from gatebook.kernel.policies import RetryWithBackoffPolicy
-from gatebook.ports import Appended, Journal, RunKey
+from gatebook.kernel.tools import Effect
+from gatebook.ports import Appended, RunKey
 from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Settled, Waiting
 
 MANY = 400  # appends of one small run: whoever needs more goes round in circles
@@ -34,7 +35,7 @@ STEPS = (
 FAN_OUT = 2
 KEY = "sk-ant-" + "api03-abcdefghijklmnopqrstuvwxyz0123456789abcdefgh"
 DEEDS = (
-    "conflict", "lost", "gone", "busy", "short", "die", "leave",  # what becomes of an append
+    "conflict", "lost", "gone", "busy", "short", "die", "leave", "stolen",  # of an append
     "signal", "cancel", "raise", "answer",  # who comes before it
 )  # fmt: skip
 
@@ -66,7 +67,7 @@ class Halting(Model):
 
 
 class World:
-    """Tools of every kind, a program that calls them and hooks that look at it.
+    """What tools do to it.
 
     Attributes:
         done: effects that were had, in order: idempotency key, tool.
@@ -76,131 +77,128 @@ class World:
     def __init__(self) -> None:
         self.done: list[tuple[str, str]] = []
         self.paid: dict[str, int] = {}
-        tools = [*self._reads(), *self._writes()]
-        self._tools = {each.name: each for each in tools}
-        self.program = flow(self._playing, *tools, models=["fake:m"])
-        self.models = {"fake": Halting()}
-        self.hooks = self._hooks()
 
-    def _did(self, ctx: Any, name: str) -> bool:
-        """Note an effect; return whether it is the first of its action."""
-        key = ctx.idempotency_key
-        first = all(known != key for known, _ in self.done)
-        self.done.append((key, name))
-        return first
 
-    def _reads(self) -> Iterable[Any]:
-        @tool(effect="read")
-        async def look(ctx: ToolContext[Any], n: int = 0) -> int:
-            if self._did(ctx, "look") and n % 2:
-                raise Transient("busy")
-            return n
+def did(ctx: ToolContext[World], name: str) -> bool:
+    """Note an effect; return whether it is the first of its action."""
+    key = ctx.idempotency_key
+    first = all(known != key for known, _ in ctx.deps.done)
+    ctx.deps.done.append((key, name))
+    return first
 
-        @tool(effect="read")
-        async def find(ctx: ToolContext[Any], n: int) -> list[dict[str, str]]:
-            self._did(ctx, "find")
-            return [{"phone": PHONE}]
 
-        @tool(effect="read")
-        async def odd(ctx: ToolContext[Any], n: int) -> int:
-            self._did(ctx, "odd")
-            return n
+def plain(name: str, effect: Effect, **options: Any) -> Any:
+    """A tool that gives back what it is given."""
 
-        @tool(effect="read")
-        async def later(ctx: ToolContext[Any], n: int) -> int:
-            self._did(ctx, "later")
-            return n
+    @tool(name=name, effect=effect, **options)
+    async def act(ctx: ToolContext[World], n: int) -> int:
+        did(ctx, name)
+        return n
 
-        @tool(effect="read")
-        async def score(ctx: ToolContext[Any], n: int) -> int:
-            self._did(ctx, "score")
-            return n
+    return act
 
-        return look, find, odd, later, score
 
-    def _writes(self) -> Iterable[Any]:
-        @tool(effect="idempotent")
-        async def put(ctx: ToolContext[Any], n: int) -> int:
-            if self._did(ctx, "put"):
-                raise Transient("busy")
-            return n
+@tool(effect="read")
+async def look(ctx: ToolContext[World], n: int) -> int:
+    if did(ctx, "look") and n % 2:
+        raise Transient("busy")
+    return n
 
-        @tool
-        async def pay(ctx: ToolContext[Any], n: int) -> int:
-            self._did(ctx, "pay")
-            self.paid[ctx.idempotency_key] = n
-            return n
 
-        @tool
-        async def lend(ctx: ToolContext[Any], n: int) -> int:
-            self._did(ctx, "lend")
-            return n
+@tool(effect="read")
+async def find(ctx: ToolContext[World], n: int) -> list[dict[str, str]]:
+    did(ctx, "find")
+    return [{"phone": PHONE}]
 
-        @tool
-        async def owe(ctx: ToolContext[Any], n: int) -> int:
-            self._did(ctx, "owe")
-            return n
 
-        @tool
-        async def wire(ctx: ToolContext[Any], n: int) -> int:
-            if self._did(ctx, "wire"):
-                raise OSError("cut off")  # nobody knows what it did
-            return n
+@tool(effect="idempotent")
+async def put(ctx: ToolContext[World], n: int) -> int:
+    if did(ctx, "put"):
+        raise Transient("busy")
+    return n
 
-        @tool(sends=True)
-        async def send(ctx: ToolContext[Any], n: int) -> int:
-            self._did(ctx, "send")
-            return n
 
-        return put, pay, lend, owe, wire, send
+@tool
+async def pay(ctx: ToolContext[World], n: int) -> int:
+    did(ctx, "pay")
+    ctx.deps.paid[ctx.idempotency_key] = n
+    return n
 
-    async def _playing(self, ctx: Any, branches: list[list[str]]) -> Any:
-        async def branch(b: int, steps: list[str]) -> list[Any]:
-            return [await self._step(ctx, name, 10 * b + n) for n, name in enumerate(steps)]
 
-        return await ctx.gather(*(branch(b, steps) for b, steps in enumerate(branches)))
+@tool
+async def wire(ctx: ToolContext[World], n: int) -> int:
+    if did(ctx, "wire"):
+        raise OSError("cut off")  # nobody knows what it did
+    return n
 
-    async def _step(self, ctx: Any, name: str, n: int) -> Any:
-        try:
-            if name == "log":
-                return ctx.log.info(f"line {n} {KEY if n % 2 else ''}")
-            if name == "nap":
-                return await ctx.sleep(1)
-            if name == "ask":
-                return (await ctx.call_llm("fake:m", f"what of {n}")).text
-            if name == "hear":
-                return await ctx.wait_signal("go", timeout=5)
-            return await ctx.call_tool(self._tools[name], n=n)
-        except ActionError as exc:
-            return exc.code
 
-    def _hooks(self) -> list[Any]:
-        tools = self._tools
+odd, later, score = (plain(name, "read") for name in ("odd", "later", "score"))
+lend, owe = (plain(name, "at_most_once") for name in ("lend", "owe"))
+send = plain("send", "at_most_once", sends=True)
+TOOLBOX = {
+    each.name: each
+    for each in (look, find, put, pay, wire, odd, later, score, lend, owe, send)
+}  # fmt: skip
 
-        @hook("before_tool", rights=["change", "act"], timeout=60, on_failure="closed",
-              tools=[tools["pay"]])  # fmt: skip
-        async def more(call: Any) -> Change:
-            found = await call.call_tool(tools["look"], n=call.args["n"])
-            return Change({"n": found + 1})
 
-        @hook("before_tool", rights=["act"], timeout=60, on_failure="closed", tools=[tools["lend"]])
-        async def sure(call: Any) -> None:
-            await call.call_tool(tools["score"], n=call.args["n"])
+async def step(ctx: Any, name: str, n: int) -> Any:
+    """One step of a branch; what is refused is its code."""
+    try:
+        if name == "log":
+            return ctx.log.info(f"line {n} {KEY if n % 2 else ''}")
+        if name == "nap":
+            return await ctx.sleep(1)
+        if name == "ask":
+            return (await ctx.call_llm("fake:m", f"what of {n}")).text
+        if name == "hear":
+            return await ctx.wait_signal("go", timeout=5)
+        return await ctx.call_tool(TOOLBOX[name], n=n)
+    except ActionError as exc:
+        return exc.code
 
-        @hook("after_tool", rights=["observe"], timeout=60, on_failure="closed",
-              tools=[tools["find"], tools["pay"]])  # fmt: skip
-        async def seen(call: Any) -> None:
-            await asyncio.sleep(0)
 
-        @hook("before_model", rights=["observe"], timeout=60, on_failure="closed")
-        async def asked(call: Any) -> None:
-            await asyncio.sleep(0)
+async def playing(ctx: Any, branches: list[list[str]]) -> Any:
+    async def branch(b: int, steps: list[str]) -> list[Any]:
+        return [await step(ctx, name, 10 * b + n) for n, name in enumerate(steps)]
 
-        @hook("on_run_end", rights=["observe"], timeout=60, on_failure="closed")
-        async def over(end: Any) -> None:
-            await asyncio.sleep(0)
+    return await ctx.gather(*(branch(b, steps) for b, steps in enumerate(branches)))
 
-        return [more, sure, seen, asked, over]
+
+PROGRAM = flow(playing, *TOOLBOX.values(), models=["fake:m"])
+
+
+def hooked(point: Any, *tools: Any, rights: Any = ("observe",)) -> Any:
+    """A hook that fails closed, and has time."""
+    about: Any = {"tools": list(tools)} if tools else {}
+    return hook(point, rights=list(rights), timeout=60, on_failure="closed", **about)
+
+
+@hooked("before_tool", pay, rights=["change", "act"])
+async def more(call: Any) -> Change:
+    return Change({"n": await call.call_tool(look, n=call.args["n"]) + 1})
+
+
+@hooked("before_tool", lend, rights=["act"])
+async def sure(call: Any) -> None:
+    await call.call_tool(score, n=call.args["n"])
+
+
+@hooked("after_tool", find, pay)
+async def seen(done: Any) -> None:
+    await asyncio.sleep(0)
+
+
+@hooked("before_model")
+async def asked(call: Any) -> None:
+    await asyncio.sleep(0)
+
+
+@hooked("on_run_end")
+async def over(end: Any) -> None:
+    await asyncio.sleep(0)
+
+
+HOOKS = [more, sure, seen, asked, over]
 
 
 class Unruly(CutJournal):
@@ -212,8 +210,9 @@ class Unruly(CutJournal):
         endless: there were so many appends that the run goes round in circles.
     """
 
-    def __init__(self, inner: Journal, deeds: deque[str], people: "People") -> None:
-        super().__init__(inner)
+    def __init__(self, desk: Desk, deeds: deque[str], people: "People") -> None:
+        super().__init__(desk.journal)
+        self._clock = desk.clock
         self.died, self.leaves = asyncio.Event(), asyncio.Event()
         self.endless = False
         self._deeds, self._people = deeds, people
@@ -232,6 +231,9 @@ class Unruly(CutJournal):
             self.die()
         elif deed == "leave":
             self.leaves.set()
+        elif deed == "stolen":
+            self._clock.advance(TTL_S + 1)
+            await self.inner.claim(run, owner="thief", ttl_ms=1_000)
         elif deed == "conflict":
             raise Conflict(tail=(), run=run.id, seq=0, expected=0)
         elif deed == "gone":
@@ -301,7 +303,7 @@ class People:
 
 
 class Play:
-    """One run of a world, driven by workers that die, until it is over.
+    """One run in a world of its own, driven by workers that die, until it is over.
 
     Args:
         left: tool calls that the ledger of all runs can carry, None for any number.
@@ -312,8 +314,8 @@ class Play:
     ) -> None:
         self.world, self.branches, self._deeds = World(), branches, deque(deeds)
         ledgers = {} if left is None else {"tenant": Budget(tool_calls=left)}
-        models = self.world.models
-        self.desk = Desk(POLICY, hooks=self.world.hooks, ledgers=ledgers, providers=models)
+        models = {"fake": Halting()}
+        self.desk = Desk(POLICY, hooks=HOOKS, ledgers=ledgers, providers=models, deps=self.world)
         self.people = People(self.desk)
         self.endless = False
 
@@ -343,13 +345,13 @@ class Play:
 
     async def _driven(self, *, start: bool = False) -> Settled | None:
         """Let one worker drive the run to where it rests, None for one that died before."""
-        desk, world = self.desk, self.world
-        journal = Unruly(desk.journal, self._deeds, self.people)
-        runtime = desk.runtime(world.program, journal=journal)
+        desk = self.desk
+        journal = Unruly(desk, self._deeds, self.people)
+        runtime = desk.runtime(PROGRAM, journal=journal)
         await runtime.open()
         if start:
             budget = Budget(tool_calls=40, fan_out=FAN_OUT)
-            await runtime.start(world.program, self.branches, run_id="r", budget=budget)
+            await runtime.start(PROGRAM, self.branches, run_id="r", budget=budget)
         rests = asyncio.ensure_future(handle_of(runtime).settled())
         dies = asyncio.ensure_future(journal.died.wait())
         leaves = asyncio.ensure_future(journal.leaves.wait())
