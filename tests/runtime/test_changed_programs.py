@@ -2,10 +2,14 @@
 
 from typing import Any
 
-from tests.runtime.kit import RUN, Desk, acting, flow, run
+import pytest
+from tests.runtime.kit import RUN, Desk, acting, flow, handle_of, run
 
 from gatebook.kernel.events import DefinitionChanged, Note
-from gatebook.runtime.runs.states import Finished, Waiting
+from gatebook.kernel.policies import AllowDeclared
+from gatebook.kernel.policy import Decision
+from gatebook.kernel.verify import verify_facts
+from gatebook.runtime.runs.states import Cancelled, Finished, Waiting
 
 
 def two_programs(act: Any) -> tuple[Any, Any]:
@@ -124,5 +128,37 @@ def test_an_adopted_definition_is_recorded() -> None:
         assert state == Finished(1)
         change = await desk.only("r", DefinitionChanged)
         assert change.before != change.after
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("cancels", [True, False], ids=["it is cancelled", "it is interrupted"])
+def test_a_definition_is_adopted_wherever_the_run_stands(cancels: bool) -> None:
+    """Who changes a program and has its runs cancelled wants them to end, not to halt."""
+
+    class Stops(AllowDeclared):
+        def authorize(self, action: Any, context: Any) -> Decision:
+            return Decision("interrupt", "look") if not cancels else Decision.allow()
+
+    async def body(ctx: Any) -> int:
+        await ctx.sleep(3600)
+        return 1
+
+    async def scenario() -> None:
+        desk = Desk(Stops())
+        await desk.ran(flow(body, name="f"))
+        changed = flow(body, name="f", version="2")
+        async with desk.open(changed, on_definition_change="adopt") as runtime:
+            handle = handle_of(runtime)
+            await (handle.cancel(by="ann") if cancels else handle.signal("go"))
+            await desk.clock.settle()
+            state = await desk.settled(handle)
+
+        await desk.journal.open()
+        row = await desk.journal.row(RUN)
+        verify_facts("r", await desk.events("r"), row.head)
+        assert row.parked_reason == ""
+        assert isinstance(state, Cancelled) if cancels else isinstance(state, Waiting)
+        await desk.only("r", DefinitionChanged)
 
     run(scenario())

@@ -61,13 +61,14 @@ TRANSITIONS: dict[tuple[Status, type[Event]], Status] = {
 
 _AUDIT: frozenset[type[Event]] = frozenset(AUDIT)
 _ALWAYS: frozenset[type[Event]] = frozenset(ENDS_OF_ATTEMPTS) | {
-    ActionResolved, BudgetRaised, HookAnswered, LabelEndorsed, Note, SignalReceived,
+    ActionResolved, BudgetRaised, DefinitionChanged, HookAnswered, LabelEndorsed, Note,
+    SignalReceived,
 }  # fmt: skip
 STAYS: dict[Status, frozenset[type[Event]]] = {
     Status.NEW: frozenset(),
     Status.RUNNING: _ALWAYS
     | APPROVAL_KINDS
-    | {ActionRequested, AttemptStarted, ActionDenied, DefinitionChanged, LedgersDeclared},
+    | {ActionRequested, AttemptStarted, ActionDenied, LedgersDeclared},
     Status.INTERRUPTED: _ALWAYS | FROM_OUTSIDE,
     Status.CANCELLING: _ALWAYS | {ActionDenied},
     Status.COMPLETED: _AUDIT,
