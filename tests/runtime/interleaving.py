@@ -1,16 +1,28 @@
 """A run of everything at once, a store that answers as told, and people who speak in between."""
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from tests.runtime.kit import TTL_S, Attempt, CutJournal, Desk, Model, flow, handle_of, said
+from tests.runtime.kit import TTL_S, CutJournal, Desk, Model, flow, handle_of
 from tests.runtime.policies import MODELS, TOOLS, rule, ruled
 from tests.runtime.results import PHONE, on_result
 
-from gatebook import Budget, Change, Client, Denied, Succeeded, ToolContext, Transient, hook, tool
+from gatebook import (
+    Agent,
+    Budget,
+    Change,
+    Client,
+    Denied,
+    Succeeded,
+    ToolContext,
+    Transient,
+    hook,
+    tool,
+)
 from gatebook.errors import (
     ActionError,
     CommitUnknown,
@@ -25,6 +37,8 @@ from gatebook.kernel.messages import Call, ChatRequest
 from gatebook.kernel.policies import RetryWithBackoffPolicy
 from gatebook.kernel.tools import Effect
 from gatebook.ports import Appended, RunKey
+from gatebook.providers.script import Reply, ToolUse
+from gatebook.providers.scripted import Scripted
 from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Settled, Waiting
 
 MANY = 400  # appends of one small run: whoever needs more goes round in circles
@@ -56,14 +70,24 @@ POLICY = RetryWithBackoffPolicy(
 )
 
 
-class Halting(Model):
-    """A model whose first answer to each call breaks off."""
+def turns(request: ChatRequest) -> Reply | str:
+    """What the model of an agent says: a turn for each branch, which its user wrote down."""
+    said_before = [message for message in request.messages if message.role == "assistant"]
+    branches = json.loads(request.messages[0].text) if request.tools else []
+    if len(said_before) >= len(branches):
+        return "and so on"
+    b = len(said_before)
+    return Reply(call=tuple(ToolUse(t, {"n": 10 * b + n}) for n, t in enumerate(branches[b])))
 
-    def stream(self, request: ChatRequest, call: Call) -> Attempt:
-        self.calls.append(call)
-        begins = said("and so on")
+
+class Halting(Scripted):
+    """A model that is busy when a call comes first."""
+
+    def stream(self, request: ChatRequest, call: Call) -> Any:
+        if call.attempt:
+            return super().stream(request, call)
         error = ProviderError("busy", kind="transient", category="overloaded")
-        return Attempt(self, begins if call.attempt else [*begins[:2], error])
+        return Model([error]).stream(request, call)
 
 
 class World:
@@ -165,6 +189,7 @@ async def playing(ctx: Any, branches: list[list[str]]) -> Any:
 
 
 PROGRAM = flow(playing, *TOOLBOX.values(), models=["fake:m"])
+AGENT = Agent(name="agent", model="fake:m", tools=list(TOOLBOX.values()))
 
 
 def hooked(point: Any, *tools: Any, rights: Any = ("observe",)) -> Any:
@@ -307,14 +332,20 @@ class Play:
 
     Args:
         left: tool calls that the ledger of all runs can carry, None for any number.
+        agent: each branch is a turn of an agent, as far as it calls tools.
     """
 
     def __init__(
-        self, branches: list[list[str]], deeds: list[str], *, left: int | None = None
+        self, branches: list[list[str]], deeds: list[str], *, left: int | None, agent: bool
     ) -> None:
-        self.world, self.branches, self._deeds = World(), branches, deque(deeds)
+        self.world, self._deeds = World(), deque(deeds)
+        self.program: Any = AGENT if agent else PROGRAM
+        if agent:
+            branches = [[each for each in steps if each in TOOLBOX] for steps in branches]
+        self.branches = [steps for steps in branches if steps]
+        self._input = json.dumps(self.branches) if agent else self.branches
         ledgers = {} if left is None else {"tenant": Budget(tool_calls=left)}
-        models = {"fake": Halting()}
+        models = {"fake": Halting(turns)}
         self.desk = Desk(POLICY, hooks=HOOKS, ledgers=ledgers, providers=models, deps=self.world)
         self.people = People(self.desk)
         self.endless = False
@@ -347,11 +378,11 @@ class Play:
         """Let one worker drive the run to where it rests, None for one that died before."""
         desk = self.desk
         journal = Unruly(desk, self._deeds, self.people)
-        runtime = desk.runtime(PROGRAM, journal=journal)
+        runtime = desk.runtime(self.program, journal=journal)
         await runtime.open()
         if start:
             budget = Budget(tool_calls=40, fan_out=FAN_OUT)
-            await runtime.start(PROGRAM, self.branches, run_id="r", budget=budget)
+            await runtime.start(self.program, self._input, run_id="r", budget=budget)
         rests = asyncio.ensure_future(handle_of(runtime).settled())
         dies = asyncio.ensure_future(journal.died.wait())
         leaves = asyncio.ensure_future(journal.leaves.wait())

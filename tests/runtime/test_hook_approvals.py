@@ -1,5 +1,6 @@
 """Hooks and approvals: somebody approves what hooks made, and nothing is made of it after that."""
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -121,14 +122,16 @@ def test_what_a_hook_does_is_asked_about_once(dies: bool) -> None:
     async def scenario() -> None:
         owing = Owing()
         desk = Desk(owing.policy)
-        async with desk.open(owing.program, hooks=[owing.cap]) as runtime:
+        async with AsyncExitStack() as stack:
+            runtime = await stack.enter_async_context(desk.open(owing.program, hooks=[owing.cap]))
             await runtime.start(owing.program, None, run_id="r")
             await desk.clock.settle()
             if dies:
                 await desk.crash(runtime)
-                await desk.journal.open()
                 desk.lapse()
-                await runtime.open()
+                runtime = await stack.enter_async_context(
+                    desk.open(owing.program, hooks=[owing.cap])
+                )
                 await desk.clock.settle()
             (approval,) = [found async for found in runtime.approvals()]
             await approval.approve(by="ann")
@@ -163,5 +166,32 @@ def test_what_a_hook_waited_for_ends_with_its_answer(verdict: Any, kind: Any) ->
         assert (end, owing.looks) == (Finished([50, 1]), [])
         await checked(desk, owing.program)
         assert await desk.all("r", kind)
+
+    run(scenario())
+
+
+def test_a_worker_that_stops_does_not_wait_for_people() -> None:
+    """Its hook cannot go on in any case; another worker's is asked again, and can."""
+
+    async def scenario() -> None:
+        owing = Owing()
+        desk = Desk(owing.policy)
+        runtime = desk.runtime(owing.program, hooks=[owing.cap])
+        await runtime.open()
+        await runtime.start(owing.program, None, run_id="r")
+        await desk.clock.settle()
+        began = desk.clock.now()
+        await desk.clock.until(runtime.close())
+        stopped = desk.clock.now()
+
+        async with desk.open(owing.program, hooks=[owing.cap]) as second:
+            await desk.clock.settle()
+            (approval,) = [found async for found in second.approvals()]
+            await approval.approve(by="ann")
+            await handle_of(second).signal("go", 1)
+            end = await desk.settled(handle_of(second))
+
+        assert stopped == began
+        assert (end, owing.looks) == (Finished([30, 1]), ["owed"])
 
     run(scenario())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.runtime.interleaving import DEEDS, FAN_OUT, PROGRAM, STEPS, Play
+from tests.runtime.interleaving import AGENT, DEEDS, FAN_OUT, STEPS, Play
 from tests.runtime.kit import RUN, run
 from tests.runtime.results import PHONE
 
@@ -29,31 +29,35 @@ from gatebook.kernel.state import RUNNING, Head
 from gatebook.kernel.verify import verify_facts
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.audit import audit_ledgers
-from gatebook.runtime.runs.states import Cancelled, Finished
+from gatebook.runtime.runs.states import Cancelled, Failed, Finished
 
 BRANCHES = st.lists(
     st.lists(st.sampled_from(STEPS), min_size=1, max_size=4), min_size=1, max_size=3
 )
+LEFT = st.sampled_from([None, 2, 5, 8])
 DEEDS_OF_A_RUN = st.lists(st.sampled_from(["pass", *DEEDS]), max_size=14)
 
 
-def played(branches: list[list[str]], deeds: list[str], left: int | None) -> None:
+def played(branches: list[list[str]], deeds: list[str], left: int | None, agent: bool) -> None:
     """Play a run to its end and check all that holds of every run."""
 
     async def scenario() -> None:
-        play = Play(branches, deeds, left=left)
+        play = Play(branches, deeds, left=left, agent=agent)
         state = await play.end()
         recorded, row = await play.desk.journal.read(RUN), await play.desk.journal.row(RUN)
         events = [each.event for each in recorded]
 
         assert not play.endless
-        assert isinstance(state, Finished | Cancelled), state
-        assert isinstance(state, Finished) or "cancel" in deeds
+        assert isinstance(state, Finished | Cancelled | Failed), state
+        if isinstance(state, Failed):
+            assert agent
+            assert state.error.code == "E_LEDGER"
+        assert not isinstance(state, Cancelled) or "cancel" in deeds
         verify_facts("r", events, row.head)
         assert all(each.ok for each in await audit_ledgers(play.desk.journal, "default"))
         begun: list[Any] = list(play.world.done)
         started: Any = events[0]
-        replay(PROGRAM.begin(started), final_args(PROGRAM.tools), recorded)
+        replay(play.program.begin(started), final_args(play.program.tools), recorded)
         assert play.world.done == begun
         check_effects(play, events)
         check_lines(play, events, whole=isinstance(state, Finished))
@@ -122,25 +126,30 @@ def check_decisions(events: list[AnyEvent]) -> None:
 
 
 def check_fan_out(play: Play, events: list[AnyEvent], *, whole: bool) -> None:
-    """Of the first step, which is the only one that asks for several, the rest was refused."""
+    """Of the first step, which is the only one that asks for several, the rest was refused.
+
+    Of an agent it is each turn.
+    """
     denied = [e for e in events if isinstance(e, ActionDenied) and e.error.code == "E_FANOUT"]
     beyond = max(0, sum(set(steps) != {"log"} for steps in play.branches) - FAN_OUT)
+    if play.program is AGENT:
+        beyond = sum(max(0, len(steps) - FAN_OUT) for steps in play.branches)
     assert len(denied) == beyond if whole else len(denied) <= beyond
 
 
-@given(branches=BRANCHES, deeds=DEEDS_OF_A_RUN, left=st.sampled_from([None, 2, 5, 8]))
+@given(branches=BRANCHES, deeds=DEEDS_OF_A_RUN, left=LEFT, agent=st.booleans())
 @settings(max_examples=150)
 def test_a_run_comes_to_one_end_whatever_comes_in_between(
-    branches: list[list[str]], deeds: list[str], left: int | None
+    branches: list[list[str]], deeds: list[str], left: int | None, agent: bool
 ) -> None:
     """What a refused plan leaves behind, and what only memory knew, is where promises break."""
-    played(branches, deeds, left)
+    played(branches, deeds, left, agent)
 
 
 @pytest.mark.soak
-@given(branches=BRANCHES, deeds=DEEDS_OF_A_RUN, left=st.sampled_from([None, 2, 5, 8]))
+@given(branches=BRANCHES, deeds=DEEDS_OF_A_RUN, left=LEFT, agent=st.booleans())
 def test_many_runs_come_to_one_end_each(
-    branches: list[list[str]], deeds: list[str], left: int | None
+    branches: list[list[str]], deeds: list[str], left: int | None, agent: bool
 ) -> None:
     """The same, with other runs each time."""
-    played(branches, deeds, left)
+    played(branches, deeds, left, agent)

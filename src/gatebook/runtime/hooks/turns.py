@@ -77,7 +77,7 @@ class HookTurns:
         """Record what hooks have said since; tell whether the run may go on from its start."""
         if status is Status.CANCELLING:
             self._stop_asking()
-        elif status is Status.INTERRUPTED:
+        elif quiet or status is Status.INTERRUPTED:
             self._hooking.cancel_acting()
         self._taken = list(self._hooking.answers)
         for key in self._taken:
