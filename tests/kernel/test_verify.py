@@ -24,6 +24,7 @@ from gatebook.kernel.events import (
     Note,
     RunCancelled,
     RunCompleted,
+    RunFailed,
 )
 from gatebook.kernel.head import Head
 from gatebook.kernel.status import Status
@@ -280,6 +281,23 @@ def test_a_cancelled_run_may_end_with_the_unknown_actions_it_names() -> None:
     )
 
     verify_facts("r", events, folded(*events))
+
+
+@pytest.mark.parametrize(
+    ("code", "resolution"),
+    [("E_RUN_TOO_LONG", None), ("E_WORKFLOW", None), ("E_RUN_TOO_LONG", "retry")],
+)
+def test_a_run_that_is_full_may_end_with_unknown_actions(code: str, resolution: Any) -> None:
+    """Nothing can be added to it that would say more; any other failure waits for a person."""
+    events: list[AnyEvent] = [started(), asked(), ActionUnknown(address="a", error=LOST)]
+    if resolution:
+        events.append(ActionResolved(address="a", resolution=resolution, by="ann"))
+    events.append(RunFailed(error=ErrorRecord(code, "over")))
+
+    if code == "E_RUN_TOO_LONG" and not resolution:
+        verify_facts("r", events, folded(*events))
+    else:
+        assert "without an outcome are: a" in refusal(*events)
 
 
 def test_an_event_after_the_end_is_found() -> None:

@@ -17,6 +17,7 @@ from gatebook.kernel.events import (
     ActionRequested,
     ActionResolved,
     ActionSucceeded,
+    ActionUnknown,
     AnyEvent,
     AttemptFailed,
     AttemptStarted,
@@ -123,6 +124,7 @@ class _Facts:
         self.calls: dict[str, CallLLM] = {}
         self.effects: dict[str, str] = {}
         self.lost: set[str] = set()
+        self.unknown: set[str] = set()
         self.done: set[str] = set()
         self.over = False
         self.hooks: HookFacts | None = None
@@ -151,6 +153,8 @@ class _Facts:
                 self._outcome(seq, event.address)
                 self._cost(seq, event)
                 self._settle(event.address, event.spent)
+            case ActionUnknown():
+                self.unknown.add(event.address)
             case ActionResolved():
                 self._resolve(seq, event)
             case RunCompleted() | RunFailed() | RunCancelled():
@@ -212,6 +216,7 @@ class _Facts:
     def _resolve(self, seq: int, event: ActionResolved) -> None:
         self._settle(event.address, None)
         self.lost.discard(event.address)
+        self.unknown.discard(event.address)
         if event.resolution != "retry" and not self.over:
             self._outcome(seq, event.address)
 
@@ -258,7 +263,11 @@ class _Facts:
 
     def _end(self, seq: int, event: RunCompleted | RunFailed | RunCancelled) -> None:
         without = sorted(set(self.effects) - self.done)
-        named = sorted(event.unknown) if isinstance(event, RunCancelled) else []
+        named: list[str] = []
+        if isinstance(event, RunCancelled):
+            named = sorted(event.unknown)
+        elif isinstance(event, RunFailed) and event.error.code == "E_RUN_TOO_LONG":
+            named = sorted(self.unknown)  # a run that is full cannot wait for a person
         if without != named:
             names = ", ".join(without) or "none"
             raise self._broken(seq, f"the run ended, and without an outcome are: {names}")
