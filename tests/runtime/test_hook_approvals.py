@@ -12,6 +12,7 @@ from gatebook.errors import GatebookError
 from gatebook.kernel.approvals.events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.approvals.standing import NOBODY_ASKED
 from gatebook.kernel.events import ActionRequested, HookAnswered
+from gatebook.kernel.history import timeline
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
@@ -156,6 +157,7 @@ def test_what_a_hook_waited_for_ends_with_its_answer(verdict: Any, kind: Any) ->
             handle = await runtime.start(owing.program, None, run_id="r")
             state = await desk.settled(handle)
             held = (await desk.journal.row(RUN)).head.approvals
+            rows = {row.address: row.status for row in timeline(await desk.events("r"))}
             with pytest.raises(GatebookError, match="it has answered"):
                 await owing.call.call_tool(owing.owed)
             desk.clock.advance(7 * 86_400)
@@ -166,6 +168,7 @@ def test_what_a_hook_waited_for_ends_with_its_answer(verdict: Any, kind: Any) ->
         assert (end, owing.looks) == (Finished([50, 1]), [])
         await checked(desk, owing.program)
         assert await desk.all("r", kind)
+        assert rows["0~cap.0.0"] == "cancelled"
 
     run(scenario())
 

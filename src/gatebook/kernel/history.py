@@ -26,11 +26,13 @@ from gatebook.kernel.events import (
     AttemptFailed,
     AttemptStarted,
     ErrorRecord,
+    HookAnswered,
     RunCancelled,
     RunCompleted,
     RunFailed,
 )
 from gatebook.kernel.head import Head
+from gatebook.kernel.hooks.answers import place_of_acts
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.spending.prices import Price
 
@@ -107,7 +109,7 @@ class TimelineRow(msgspec.Struct, kw_only=True):
             self.error, self.code = error.message, error.code
 
     def over(self, time: int) -> None:
-        """Take in the end of the run: what had not started by then never will."""
+        """Take in the end of the run, or of its hook: what had not started never will."""
         if self.status == "waiting" and self.attempts == 0:
             self._end("cancelled", time)
 
@@ -166,6 +168,11 @@ def timeline(events: Iterable[AnyEvent]) -> list[TimelineRow]:
             case RunCompleted() | RunFailed() | RunCancelled():
                 for row in rows.values():
                     row.over(event.time)
+            case HookAnswered(address=address, hook=hook, attempt=attempt):
+                acts = place_of_acts(address, hook, attempt)
+                for row in rows.values():
+                    if row.address.startswith(acts):
+                        row.over(event.time)
             case _:
                 row_of = rows.get(getattr(event, "address", ""))
                 if row_of is not None:
