@@ -197,6 +197,39 @@ def test_a_hook_may_act_on_a_result() -> None:
     run(scenario())
 
 
+def test_a_worker_that_stops_lets_a_hook_act_on_a_result() -> None:
+    """The payment is made, and what came of it is known once its hook has looked at it."""
+
+    async def scenario() -> None:
+        desk, shop, go = Desk(), Shop(), asyncio.Event()
+
+        @hook(
+            "after_tool",
+            rights=["change", "act"],
+            timeout=60,
+            on_failure="closed",
+            tools=[shop.pay],
+        )
+        async def add(done: Any) -> Change:
+            await go.wait()
+            return Change(done.result + await done.call_tool(shop.owed, order="1"))
+
+        runtime = desk.runtime(shop.program, hooks=[add])
+        await runtime.open()
+        await runtime.start(shop.program, None, run_id="r")
+        await eventually(lambda: shop.done, "the payment")
+        closing = asyncio.ensure_future(runtime.close())
+        await desk.clock.settle()
+        go.set()
+        await desk.clock.until(closing)
+        end = await desk.taken_up(shop.program, hooks=[add])
+
+        assert (end, shop.done) == (Finished(80), ["pay 50", "owed 1"])
+        await checked(desk, shop)
+
+    run(scenario())
+
+
 def test_a_hook_that_may_not_act_is_asked_again_when_the_run_goes_on() -> None:
     """A run that stopped for a person starts nothing: its hook would wait until its time is up."""
 

@@ -30,6 +30,7 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.grounds import Grounds
+from gatebook.kernel.hooks.answers import BELOW
 from gatebook.kernel.opened import Open
 from gatebook.kernel.pins import Pins, pinned_by
 from gatebook.kernel.policies import may_dawdle
@@ -163,7 +164,11 @@ class Planner:
         head = self.state.head
         if head.status is CANCELLING:
             self.ending.wind_up(running, cancelled=True)
-        if head.status is not RUNNING or quiet:
+        if head.status is not RUNNING:
+            return
+        if quiet:
+            if self.ending.turns:
+                self._admit(quiet=True)
             return
         if self._ledgers != (head.ledgers or None):
             self._add(LedgersDeclared(ledgers=self._ledgers or {}))
@@ -360,10 +365,13 @@ class Planner:
                 event = ActionSucceeded(address=address, output=payload, consumed=seq)
                 self._settle(*self._results.arrived(self.state.requests[address].action, event))
 
-    def _admit(self) -> None:
+    def _admit(self, *, quiet: bool = False) -> None:
+        """Decide about what is wanted; when `quiet`, what hooks of attempts in flight wait for."""
         redrive, head, turns = self.redrive, self.state.head, self.ending.turns
         while redrive.pending and redrive.end is None and head.status is RUNNING:
             wants = ready(redrive.pending, self.state)
+            if quiet:
+                wants = [want for want in wants if BELOW in want.address]
             if not wants or head.seq >= MAX_EVENTS:
                 break
             beyond = NOTHING_BEYOND

@@ -11,7 +11,7 @@ from typing import Any
 from gatebook.errors import GatebookError, InvalidInput
 from gatebook.kernel.actions import CallTool
 from gatebook.kernel.codec import Raw, canonical
-from gatebook.kernel.hooks.answers import BELOW, place_of_acts
+from gatebook.kernel.hooks.answers import place_of_acts
 from gatebook.kernel.hooks.declared import Hook
 from gatebook.kernel.hooks.subjects import Subject
 from gatebook.ports import Outcome, Tool, Want
@@ -74,17 +74,14 @@ class Acts:
         assert isinstance(want.action, CallTool)
         return self.tools[want.action.tool].decode(bytes(outcome.output))
 
-    def waited_for(self, address: str) -> bool:
-        """Whether a hook that is asked about something waits for an act of its own."""
-        return any(each.startswith(address + BELOW) for each in self._waiting)
-
-    def give_up(self, hook: Hook[Any], subject: Subject) -> None:
-        """Ask for nothing more that a hook waits for: it has answered, or is not waited for."""
-        place = place_of_acts(subject.address, hook.spec.name, subject.attempt)
-        for address in [each for each in self._waiting if each.startswith(place)]:
+    def give_up(self, place: str) -> bool:
+        """Ask no more for what hooks wait for below a place; return whether they did."""
+        found = [each for each in self._waiting if each.startswith(place)]
+        for address in found:
             self._waiting.pop(address)[1].cancel()
             if self.redrive is not None:
                 self.redrive.pending.pop(address, None)
+        return bool(found)
 
     def want(self) -> None:
         """Put what hooks wait for among the wants of the run, unless it was asked for already."""

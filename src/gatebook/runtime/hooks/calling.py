@@ -20,7 +20,7 @@ from gatebook.kernel.actions import CallTool
 from gatebook.kernel.artifacts import artifact_of
 from gatebook.kernel.codec import plain
 from gatebook.kernel.events import HookAnswered, RunStarted
-from gatebook.kernel.hooks.answers import BELOW, failed, heard, withheld
+from gatebook.kernel.hooks.answers import BELOW, failed, heard, place_of_acts, withheld
 from gatebook.kernel.hooks.declared import BEFORE, Hook, Hooks
 from gatebook.kernel.hooks.subjects import ModelEnded, Subject, ToolEnded
 from gatebook.kernel.hooks.views import HookView
@@ -102,7 +102,7 @@ class Hooking:
         """Stop asking hooks that wait for an act which may not start; they are asked again."""
         for key in list(self._running):
             point, address = key
-            if self.acts.waited_for(address if point in BEFORE else ""):
+            if self.acts.give_up((address if point in BEFORE else "") + BELOW):
                 self._running.pop(key).cancel()
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class Hooking:
         finally:
             stop.set()
             call.cancel()
-            self.acts.give_up(hook, subject)
+            self.acts.give_up(place_of_acts(subject.address, name, subject.attempt))
         if not done:
             error = GatebookError("E_HOOK_TIMEOUT", hook=name, limit=limit_ms)
         elif call.cancelled():
