@@ -43,7 +43,7 @@ from gatebook.runtime.runs.states import Cancelled, Failed, Finished, Settled, W
 
 MANY = 400  # appends of one small run: whoever needs more goes round in circles
 STEPS = (
-    "look", "find", "put", "pay", "lend", "owe", "odd", "wire", "send", "later",  # tools
+    "look", "find", "put", "pay", "lend", "owe", "odd", "wire", "send", "later", "stow",  # tools
     "ask", "hear", "log", "nap",
 )  # fmt: skip
 FAN_OUT = 2
@@ -157,11 +157,11 @@ async def wire(ctx: ToolContext[World], n: int) -> int:
 
 
 odd, later, score = (plain(name, "read") for name in ("odd", "later", "score"))
-lend, owe = (plain(name, "at_most_once") for name in ("lend", "owe"))
+lend, owe, stow = (plain(name, "at_most_once") for name in ("lend", "owe", "stow"))
 send = plain("send", "at_most_once", sends=True)
 TOOLBOX = {
     each.name: each
-    for each in (look, find, put, pay, wire, odd, later, score, lend, owe, send)
+    for each in (look, find, put, pay, wire, odd, later, score, lend, owe, send, stow)
 }  # fmt: skip
 
 
@@ -213,6 +213,11 @@ async def seen(done: Any) -> None:
     await asyncio.sleep(0)
 
 
+@hooked("after_tool", stow, rights=["act"])
+async def tidy(done: Any) -> None:
+    await done.call_tool(look, n=1)
+
+
 @hooked("before_model")
 async def asked(call: Any) -> None:
     await asyncio.sleep(0)
@@ -223,7 +228,7 @@ async def over(end: Any) -> None:
     await asyncio.sleep(0)
 
 
-HOOKS = [more, sure, seen, asked, over]
+HOOKS = [more, sure, seen, tidy, asked, over]
 
 
 class Unruly(CutJournal):
@@ -340,6 +345,8 @@ class Play:
     ) -> None:
         self.world, self._deeds = World(), deque(deeds)
         self.program: Any = AGENT if agent else PROGRAM
+        if any("odd" in steps for steps in branches):  # a stopped run lets no hook act in its time
+            branches = [[each for each in steps if each != "stow"] for steps in branches]
         if agent:
             branches = [[each for each in steps if each in TOOLBOX] for steps in branches]
         self.branches = [steps for steps in branches if steps]

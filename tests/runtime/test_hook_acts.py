@@ -1,6 +1,7 @@
 """Hooks that act: their tool calls pass the gate, trigger no hooks, and are done once."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from tests.runtime.hooking import answers, asked, only
 from tests.runtime.kit import RUN, CutJournal, Desk, eventually, flow, run
 
 from gatebook import Budget, Change, Deny, hook, tool
-from gatebook.errors import ActionDenied, ActionError, ConfigError
-from gatebook.kernel.events import ActionRequested, HookAnswered, kind_of
+from gatebook.errors import ActionDenied, ActionError, ConfigError, GatebookError
+from gatebook.kernel.events import ActionRequested, HookAnswered, Note, kind_of
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
@@ -226,6 +227,35 @@ def test_a_worker_that_stops_lets_a_hook_act_on_a_result() -> None:
 
         assert (end, shop.done) == (Finished(80), ["pay 50", "owed 1"])
         await checked(desk, shop)
+
+    run(scenario())
+
+
+def test_a_fenced_worker_does_not_wait_for_what_may_not_start() -> None:
+    """Its hook would hold up the note of what it learned, and the run with it."""
+
+    async def scenario() -> None:
+        desk, shop, go = Desk(), Shop(), asyncio.Event()
+
+        @hook("after_tool", rights=["act"], timeout=60, on_failure="open", tools=[shop.pay],
+              security=False)  # fmt: skip
+        async def look(done: Any) -> None:
+            await go.wait()
+            for order in "12":
+                with suppress(GatebookError):
+                    await done.call_tool(shop.owed, order=order)
+
+        async with desk.open(shop.program, hooks=[look]) as runtime:
+            await runtime.start(shop.program, None, run_id="r")
+            await eventually(lambda: shop.done, "the payment")
+            desk.lapse()
+            await desk.journal.claim(RUN, owner="another", ttl_ms=60_000)
+            go.set()
+            await desk.clock.settle()
+            notes = await desk.all("r", Note)
+
+        assert [note.text for note in notes] == ["late outcome of 0 attempt 0"]
+        assert shop.done == ["pay 50"]
 
     run(scenario())
 

@@ -112,6 +112,8 @@ class Driver:
                     await self._keep_outcomes()
                 return await self._halt(exc)
         except Fenced:
+            if self._hooking:
+                self._hooking.acts.end()
             await self._note_late_outcomes()
             return Parked("busy")
         finally:

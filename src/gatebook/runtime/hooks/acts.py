@@ -28,6 +28,7 @@ class Acts:
     def __init__(self, on_want: Callable[[], None]) -> None:
         self._on_want = on_want
         self._waiting: dict[str, tuple[Want, asyncio.Future[Outcome]]] = {}
+        self._over = False
         self.redrive: Redrive | None = None
         self.tools: Mapping[str, Tool] = {}
 
@@ -53,6 +54,8 @@ class Acts:
         return call_tool
 
     async def _act(self, hook: str, want: Want) -> Any:
+        if self._over:
+            raise GatebookError("E_HOOK_CANCELLED", hook=hook)
         redrive = self.redrive
         assert redrive is not None  # set before any hook is asked
         outcome = redrive.hooks.acts.get(want.address)
@@ -82,6 +85,11 @@ class Acts:
             if self.redrive is not None:
                 self.redrive.pending.pop(address, None)
         return bool(found)
+
+    def end(self) -> None:
+        """Let no hook wait any more: the run is another worker's, and nothing may start here."""
+        self._over = True
+        self.give_up("")
 
     def want(self) -> None:
         """Put what hooks wait for among the wants of the run, unless it was asked for already."""
