@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.runtime.interleaving import AGENT, DEEDS, FAN_OUT, STEPS, Play
+from tests.runtime.interleaving import AGENT, FAN_OUT, STEPS
 from tests.runtime.kit import RUN, run
 from tests.runtime.results import PHONE
+from tests.runtime.unruly import DEEDS, Play
 
 from gatebook.kernel.codec import idempotency_key
 from gatebook.kernel.events import (
