@@ -34,8 +34,12 @@ from gatebook.runtime.runs.states import Finished, Waiting
 from gatebook.testing.clock import VirtualClock
 from gatebook.testing.failpoints import Failpoint, FailpointJournal
 
-SHORT = BudgetShort("E_BUDGET", meter="tool_calls", tool="t", limit=1)
 KEY = "sk-ant-" + "api03-abcdefghijklmnopqrstuvwxyz0123456789abcdefgh"
+
+
+def short() -> BudgetShort:
+    """What an append raises that finds the budget used up."""
+    return BudgetShort("E_BUDGET", meter="tool_calls", tool="t", limit=1)
 
 
 def test_without_its_intent_stored_nothing_happens() -> None:
@@ -251,7 +255,7 @@ def test_an_outcome_survives_a_refusal_and_then_a_lost_answer() -> None:
         act = acting(calls)
         journal = RefusingJournal(
             desk.journal,
-            ({"action_succeeded", "action_requested"}, SHORT),
+            ({"action_succeeded", "action_requested"}, short()),
             ({"action_succeeded"}, CommitUnknown("E_COMMIT_UNKNOWN", detail="gone")),
         )
 
@@ -277,7 +281,7 @@ def test_what_stops_a_run_survives_a_refusal_too() -> None:
 
     async def scenario() -> None:
         desk, tries = Desk(RetryWithBackoffPolicy(Stops(), 9, 3_000)), list[Any]()
-        journal = RefusingJournal(desk.journal, ({"attempt_started", "interrupted"}, SHORT))
+        journal = RefusingJournal(desk.journal, ({"attempt_started", "interrupted"}, short()))
 
         @tool(effect="read")
         async def look() -> int:
@@ -309,7 +313,7 @@ def test_what_is_odd_about_an_outcome_survives_a_refusal_too() -> None:
     async def scenario() -> None:
         desk, model = Desk(), Model(said("a", usage=Usage(input_tokens=-1)), said("b"))
         kinds = {"note", "action_succeeded", "action_requested"}
-        journal = RefusingJournal(desk.journal, (kinds, SHORT))
+        journal = RefusingJournal(desk.journal, (kinds, short()))
 
         async def body(ctx: Any) -> None:
             await ctx.call_llm("fake:m", "one")

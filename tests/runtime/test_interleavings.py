@@ -26,7 +26,8 @@ from gatebook.kernel.events import (
     Interrupted,
     Note,
 )
-from gatebook.kernel.state import RUNNING, Head
+from gatebook.kernel.head import Head
+from gatebook.kernel.status import RUNNING
 from gatebook.kernel.verify import verify_facts
 from gatebook.runtime.redrive import final_args, replay
 from gatebook.runtime.runs.audit import audit_ledgers
