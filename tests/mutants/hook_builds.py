@@ -168,6 +168,20 @@ HOOK_BUILDS = (
         (f"{RUNTIME}/test_hook_acts.py",),
     ),
     Build(
+        "a run that stopped waits for its hooks",
+        "runtime/hooks/turns.py",
+        "            self._hooking.cancel_acting()\n",
+        "            pass\n",
+        (f"{RUNTIME}/test_hook_approvals.py",),
+    ),
+    Build(
+        "a worker that stops loses results that hooks look at",
+        "runtime/driving/planner.py",
+        "                self._admit(quiet=True)\n",
+        "                pass\n",
+        (f"{RUNTIME}/test_hook_acts.py",),
+    ),
+    Build(
         "people are asked about what no hook waits for",
         "kernel/approvals/standing.py",
         "HEAD_FOLDS[HookAnswered] = fold_hook_answered\n",
