@@ -10,7 +10,7 @@ from gatebook.kernel.events import ActionRequested, AttemptFailed
 from gatebook.kernel.opened import Open
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.runtime.driving.outcomes import failed
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 from gatebook.runtime.runs.states import Failed, Finished
 from gatebook.testing.fault_server import Cut, EndOfBody, Play, Reset, stream_head
 from tests.conformance.adapters import Adapter, every_adapter

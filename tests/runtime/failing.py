@@ -15,7 +15,7 @@ from gatebook.kernel.opened import Open
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Policy
 from gatebook.runtime.driving.outcomes import failed
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 
 Effect = Literal["read", "idempotent", "at_most_once"]
 Final = ActionSucceeded | ActionFailed | ActionUnknown

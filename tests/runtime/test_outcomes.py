@@ -14,7 +14,7 @@ from gatebook import Agent, ToolContext, tool
 from gatebook.errors import Permanent, RateLimited, Transient
 from gatebook.kernel.budget import Amount
 from gatebook.kernel.events import ActionFailed, ActionUnknown, AttemptFailed
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 from gatebook.runtime.runs.states import Failed, Waiting
 
 

@@ -13,7 +13,7 @@ from gatebook.kernel.events import ActionFailed, ActionUnknown, AttemptFailed, E
 from gatebook.kernel.policies import AllowDeclared, RetryWithBackoffPolicy
 from gatebook.kernel.policy import Fail, Policy, Retry
 from gatebook.runtime.driving.outcomes import NEVER, retry_verdict
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 from gatebook.runtime.runs.states import Finished
 
 

@@ -18,7 +18,7 @@ from gatebook.kernel.stored import decode, stamp, written
 from gatebook.ports import Stretch
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.logs import traced
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 
 _log = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from gatebook.kernel.policy import (
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.streams.machine import retryable
 from gatebook.kernel.tools import ToolSpec
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 
 MAX_REASON = 400  # characters of a policy's reason that are kept
 EDGE_JITTER = 0.5  # half the wait at most, so that runs started together do not retry together

@@ -47,7 +47,7 @@ from gatebook.runtime.driving.ending import Ending, unknown
 from gatebook.runtime.driving.off_loop import off_the_loop
 from gatebook.runtime.driving.outcomes import cleaned, failed, succeeded
 from gatebook.runtime.driving.results import Results, with_judged
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 from gatebook.runtime.redrive import Redrive
 from gatebook.runtime.services import Services
 

@@ -16,7 +16,7 @@ from gatebook.kernel.policy import Policy
 from gatebook.kernel.results import JudgedResult, judge_result, undecided
 from gatebook.kernel.tools import Effect
 from gatebook.ports import Tool
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 
 
 class Results:

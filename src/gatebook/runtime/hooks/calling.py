@@ -27,7 +27,7 @@ from gatebook.kernel.hooks.views import HookView
 from gatebook.kernel.redact import Redactor
 from gatebook.ports import Lease, Tool
 from gatebook.runtime.hooks.acts import Acts
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.services import Services
 

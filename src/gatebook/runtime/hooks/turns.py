@@ -23,7 +23,7 @@ from gatebook.kernel.refusals import redacted
 from gatebook.kernel.status import Status
 from gatebook.ports import Complete, Fail, Program, Want
 from gatebook.runtime.hooks.calling import Hooking, Key
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.redrive import Redrive
 

@@ -14,7 +14,7 @@ from gatebook.ports import Clock
 from gatebook.runtime.clock import SystemClock
 from gatebook.runtime.models.breaker import Breaker, Breakers, BreakerSettings, open_error, tells
 from gatebook.runtime.models.limiter import Limiter, Rate, Turn
-from gatebook.runtime.performing.executor import Ended
+from gatebook.runtime.performing.ended import Ended
 
 
 class Admitted(NamedTuple):

@@ -19,7 +19,7 @@ from gatebook.kernel.opened import Open
 from gatebook.kernel.state import RunState
 from gatebook.ports import Lease, Want
 from gatebook.runtime.logs import traced
-from gatebook.runtime.performing.executor import Ended, outlived
+from gatebook.runtime.performing.ended import Ended, outlived
 from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.services import Services
 

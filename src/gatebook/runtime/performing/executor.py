@@ -19,14 +19,13 @@ from gatebook.errors import (
     InvalidInput,
     Permanent,
     ProviderError,
-    Transient,
     described,
 )
 from gatebook.kernel.actions import CallLLM, CallTool, describe, rerouted
-from gatebook.kernel.artifacts import Artifact, artifact_of, too_large
+from gatebook.kernel.artifacts import artifact_of, too_large
 from gatebook.kernel.budget import Amount, charged, impossible, tokens_used
 from gatebook.kernel.codec import MAX_PAYLOAD, Raw, plain
-from gatebook.kernel.events import ActionRequested, HookAnswered, RunStarted
+from gatebook.kernel.events import RunStarted
 from gatebook.kernel.messages import Call, ChatRequest, ChatResponse, Timeouts, Usage
 from gatebook.kernel.origins import bound, sendable
 from gatebook.kernel.redact import Redactor
@@ -36,6 +35,7 @@ from gatebook.ports import Clock, Provider, Tool, Want
 from gatebook.runtime.models.prices import Prices
 from gatebook.runtime.models.routes import Providers
 from gatebook.runtime.performing.cleaning import clean_error, clean_exit, sounded, text_of
+from gatebook.runtime.performing.ended import Ended, crashed, leaves_open, outlived, refused
 from gatebook.runtime.performing.permits import Permit
 from gatebook.runtime.performing.secrets import Lent, Secrets, late
 from gatebook.runtime.performing.voices import Voices
@@ -47,48 +47,6 @@ _log = logging.getLogger(__name__)
 _calling: ContextVar[tuple["Executor", str] | None] = ContextVar("gatebook_calling", default=None)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-class Ended(msgspec.Struct, kw_only=True):
-    """How an attempt ended; complete once the executor has returned it.
-
-    Attributes:
-        output: canonical JSON of the result, None when it failed.
-        error: what went wrong, None when it went well.
-        doubtful: the effect may have happened although there is no result.
-        spent: what to charge; None charges the reservation.
-        price: what the tokens in `spent` cost, None when that is unknown.
-        leave: SystemExit or KeyboardInterrupt to raise again once the end is recorded.
-        note: what the journal should say beside the outcome, "" for nothing.
-        answers: of the hooks that were asked about it, in order.
-        shown: bytes of the output that a model may read.
-        artifact: what the output is when it is longer than that.
-    """
-
-    output: Raw | None = None
-    usage: Usage | None = None
-    error: ActionError | None = None
-    doubtful: bool = False
-    spent: Amount | None = None
-    price: Price | None = None
-    leave: Any = None
-    note: str = ""
-    answers: tuple[HookAnswered, ...] = ()
-    shown: int = MAX_PAYLOAD
-    artifact: Artifact | None = None
-
-
-def _refused(error: IntegrityError) -> Ended:
-    """Return the end of an attempt that was not made."""
-    return Ended(error=Transient(str(error), code=error.code), spent=Amount())
-
-
-def outlived(request: ActionRequested) -> Ended:
-    """Return the end of an attempt that ran past its deadline: nobody knows what it did."""
-    once = request.effect == "at_most_once"
-    code = "E_UNKNOWN_TIMEOUT" if once else "E_ACTION_TIMEOUT"
-    error = GatebookError(code, tool=describe(request.action), limit=request.timeout_ms)
-    return Ended(error=Transient(str(error), code=code), doubtful=True)
 
 
 class Invoked(msgspec.Struct, eq=False):
@@ -233,7 +191,7 @@ class Executor:
         try:
             permit.use(action, now)
         except IntegrityError as exc:
-            return self._complete(_refused(exc), permit, began)
+            return self._complete(refused(exc), permit, began)
         _calling.set((self, permit.held.lease.run.id))
         try:
             output = await tool.call(bytes(action.args), invoked)
@@ -246,7 +204,7 @@ class Executor:
         except InvalidInput as exc:
             ended = Ended(error=Permanent(text_of(exc), code=exc.code))
         except OSError as exc:
-            ended = Ended(error=_crash(tool, exc, kind="transient"), doubtful=True)
+            ended = Ended(error=crashed(tool, exc, kind="transient"), doubtful=True)
         except (SystemExit, KeyboardInterrupt) as exc:
             error = GatebookError("E_TOOL_EXIT", tool=spec.name, detail=type(exc).__name__)
             doubtful = spec.on_error == "unknown"
@@ -256,8 +214,8 @@ class Executor:
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001 - whatever user code raises is this action's end
-            doubtful = spec.on_error == "unknown" or _transport(exc)
-            ended = Ended(error=_crash(tool, exc), doubtful=doubtful)
+            doubtful = spec.on_error == "unknown" or leaves_open(exc)
+            ended = Ended(error=crashed(tool, exc), doubtful=doubtful)
         else:
             ended = self._came_back(output, shown=spec.max_output)
         return self._complete(ended, permit, began)
@@ -311,7 +269,7 @@ class Executor:
             permit.use(action, began)
             ended = await self._call_llm(permit, action, want, nonce)
         except IntegrityError as exc:
-            ended = _refused(exc)
+            ended = refused(exc)
         return self._complete(ended, permit, began)
 
     async def _call_llm(self, permit: Permit, action: CallLLM, want: Want, nonce: str) -> Ended:
@@ -425,25 +383,3 @@ def _within(timeouts: Timeouts, total_ms: int) -> Timeouts:
         name: min(getattr(timeouts, name), max(1, total_ms)) for name in timeouts.__struct_fields__
     }
     return Timeouts(**bound)
-
-
-def _crash(tool: Tool, exc: BaseException, *, kind: str = "permanent") -> ActionError:
-    text = f"{tool.spec.name} failed: {described(exc)}"
-    made = Transient if kind == "transient" else Permanent
-    return made(text, code="E_ACTION_FAILED")
-
-
-TRANSPORT_ERRORS = frozenset({
-    "ReadTimeout", "WriteTimeout", "ReadError", "WriteError", "RemoteProtocolError",
-    "ServerDisconnectedError", "ClientPayloadError", "ClientOSError", "IncompleteRead",
-    "ReadTimeoutError", "ProtocolError", "ConnectionClosedError", "APIConnectionError",
-})  # fmt: skip  # raised after bytes may have left: httpx, httpx2, aiohttp, http.client,
-# urllib3, botocore, and the clients of Stripe, OpenAI and Anthropic
-
-
-def _transport(exc: BaseException) -> bool:
-    """Whether an exception leaves open what happened outside; task groups raise groups of them."""
-    if isinstance(exc, BaseExceptionGroup):
-        broken = (OSError, asyncio.CancelledError)
-        return any(isinstance(each, broken) or _transport(each) for each in exc.exceptions)
-    return any(cls.__name__ in TRANSPORT_ERRORS for cls in type(exc).__mro__)
