@@ -389,7 +389,7 @@ BUILDS = (
         "a run parks over news",
         "runtime/driving/driver.py",
         "        except Conflict:\n            self._touched = True\n            return None\n",
-        "        except Conflict:\n            pass\n",
+        '        except Conflict:\n            return Parked("waiting", wake_at)\n',
         (f"{RUNTIME}/test_parking.py",),
     ),
     # Decisions, budgets, cancels, programs.

@@ -121,7 +121,7 @@ HOOK_BUILDS = (
     Build(
         "a run goes on without its security hooks",
         "runtime/driving/driver.py",
-        "        if started.guards and await self._park_unguarded(started, past.seq):\n",
+        "        if started.guards and await self._parking.refuse_unguarded(started, past.seq):\n",
         "        if False:\n",
         (f"{RUNTIME}/test_hook_guards.py",),
     ),

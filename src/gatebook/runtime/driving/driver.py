@@ -17,7 +17,6 @@ from typing import TypeVar
 from gatebook.errors import (
     CommitUnknown,
     Conflict,
-    Diverged,
     Fenced,
     GatebookError,
     IntegrityError,
@@ -39,11 +38,11 @@ from gatebook.kernel.events import (
 from gatebook.kernel.hooks.declared import Hooks
 from gatebook.kernel.state import RunState
 from gatebook.kernel.status import TERMINAL
-from gatebook.kernel.waits import waits_of
-from gatebook.ports import Lease, Parked, ParkedReason, Stretch
+from gatebook.ports import Lease, Parked, Stretch
 from gatebook.runtime.driving.breaking import halt_for, remains
 from gatebook.runtime.driving.news import News, turn
 from gatebook.runtime.driving.off_loop import off_the_loop
+from gatebook.runtime.driving.parking import Parking
 from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.hooks.calling import Hooking
 from gatebook.runtime.hooks.turns import HookTurns
@@ -69,6 +68,7 @@ class Driver:
         self._services = services
         self._journal = services.journal
         self._event_loop = asyncio.get_running_loop()
+        self._parking = Parking(lease, services)
         self._news = News(self._event_loop)
         self._touched = False
         self._stopping = False
@@ -110,7 +110,7 @@ class Driver:
             except IntegrityError as exc:
                 with suppress(IntegrityError):  # nothing is added to what cannot be read
                     await self._keep_outcomes()
-                return await self._halt(exc)
+                return await self._parking.halt(exc)
         except Fenced:
             if self._hooking:
                 self._hooking.acts.end()
@@ -163,9 +163,11 @@ class Driver:
         program = self._services.programs[started.program]
         definition = _definition(past.events) or started.definition
         if definition != program.digest and self._services.on_definition_change != "adopt":
-            await self._refuse_definition(program.name, definition, program.digest, past.seq)
+            await self._parking.refuse_definition(
+                program.name, definition, program.digest, past.seq
+            )
             return None
-        if started.guards and await self._park_unguarded(started, past.seq):
+        if started.guards and await self._parking.refuse_unguarded(started, past.seq):
             return None
         self._let_go()
         try:
@@ -199,33 +201,6 @@ class Driver:
             )
             return await self._load()
         return planner
-
-    async def _refuse_definition(self, program: str, has: str, want: str, seq: int) -> None:
-        run = self._lease.run.id
-        error = GatebookError(
-            "E_DEFINITION_CHANGED", program=program, run=run, has=has[:12], want=want[:12]
-        )
-        await self._refuse(error, seq, reason=ParkedReason.DEFINITION)
-
-    async def _refuse(self, error: GatebookError, seq: int, *, reason: ParkedReason) -> None:
-        """Take the run out of circulation until a worker comes that may drive it."""
-        _log.warning("%s", error, extra={"run": self._lease.run.id})
-        await self._journal.park(
-            self._lease, after=seq, wake_at=None, waiting_on=str(error), reason=reason
-        )
-        self._services.hub.changed(self._lease.run)
-
-    async def _park_unguarded(self, started: RunStarted, seq: int) -> bool:
-        """Park the run if security hooks of it are missing here; return whether it was parked."""
-        hooks, run = self._services.hooks, self._lease.run.id
-        missing = set(started.guards) - set(() if hooks is None else hooks.guards)
-        if not missing or self._services.on_definition_change == "adopt":
-            return False
-        await self._refuse(
-            GatebookError("E_HOOK_MISSING", run=run, names=", ".join(sorted(missing))),
-            seq, reason=ParkedReason.HOOKS,
-        )  # fmt: skip
-        return True
 
     async def _catch_up(self, planner: Planner) -> None:
         run, head = self._lease.run, planner.state.head
@@ -397,34 +372,11 @@ class Driver:
             timer.cancel()
 
     async def _park(self, planner: Planner, *, wake_at: int | None) -> Parked | None:
-        waiting_on = waits_of(planner.state)
         try:
-            await self._journal.park(
-                self._lease,
-                after=planner.state.head.seq,
-                wake_at=wake_at,
-                waiting_on=waiting_on,
-            )
+            return await self._parking.park(planner.state, wake_at=wake_at)
         except Conflict:
             self._touched = True
             return None
-        self._services.hub.changed(self._lease.run)
-        return Parked("waiting", wake_at)
-
-    async def _halt(self, exc: GatebookError) -> Parked:
-        """Take the run out of circulation without touching its journal."""
-        reason = ParkedReason.DIVERGED if isinstance(exc, Diverged) else ParkedReason.HALTED
-        told = self._services.redactor.told(str(exc))
-        _log.error("%s", told, extra={"run": self._lease.run.id})
-        row = await self._journal.row(self._lease.run)
-        try:
-            await self._journal.park(
-                self._lease, after=row.head.seq, wake_at=None, waiting_on=told, reason=reason
-            )
-        except (Conflict, Fenced):
-            return Parked("busy")
-        self._services.hub.changed(self._lease.run)
-        return Parked("waiting")
 
     async def _note_late_outcomes(self) -> None:
         """Keep what a fenced worker learned as notes; only a person may make an outcome of it."""
