@@ -60,12 +60,14 @@ def halts_untold() -> Iterator[None]:
     """Leave why a run was halted to the report on it: in a log line it would be said twice."""
     import logging
 
-    driver = logging.getLogger("gatebook.runtime.driving.driver")
-    driver.addFilter(_no_error)
+    from gatebook.runtime.driving import parking
+
+    log = logging.getLogger(parking.__name__)
+    log.addFilter(_no_error)
     try:
         yield
     finally:
-        driver.removeFilter(_no_error)
+        log.removeFilter(_no_error)
 
 
 def _no_error(record: "logging.LogRecord") -> bool:
