@@ -108,7 +108,7 @@ HOOK_BUILDS = (
         "a cancel does not reach a hook",
         "runtime/hooks/turns.py",
         "        if status is Status.CANCELLING:\n            self._stop_asking()\n",
-        "",
+        "        if status is Status.CANCELLING:\n            pass\n",
         (f"{RUNTIME}/test_hook_cancelling.py",),
     ),
     Build(
