@@ -1,5 +1,6 @@
 #!/bin/sh
-# Put the bubblewrap of Debian's package at the path given. Nothing of the system is changed.
+# Put the bubblewrap of Debian's package at the path given. Nothing is installed; root's lists of
+# packages are brought up to date where they do not have it.
 set -eu
 target=$1
 fetch() { apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=20 "$@"; }

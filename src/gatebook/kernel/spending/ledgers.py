@@ -171,10 +171,10 @@ def checked_ledgers(given: Any, what: str) -> dict[str, Limits]:
     return {name: budget.limits for name, budget in given.items()}
 
 
-def smallest(*declared: Mapping[str, Limits]) -> dict[str, Limits]:
+def smallest(*places: Mapping[str, Limits]) -> dict[str, Limits]:
     """Return the union of ledgers declared in several places; the smallest limits count."""
     found: dict[str, Limits] = {}
-    for each in declared:
+    for each in places:
         for name, limits in each.items():
             found[name] = limits.smallest(found[name]) if name in found else limits
     return found
