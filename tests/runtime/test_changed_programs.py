@@ -1,10 +1,12 @@
 """Runs whose program is another one now: parked, or gone on with when somebody says so."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from tests.runtime.kit import RUN, Desk, acting, flow, handle_of, run
 
+from gatebook import tool
 from gatebook.kernel.events import DefinitionChanged, Note
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision
@@ -132,13 +134,12 @@ def test_an_adopted_definition_is_recorded() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("cancels", [True, False], ids=["it is cancelled", "it is interrupted"])
-def test_a_definition_is_adopted_wherever_the_run_stands(cancels: bool) -> None:
-    """Who changes a program and has its runs cancelled wants them to end, not to halt."""
+def test_a_definition_is_adopted_by_a_run_that_is_interrupted() -> None:
+    """Whoever changes a program must not have its stopped runs halt for it."""
 
     class Stops(AllowDeclared):
         def authorize(self, action: Any, context: Any) -> Decision:
-            return Decision("interrupt", "look") if not cancels else Decision.allow()
+            return Decision("interrupt", "look")
 
     async def body(ctx: Any) -> int:
         await ctx.sleep(3600)
@@ -150,7 +151,7 @@ def test_a_definition_is_adopted_wherever_the_run_stands(cancels: bool) -> None:
         changed = flow(body, name="f", version="2")
         async with desk.open(changed, on_definition_change="adopt") as runtime:
             handle = handle_of(runtime)
-            await (handle.cancel(by="ann") if cancels else handle.signal("go"))
+            await handle.signal("go")
             await desk.clock.settle()
             state = await desk.settled(handle)
 
@@ -158,7 +159,69 @@ def test_a_definition_is_adopted_wherever_the_run_stands(cancels: bool) -> None:
         row = await desk.journal.row(RUN)
         verify_facts("r", await desk.events("r"), row.head)
         assert row.parked_reason == ""
-        assert isinstance(state, Cancelled) if cancels else isinstance(state, Waiting)
+        assert isinstance(state, Waiting)
         await desk.only("r", DefinitionChanged)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("parked", [True, False], ids=["parked for it before", "not yet"])
+@pytest.mark.parametrize("reason", ["definition", "diverged"])
+def test_a_cancelled_run_ends_whatever_its_program_is_now(reason: str, parked: bool) -> None:
+    """It only has to end: what another program would do next is of no matter, nor is it adopted."""
+
+    async def scenario() -> None:
+        desk, calls = Desk(), list[Any]()
+        act = acting(calls)
+        old, new = two_programs(act)
+        if reason == "definition":
+            new = flow(old.function, act, name="f", version="2")
+        await desk.ran(old)
+        desk.clock.advance(3600)
+        if parked:
+            stuck = await desk.taken_up(new)
+            assert isinstance(stuck, Waiting)
+            assert stuck.parked_reason == reason
+        async with desk.open() as client:
+            await handle_of(client).cancel(by="ann")
+        state = await desk.taken_up(new)
+
+        await desk.journal.open()
+        row = await desk.journal.row(RUN)
+        verify_facts("r", await desk.events("r"), row.head)
+        assert isinstance(state, Cancelled)
+        assert (row.parked_reason, calls) == ("", [1])
+        assert "definition_changed" not in await desk.kinds("r")
+
+    run(scenario())
+
+
+def test_a_cancelled_run_of_a_changed_program_names_what_is_unknown() -> None:
+    """Whether a payment was made is asked of the journal, not of the program."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        begun = asyncio.Event()
+
+        @tool(effect="at_most_once")
+        async def pay() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def body(ctx: Any) -> None:
+            await ctx.call_tool(pay)
+
+        old, new = (flow(body, pay, name="f", version=version) for version in ("1", "2"))
+        runtime = desk.runtime(old)
+        await runtime.open()
+        handle = await runtime.start(old, None, run_id="r")
+        await begun.wait()
+        await desk.crash(runtime)
+        await handle.cancel()
+        desk.lapse()
+        state = await desk.taken_up(new)
+
+        assert isinstance(state, Cancelled)
+        assert state.unknown == ("0",)
 
     run(scenario())

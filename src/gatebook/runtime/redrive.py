@@ -49,7 +49,8 @@ class Redrive:
     """One program moving along one run's events; after `feed`, it is where the journal is.
 
     Args:
-        stepper: fresh, at the beginning of the run; stepped at once.
+        stepper: fresh, at the beginning of the run; stepped at once. None: nobody asks the program
+            any more, of a run that was cancelled; what is recorded is what was wanted.
         normalise: the final bytes of a tool call's arguments, see `final_args`.
         clean: a log line as it is written, secrets left out.
 
@@ -69,7 +70,7 @@ class Redrive:
     )  # fmt: skip
 
     def __init__(
-        self, stepper: Stepper, normalise: Normalise, *, clean: Callable[[str], str] = str
+        self, stepper: Stepper | None, normalise: Normalise, *, clean: Callable[[str], str] = str
     ) -> None:
         self._stepper = stepper
         self._normalise = normalise
@@ -85,11 +86,13 @@ class Redrive:
 
     def check(self, address: str, output: bytes) -> None:
         """Read an output as what waits at an address would; see `ports.Stepper.check`."""
-        self._stepper.check(address, output)
+        if self._stepper:
+            self._stepper.check(address, output)
 
     def close(self) -> None:
         """Let go of the program's parked computation."""
-        self._stepper.close()
+        if self._stepper:
+            self._stepper.close()
 
     def feed(self, event: AnyEvent, seq: int) -> None:
         """Follow one more event; events come in order, each once.
@@ -120,7 +123,7 @@ class Redrive:
             return
         want = self.pending.pop(address, None)
         if want is None:
-            raise self._unasked(event, seq)
+            want = self._unasked(event, seq)
         if self.crowds:
             self.crowds.pop(address, None)
         recorded, wanted = event.action, want.action
@@ -135,7 +138,7 @@ class Redrive:
             return
         want = self.pending.pop(event.address, None)
         if want is None:
-            raise self._unasked(event, seq)
+            want = self._unasked(event, seq)
         self.crowds.pop(event.address, None)
         if not _same_kind(event.action, want.action):
             raise _diverged(seq, event.address, event.action, want.action)
@@ -156,7 +159,7 @@ class Redrive:
         A hook that waits for its act asks for it again, and it is pending then.
         """
         if event.address not in self.pending and BELOW not in event.address:
-            raise self._unasked(event, seq)
+            self._unasked(event, seq)
 
     def _noted(self, event: Note, seq: int) -> None:
         if self.notes and self.notes[0] == event.text:
@@ -178,10 +181,17 @@ class Redrive:
 
     def _unasked(
         self, event: ActionRequested | ActionDenied | ApprovalAsked | ActionDeferred, seq: int
-    ) -> Diverged:
+    ) -> Want:
+        """Return what is recorded as wanted where nobody asks the program.
+
+        Raises:
+            Diverged: somebody does, and it wants something else.
+        """
+        if self._stepper is None:
+            return Want(event.address, event.action)
         got = ", ".join(_spelt(a, w.action) for a, w in self.pending.items()) or "nothing"
         want = _spelt(event.address, event.action)
-        return Diverged("E_NONDETERMINISM", seq=seq, got=got, want=want)
+        raise Diverged("E_NONDETERMINISM", seq=seq, got=got, want=want)
 
     def _agrees(self, event: ActionRequested, wanted: Action) -> bool:
         recorded = event.action
@@ -202,6 +212,8 @@ class Redrive:
             return False
 
     def _step(self, outcomes: tuple[Outcome, ...]) -> None:
+        if self._stepper is None:
+            return
         step = self._stepper.step(outcomes)
         wants = step.wants
         for want in wants:

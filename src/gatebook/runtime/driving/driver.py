@@ -29,6 +29,7 @@ from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.events import (
     ENDS_OF_ATTEMPTS,
     AnyEvent,
+    CancelRequested,
     DefinitionChanged,
     HookAnswered,
     Interrupted,
@@ -161,11 +162,10 @@ class Driver:
         started = past.events[0]
         assert isinstance(started, RunStarted)  # the fold allows no other first event
         program = self._services.programs[started.program]
-        definition = _definition(past.events) or started.definition
-        if definition != program.digest and self._services.on_definition_change != "adopt":
-            await self._parking.refuse_definition(
-                program.name, definition, program.digest, past.seq
-            )
+        cancelled = any(type(event) is CancelRequested for event in past.events)
+        change = None if cancelled else _changed(past.events, started, program.digest)
+        if change and self._services.on_definition_change != "adopt":
+            await self._parking.refuse_definition(program.name, change, past.seq)
             return None
         if started.guards and await self._parking.refuse_unguarded(started, past.seq):
             return None
@@ -173,7 +173,8 @@ class Driver:
         try:
             with off_the_loop(self._event_loop):
                 clean = self._services.redactor.text
-                redrive = Redrive(program.begin(started), final_args(program.tools), clean=clean)
+                stepper = None if cancelled else program.begin(started)  # it only has to end
+                redrive = Redrive(stepper, final_args(program.tools), clean=clean)
         except BaseException as exc:
             halt_for(exc, run.id, self._services.redactor)
             raise
@@ -192,12 +193,10 @@ class Driver:
         if self._short:
             planner.balances = await self._patiently(lambda: self._journal.ledgers(run.tenant))
             self._short = False
-        if definition != program.digest:
-            change = DefinitionChanged(before=definition, after=program.digest)
-            head, epoch = planner.state.head, self._lease.epoch
-            append_id = self._new_append_id()
+        if change:
+            append_id, epoch = self._new_append_id(), self._lease.epoch
             await self._commit(
-                Batch(events=(change,), append_id=append_id, epoch=epoch, after=head.seq)
+                Batch(events=(change,), append_id=append_id, epoch=epoch, after=past.seq)
             )
             return await self._load()
         return planner
@@ -391,7 +390,10 @@ class Driver:
                 _log.warning("late outcome not kept: %s", exc, extra={"run": self._lease.run.id})
 
 
-def _definition(events: Sequence[AnyEvent]) -> str | None:
-    """Return the definition that was adopted last, None when none was."""
+def _changed(
+    events: Sequence[AnyEvent], started: RunStarted, digest: str
+) -> DefinitionChanged | None:
+    """Return the change to a definition from the run's own or the one adopted last, if any."""
     changes = [event for event in events if type(event) is DefinitionChanged]
-    return changes[-1].after if changes else None
+    before = changes[-1].after if changes else started.definition
+    return None if before == digest else DefinitionChanged(before=before, after=digest)

@@ -6,7 +6,7 @@ Its lease is released with it. The journal of the run is not touched.
 import logging
 
 from gatebook.errors import Conflict, Diverged, Fenced, GatebookError
-from gatebook.kernel.events import RunStarted
+from gatebook.kernel.events import DefinitionChanged, RunStarted
 from gatebook.kernel.state import RunState
 from gatebook.kernel.waits import waits_of
 from gatebook.ports import Lease, Parked, ParkedReason
@@ -31,12 +31,10 @@ class Parking:
         self._services.hub.changed(self._lease.run)
         return Parked("waiting", wake_at)
 
-    async def refuse_definition(self, program: str, has: str, want: str, seq: int) -> None:
+    async def refuse_definition(self, program: str, change: DefinitionChanged, seq: int) -> None:
         """Park a run whose program is another one here."""
-        run = self._lease.run.id
-        error = GatebookError(
-            "E_DEFINITION_CHANGED", program=program, run=run, has=has[:12], want=want[:12]
-        )
+        run, has, want = self._lease.run.id, change.before[:12], change.after[:12]
+        error = GatebookError("E_DEFINITION_CHANGED", program=program, run=run, has=has, want=want)
         await self._refuse(error, seq, reason=ParkedReason.DEFINITION)
 
     async def refuse_unguarded(self, started: RunStarted, seq: int) -> bool:
