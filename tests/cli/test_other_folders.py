@@ -1,11 +1,13 @@
-"""Taking a run up from another folder, or where its model cannot be asked."""
+"""Taking runs up from another folder, or where a model or a program cannot be had."""
 
 import json
+import signal
 import sqlite3
 
 import pytest
 
 from tests.cli.conftest import ALLOW, Inside
+from tests.cli.test_running import rest, until
 
 APP = """
 import os
@@ -88,3 +90,138 @@ def test_a_run_whose_model_cannot_be_asked_here_is_left_as_it_is(killed: Inside)
     assert "script.json" in refused.stderr
     assert status == "idle"
     assert waited.returncode == 4, waited.stderr
+
+
+WAITS = """
+from gatebook import workflow
+
+
+@workflow
+async def {name}(ctx, ends: str) -> str:
+    await ctx.wait_signal("go")
+    if ends == "badly":
+        raise ValueError("badly")
+    return "{name} ended"
+"""
+
+
+@pytest.fixture
+def two(gatebook: Inside) -> Inside:
+    """Two folders, each with a program in a module of its own and in one of the same name."""
+    gatebook.env |= {"GATEBOOK_STORE": store(gatebook)}
+    for name in ("first", "second"):
+        place = gatebook.path / name
+        place.mkdir()
+        for module in (name, "flows"):
+            (place / f"{module}.py").write_text(WAITS.format(name=name))
+    return gatebook
+
+
+def inside(folder: Inside, name: str) -> Inside:
+    place = Inside(folder.path / name)
+    place.env = folder.env
+    return place
+
+
+def waiting(
+    folder: Inside,
+    name: str,
+    run: str,
+    *,
+    module: str = "",
+    ends: str = "well",
+    goes_on: bool = True,
+) -> None:
+    """Start a run of a folder's program, and send the signal it waits for."""
+    place = inside(folder, name)
+    place("run", f"{module or name}:{name}", ends, "--run-id", run, *ALLOW)
+    if goes_on:
+        place("signal", run, "go")
+
+
+def rename(folder: Inside, name: str) -> None:
+    """Call a folder's program otherwise: what is remembered of it cannot be loaded any more."""
+    (folder.path / name / f"{name}.py").write_text(WAITS.format(name="renamed"))
+
+
+def test_resume_all_goes_past_a_run_whose_program_is_gone(two: Inside) -> None:
+    """One forgotten experiment must not keep all other runs waiting."""
+    waiting(two, "second", "r3")
+    waiting(two, "first", "r2")
+    waiting(two, "second", "r1")
+    rename(two, "first")
+
+    done = two("resume", "--all", "--json")
+    left = two.json("show", "r2")["status"]
+
+    assert done.returncode == 1
+    assert done.stdout.count('"second ended"') == 2, done.stdout
+    assert "first has no first (it has renamed)" in done.stderr
+    assert '"run": "r2"' in done.stderr
+    assert "run r2 was not taken up" in done.stderr
+    assert left == "idle"
+
+
+def test_the_exit_code_of_resume_all_is_that_of_the_worst(two: Inside) -> None:
+    """A run that failed must not hide behind one that only waits."""
+    waiting(two, "first", "r1", goes_on=False)
+    waiting(two, "first", "r2", ends="badly")
+    waiting(two, "first", "r3")
+
+    done = two("resume", "--all")
+
+    assert (done.returncode, done.stdout) == (3, "first ended\n")
+    assert two("resume", "--all").returncode == 4
+
+
+def test_two_modules_of_one_name_are_not_taken_for_each_other(two: Inside) -> None:
+    """What was imported first would be driven under the other's name."""
+    waiting(two, "first", "r1", module="flows")
+    waiting(two, "second", "r2", module="flows")
+
+    done = two("resume", "--all")
+    again = inside(two, "first")("resume", "--all")
+
+    assert (done.returncode, done.stdout) == (1, "second ended\n")
+    first, second = (str(two.path / name / "flows.py") for name in ("first", "second"))
+    assert f"flows is {second} here already, and {first} is another" in done.stderr
+    assert f"go to {two.path / 'first'} and begin there" in done.stderr
+    assert again.stdout == "first ended\n"
+
+
+def test_an_app_named_like_a_module_of_python_is_told_so(gatebook: Inside) -> None:
+    """Python's own would be searched for the program."""
+    (gatebook.path / "json.py").write_text(WAITS.format(name="first"))
+
+    done = gatebook("run", "json:first", "well", *ALLOW)
+
+    assert done.returncode == 1
+    assert f"and {gatebook.path / 'json.py'} is another; rename one of them" in done.stderr
+
+
+def test_a_worker_serves_what_it_can_and_says_what_it_cannot(two: Inside) -> None:
+    """A program that is gone concerns its own runs."""
+    waiting(two, "first", "r1")
+    waiting(two, "second", "r2")
+    rename(two, "first")
+    worker = two.begin("worker")
+    try:
+        until(worker, "not served, 1 open run of first: cannot load 'first:first'")
+        until(worker, "serving second on sqlite:///")
+        until(worker, "second ended")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        rest(worker)
+
+    assert worker.returncode == 0
+
+
+def test_a_worker_that_can_serve_nothing_says_why(two: Inside) -> None:
+    """It would sit there and look as if it worked."""
+    waiting(two, "first", "r1")
+    rename(two, "first")
+
+    done = two("worker")
+
+    assert done.returncode == 1
+    assert "first has no first (it has renamed)" in done.stderr

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from importlib.machinery import PathFinder
 from typing import Any
 
 from gatebook.cli.memory import Told, recall, remember, told_runs
@@ -23,13 +24,15 @@ FORMS = "pass a program, a Runtime or a list of programs"
 class App:
     """What an app's target held: programs by name, and the Runtime they came with, if any.
 
-    `folders` says of programs that were not found from here where their app was imported from.
+    `folders` says of programs that were not found from here where their app was imported from,
+    `missing` of remembered ones why they are not there any more.
     """
 
     programs: Mapping[str, Program[Any, Any]]
     targets: Mapping[str, str] = field(default_factory=dict)
     runtime: Any = None
     folders: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, ConfigError] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -93,6 +96,7 @@ def load(target: str, *, folder: str | None = None) -> Any:
     except Exception as exc:
         detail, fix = _failure(exc, module, place)
         raise ConfigError("E_APP", value=target, detail=detail, fix=fix) from exc
+    _check_place(module.partition(".")[0], place, target)
     for name in attribute.split("."):
         if not hasattr(found, name):
             names = ", ".join(_programs_of(found)) or "no programs"
@@ -100,6 +104,19 @@ def load(target: str, *, folder: str | None = None) -> Any:
             raise ConfigError("E_APP", value=target, detail=detail, fix="correct the name")
         found = getattr(found, name)
     return found
+
+
+def _check_place(module: str, folder: str, target: str) -> None:
+    """Refuse another module of that name than the folder's own. Raises ConfigError E_APP."""
+    own, found = PathFinder.find_spec(module, [folder]), sys.modules[module]
+    if own is None or own.origin is None or not own.has_location:
+        return
+    here, file = own.origin, getattr(found, "__file__", None) or "built in"
+    if os.path.realpath(here) == os.path.realpath(file):
+        return
+    detail = f"{module} is {file} here already, and {here} is another"
+    fix = f"rename one of them, or go to {folder} and begin there"
+    raise ConfigError("E_APP", value=target, detail=detail, fix=fix)
 
 
 def _failure(exc: Exception, module: str, folder: str) -> tuple[str, str]:
@@ -204,7 +221,7 @@ def app_for(given: Given, programs: list[str], told: Told | None = None) -> App:
     """Return the app that holds programs: from --app or the settings, else as `run` remembered.
 
     Args:
-        programs: the names that are needed; empty for all that are known.
+        programs: the names that are needed; empty for all that are known and can be loaded.
         told: what the run was given that is taken up; its program comes from there.
 
     Raises:
@@ -219,16 +236,24 @@ def app_for(given: Given, programs: list[str], told: Told | None = None) -> App:
             app.program(name)
         return app
     known = recall(open_journal(given.settings.store).url)
-    apps = [
-        load_app(known[name]["app"], folder=known[name]["folder"])
-        for name in (programs or known)
-        if name in known
-    ]
+    apps, missing = list[App](), dict[str, ConfigError]()
+    for name in programs or known:
+        if name not in known:
+            continue
+        try:
+            apps.append(load_app(known[name]["app"], folder=known[name]["folder"]))
+        except ConfigError as exc:
+            if programs:
+                raise
+            missing[name] = exc
+    if missing and not apps:
+        raise next(iter(missing.values()))
     merged = App(
         {name: program for app in apps for name, program in app.programs.items()},
         {name: text for app in apps for name, text in app.targets.items()},
         apps[0].runtime if len(apps) == 1 else None,
         {name: folder for app in apps for name, folder in app.folders.items()},
+        missing,
     )
     for name in programs:
         merged.program(name)

@@ -169,10 +169,15 @@ def run(args: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except GatebookError as exc:
-        message, hint = sentences(exc)
-        report(exc.code, message, hint, run=exc.fields.get("run"), as_json=as_json)
-        return code_of(exc)
+        return report_error(exc, as_json=as_json)
     return result if isinstance(result, int) else OK
+
+
+def report_error(error: Any, *, run: str | None = None, as_json: bool) -> int:
+    """Report one of our errors, of a run if it concerns one; return its exit code."""
+    message, hint = sentences(error)
+    report(error.code, message, hint, run=run or error.fields.get("run"), as_json=as_json)
+    return code_of(error)
 
 
 def code_of(error: Exception) -> int:

@@ -7,11 +7,21 @@ import click
 
 from gatebook.cli.apps import App, app_for, beside, load_policy, told_of
 from gatebook.cli.driving import runtime_for
-from gatebook.cli.main import HUNG_UP, OK
+from gatebook.cli.main import (
+    ENDED_BADLY,
+    ERROR,
+    HUNG_UP,
+    INTERRUPTED,
+    OK,
+    TERMINATED,
+    WAITS,
+    report_error,
+)
 from gatebook.cli.options import Given, Verb, common, on_ask_option
 from gatebook.cli.outcome import drive_and_report
 from gatebook.cli.output import say
 from gatebook.cli.store import existing, find, whoami
+from gatebook.errors import GatebookError, StoreError
 from gatebook.journals import open_journal
 from gatebook.kernel.status import Status
 from gatebook.ports import RunKey, RunQuery, RunRow
@@ -19,6 +29,7 @@ from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runtime import Runtime
 
 OPEN = ("running", "interrupted", "cancelling")
+GRAVE = (OK, WAITS, ENDED_BADLY, ERROR, HUNG_UP, INTERRUPTED, TERMINATED)  # the worst last
 
 
 @click.command(
@@ -49,7 +60,16 @@ def command(given: Given, run: str | None, every: bool, adopt: bool, on_ask: Any
         return OK
     worst = OK
     for row in rows:
-        worst = max(worst, asyncio.run(_resume(given, row, adopt=adopt, on_ask=on_ask)))
+        try:
+            code = asyncio.run(_resume(given, row, adopt=adopt, on_ask=on_ask))
+        except StoreError:
+            raise
+        except GatebookError as exc:
+            if not every:
+                raise
+            code = report_error(exc, run=row.run.id, as_json=given.as_json)
+            say(f"run {row.run.id} was not taken up")
+        worst = max(worst, code, key=GRAVE.index)
         if worst >= HUNG_UP:
             break
     return worst

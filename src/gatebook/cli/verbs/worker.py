@@ -48,7 +48,9 @@ async def _serve(given: Given, *, quiet: bool) -> int:
     given = beside(given)
     app = app_for(given, [])
     journal = open_journal(given.settings.store)
-    policy = await _policy(given, app, journal.url)
+    open_runs = await _open_runs(given)
+    _tell_missing(app, open_runs)
+    policy = _policy(given, app, journal.url, open_runs)
     runtime = runtime_for(app, journal, policy=policy, only=None)
 
     async def nothing() -> None:
@@ -73,8 +75,19 @@ async def _serve(given: Given, *, quiet: bool) -> int:
     return OK
 
 
-async def _policy(given: Given, app: App, url: str) -> Any:
+def _tell_missing(app: App, open_runs: list[tuple[str, str]]) -> None:
+    """Say whose runs nobody drives here, because their program cannot be loaded any more."""
+    for name, error in app.missing.items():
+        count = sum(program == name for _, program in open_runs)
+        if count:
+            say(f"not served, {count} open run{'s' * (count > 1)} of {name}: {error}")
+
+
+def _policy(given: Given, app: App, url: str, open_runs: list[tuple[str, str]]) -> Any:
     """Return the one policy under which all open runs of an app may be driven.
+
+    Args:
+        open_runs: (run, program) of those that are not over.
 
     Raises:
         ConfigError: E_POLICY_DIFFERS, E_POLICY_MISSING.
@@ -84,7 +97,9 @@ async def _policy(given: Given, app: App, url: str) -> Any:
     known = recall(url)
     remembered = {name: told_runs(known, name) for name in app.programs}
     given_to = {
-        run: remembered[program].get(run, Told()) for run, program in await _open_runs(given, app)
+        run: remembered[program].get(run, Told())
+        for run, program in open_runs
+        if program in remembered
     } or {run: told for runs in remembered.values() for run, told in runs.items()}
     if not given_to:
         return load_policy(given, app)
@@ -103,8 +118,8 @@ async def _policy(given: Given, app: App, url: str) -> Any:
     return policies.popitem()[1]
 
 
-async def _open_runs(given: Given, app: App) -> list[tuple[str, str]]:
-    """Return (run, program) of all runs of an app that are not over; none without a store."""
+async def _open_runs(given: Given) -> list[tuple[str, str]]:
+    """Return (run, program) of all runs that are not over; none without a store."""
     try:
         async with existing(given) as client:
             rows = await client.runs(RunQuery(statuses=OPEN, limit=10_000))
@@ -112,7 +127,7 @@ async def _open_runs(given: Given, app: App) -> list[tuple[str, str]]:
         if exc.code != "E_STORE_MISSING":
             raise
         return []
-    return [(row.run.id, row.program) for row in rows if row.program in app.programs]
+    return [(row.run.id, row.program) for row in rows]
 
 
 async def _show(runtime: Runtime, given: Given, *, quiet: bool) -> None:
