@@ -133,6 +133,7 @@ def test_input_is_json_a_file_or_standard_input(gatebook: Inside) -> None:
         (("run", "app:pay", "17", "--input", "1"), 2, "not both"),
         (("run", "app:pay", "--input", "{"), 2, "not JSON"),
         (("run", "app:pay", "--input", '{"a":1}', *ALLOW), 1, "E_INPUT"),
+        (("run", "app:ask", "17", *ALLOW), 1, "anything else as JSON: --input '{...}'"),
         (("run", "app:support", *ALLOW), 1, "E_CONTENT"),
         (("run", "app:pay", "17", "--run-id", "", *ALLOW), 1, "E_ID_EMPTY"),
         (("run", "app:pay", "17", "--store", "", *ALLOW), 2, "'--store': it is empty"),

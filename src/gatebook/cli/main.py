@@ -48,6 +48,7 @@ UNWRITTEN = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, er
 
 HINTS = {
     "E_CONTENT": "give it as TEXT or @file, or as JSON: --input '{...}', --input @file",
+    "E_INPUT": "TEXT is passed as text; give anything else as JSON: --input '{...}', --input @file",
     "E_POLICY_MISSING": (
         "choose one: --policy allow-declared allows what the program declares (development); "
         "--policy policy.toml, a policy file; --policy module:attribute; "
