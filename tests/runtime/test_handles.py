@@ -105,8 +105,26 @@ def test_a_denied_run_is_told_apart() -> None:
             program = flow(reporting, look)
             handle = await runtime.start(program, None, budget=Budget(tool_calls=0))
 
-            with pytest.raises(RunDenied, match="tool_calls"):
+            with pytest.raises(RunDenied, match="tool_calls") as denied:
                 await desk.clock.until(handle.result())
+
+            assert denied.value.hint == f"see gatebook show {handle.id}"
+
+    run(scenario())
+
+
+def test_a_tool_that_was_not_declared_is_said_to_be_missing_from_the_program() -> None:
+    """Neither policy nor budget is at fault, and the tool is there."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        async with desk.open() as runtime:
+            handle = await runtime.start(flow(reporting), None)
+
+            with pytest.raises(RunDenied, match="there is no tool 'look'") as denied:
+                await desk.clock.until(handle.result())
+
+            assert denied.value.hint == "add it to tools=[...] of the program"
 
     run(scenario())
 

@@ -135,7 +135,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_WORKFLOW_AWAIT": (
         "workflow {program} awaited {value}, which is not an action",
-        "await only ctx methods: put I/O into a @tool",
+        "await only ctx methods (ctx.gather, ctx.sleep, ...): put I/O into a @tool",
     ),
     "E_WORKFLOW_TOOL": (
         "workflow {program} calls tool {tool} itself, and so past the gate",

@@ -101,5 +101,8 @@ def stopped(run_id: str, state: Settled) -> RunFailed | RunDenied | RunCancelled
     assert isinstance(state, Failed)
     error = {"code_name": state.error.code, "detail": state.error.message, "run": run_id}
     if state.denied:
-        return RunDenied("E_RUN_DENIED", fix="change the policy or the budget", **error)
+        fix = f"see gatebook show {run_id}"
+        if state.error.code == "E_TOOL_UNKNOWN":
+            fix = "add it to tools=[...] of the program"
+        return RunDenied("E_RUN_DENIED", fix=fix, **error)
     return RunFailed("E_RUN_FAILED", run_id=run_id, **error)
