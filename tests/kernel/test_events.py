@@ -56,6 +56,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.messages import Usage
 from gatebook.kernel.stored import chain, decode, stamp, written
+from gatebook.ports import Recorded, RunKey
 
 STAMP = stamp(time=7, epoch=3)
 ERROR = ErrorRecord("E_X", "text", "transient", "server", 5, 503, "half")
@@ -203,3 +204,21 @@ def test_only_what_people_say_is_external() -> None:
         ApprovalAnswered, Granted, GrantRevoked,
     }  # fmt: skip
     assert set(AUDIT) <= set(EXTERNAL)
+
+
+def test_an_event_that_is_printed_shows_what_it_says() -> None:
+    """Whoever prints the events of a run wants to read arguments and results."""
+    event = ActionRequested(address="0", action=CallTool("pay", Raw(b'{"n":1}')), time=5)
+    recorded = Recorded(RunKey("default", "r"), 2, 7, b"a", b"h", event)
+
+    assert repr(recorded) == (
+        "Recorded(run='r', seq=2, position=7, event=ActionRequested("
+        '{"kind":"action_requested","address":"0",'
+        '"action":{"action":"call_tool","tool":"pay","args":{"n":1}},"time":5}))'
+    )
+
+
+@pytest.mark.parametrize("text", ["\ud800", object()])
+def test_an_event_that_cannot_be_stored_can_be_printed(text: Any) -> None:
+    """An error about it must not be hidden by another one."""
+    assert repr(Note(text=text)).startswith("Note(text=")

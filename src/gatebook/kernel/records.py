@@ -78,3 +78,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     v: Literal[1] = 1  # every kind is at its first version
     time: int = 0
     epoch: int = 0
+
+    def __repr__(self) -> str:
+        """Show an event as JSON, like it is stored: without what is at its default."""
+        try:
+            return f"{type(self).__name__}({msgspec.json.encode(self).decode()})"
+        except (TypeError, ValueError):  # whoever looks at it wants to see why it cannot be stored
+            return super().__repr__()

@@ -49,6 +49,9 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     hash: bytes
     event: AnyEvent
 
+    def __repr__(self) -> str:
+        return f"Recorded(run={self.run.id!r}, seq={self.seq}, position={self.position}, event={self.event!r})"
+
 
 class Stretch(NamedTuple):
     """Consecutive events of one run, as who folds them takes them.
