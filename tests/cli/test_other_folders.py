@@ -225,3 +225,48 @@ def test_a_worker_that_can_serve_nothing_says_why(two: Inside) -> None:
 
     assert done.returncode == 1
     assert "first has no first (it has renamed)" in done.stderr
+
+
+def test_a_cancelled_run_whose_program_is_gone_can_be_ended(two: Inside) -> None:
+    """Else it would be open for ever, with nobody to ask for its end."""
+    waiting(two, "first", "r1", goes_on=False)
+    rename(two, "first")
+    two("cancel", "r1")
+
+    done = two("resume", "r1")
+    shown = two.json("show", "r1")
+
+    assert done.returncode == 3
+    assert "run r1 was cancelled" in done.stderr
+    assert shown["status"] == "cancelled"
+    assert two("verify", "r1").returncode == 0
+
+
+def test_a_run_that_is_not_cancelled_needs_its_program(two: Inside) -> None:
+    """Nobody else knows how it goes on."""
+    waiting(two, "first", "r1")
+    rename(two, "first")
+
+    done = two("resume", "r1")
+
+    assert done.returncode == 1
+    assert "first has no first (it has renamed)" in done.stderr
+    assert two.json("show", "r1")["status"] == "idle"
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["another is served", "nothing is"])
+def test_doctor_names_the_program_that_open_runs_miss(two: Inside, other: bool) -> None:
+    """Who looks why a run stands still finds it there; runs that are over miss nothing."""
+    waiting(two, "first", "r1", goes_on=False)
+    if other:
+        waiting(two, "second", "r2", goes_on=False)
+    rename(two, "first")
+
+    open_run = two("doctor")
+    two("cancel", "r1")
+    two("resume", "r1")
+    over = two("doctor")
+
+    assert (open_run.returncode, over.returncode) == (0, 0)
+    assert "first has no first (it has renamed)" in open_run.stdout
+    assert "first has no first" not in over.stdout

@@ -50,7 +50,8 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     event: AnyEvent
 
     def __repr__(self) -> str:
-        return f"Recorded(run={self.run.id!r}, seq={self.seq}, position={self.position}, event={self.event!r})"
+        place = f"run={self.run.id!r}, seq={self.seq}, position={self.position}"
+        return f"Recorded({place}, event={self.event!r})"
 
 
 class Stretch(NamedTuple):

@@ -8,7 +8,7 @@ import platform
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,8 +69,8 @@ def _findings(given: Given) -> Iterator[Finding]:
     for name, origin in settings.origins.items():
         value = getattr(settings, name, None) or settings.providers[name.partition(".")[2]].base_url
         yield Finding(f"setting {name}", "ok", f"{value} (from {origin})")
-    yield from _store(given)
-    yield from _app(given)
+    rows = yield from _store(given)
+    yield from _app(given, {row.program for row in rows if not row.head.terminal})
     for name, provider in settings.providers.items():
         if provider.api_key:
             yield _try(f"key of {name}", lambda p=provider, n=name: _key(p.api_key, n))  # type: ignore[misc]
@@ -89,7 +89,8 @@ def _versions() -> Iterator[Finding]:
     yield Finding("extra local", "ok", "installed" if local else "not installed (optional)")
 
 
-def _store(given: Given) -> Iterator[Finding]:
+def _store(given: Given) -> Generator[Finding, None, list[RunRow]]:
+    """Yield what is found of the store, and return its runs."""
     url: str = given.settings.store
     path = Path(url.removeprefix("sqlite:///"))
     try:
@@ -97,10 +98,10 @@ def _store(given: Given) -> Iterator[Finding]:
         there = is_there(path)
     except GatebookError as exc:
         yield _failed("store", exc)
-        return
+        return []
     if not there:
         yield Finding("store", "warn", f"there is none at {path} yet: the first run makes it")
-        return
+        return []
     durability = _try("store durability", lambda: _durability(path))  # opening may repair it
     found: tuple[list[RunRow], int] | None = None
     try:
@@ -115,8 +116,10 @@ def _store(given: Given) -> Iterator[Finding]:
     free = shutil.disk_usage(path.parent).free
     verdict = "ok" if free >= LOW_DISK else "bad"
     yield Finding("free disk", verdict, f"{free // (1024 * 1024):,} MB")
-    if found is not None:
-        yield from _runs(*found, given)
+    if found is None:
+        return []
+    yield from _runs(*found, given)
+    return found[0]
 
 
 async def _rows(url: str) -> tuple[list[RunRow], int]:
@@ -188,16 +191,23 @@ def _about(check: str, verdict: str, rows: list[RunRow], given: Given, now: int)
     return Finding(check, verdict, f"{len(rows)}: {'; '.join(lines)}{more}")
 
 
-def _app(given: Given) -> Iterator[Finding]:
+def _app(given: Given, programs: set[str]) -> Iterator[Finding]:
+    """Yield what is found of the app; `programs` are those of open runs."""
     try:
         app = app_for(given, [])
     except GatebookError as exc:
-        if given.settings.app is None:
-            yield Finding("app", "ok", "none named: pass --app, or set app = in gatebook.toml")
-        else:
+        if given.settings.app is not None:
             yield _failed("app", exc)
+        elif exc.code != "E_APP_MISSING" and programs:
+            yield _failed("app", exc)._replace(verdict="warn")
+        else:
+            yield Finding("app", "ok", "none named: pass --app, or set app = in gatebook.toml")
         return
     yield Finding("app", "ok", ", ".join(sorted(app.programs)))
+    for name in sorted(programs & app.missing.keys()):
+        yield Finding(
+            "app", "warn", safe(f"open runs of {name} are not served: {app.missing[name]}")
+        )
     policy = _try("policy", lambda: str(getattr(load_policy(given, app), "name", "unnamed")))
     named = bool(given.settings.policy)
     yield policy if named or policy.verdict == "ok" else policy._replace(verdict="warn")

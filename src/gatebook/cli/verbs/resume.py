@@ -7,6 +7,7 @@ import click
 
 from gatebook.cli.apps import App, app_for, beside, load_policy, told_of
 from gatebook.cli.driving import runtime_for
+from gatebook.cli.gone import app_without
 from gatebook.cli.main import (
     ENDED_BADLY,
     ERROR,
@@ -21,8 +22,9 @@ from gatebook.cli.options import Given, Verb, common, on_ask_option
 from gatebook.cli.outcome import drive_and_report
 from gatebook.cli.output import say
 from gatebook.cli.store import existing, find, whoami
-from gatebook.errors import GatebookError, StoreError
+from gatebook.errors import ConfigError, GatebookError, StoreError
 from gatebook.journals import open_journal
+from gatebook.kernel.policies import AllowListPolicy
 from gatebook.kernel.status import Status
 from gatebook.ports import RunKey, RunQuery, RunRow
 from gatebook.runtime.runs.handles import RunHandle
@@ -83,9 +85,7 @@ async def _rows(given: Given, run: str | None) -> list[RunRow]:
 
 
 async def _resume(given: Given, row: RunRow, *, adopt: bool, on_ask: Any) -> int:
-    told = told_of(given, row)
-    app = app_for(given, [row.program], told)
-    policy = load_policy(given, app, told, run=row.run.id)
+    app, policy = _app_and_policy(given, row)
     journal = open_journal(given.settings.store)
     runtime = runtime_for(app, journal, policy=policy, only={row.run}, adopt=adopt)
 
@@ -96,6 +96,18 @@ async def _resume(given: Given, row: RunRow, *, adopt: bool, on_ask: Any) -> int
     return await drive_and_report(
         runtime, journal, take_up, given, since=row.head.seq, on_ask=on_ask
     )
+
+
+def _app_and_policy(given: Given, row: RunRow) -> tuple[App, Any]:
+    """Return what a run goes on with. A cancelled one ends without its program, if it is gone."""
+    told = told_of(given, row)
+    try:
+        app = app_for(given, [row.program], told)
+    except ConfigError:
+        if row.head.status is not Status.CANCELLING:
+            raise
+        return app_without(row.program), AllowListPolicy(tools=[], providers=[])
+    return app, load_policy(given, app, told, run=row.run.id)
 
 
 async def _let_go_on(runtime: Runtime, key: RunKey, app: App) -> RunHandle[Any]:
