@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-from tests.runtime.hooking import Pay, asked, ran
+from tests.runtime.hooking import Pay, ran
 from tests.runtime.kit import Desk, eventually, run
 
 from gatebook import hook
@@ -19,13 +19,6 @@ def test_without_hooks_nothing_is_recorded_of_them() -> None:
     assert [kind_of(event) for event in events] == [
         "run_started", "action_requested", "action_succeeded", "run_completed",
     ]  # fmt: skip
-
-
-def test_a_runtime_made_like_another_has_its_hooks() -> None:
-    """The command line makes one over another store."""
-    guard = asked("before_tool")
-
-    assert Desk().runtime(hooks=[guard]).options["hooks"] == [guard]
 
 
 def test_a_blocking_hook_holds_neither_the_loop_nor_other_runs() -> None:

@@ -1,6 +1,7 @@
 """Opening and closing a runtime, and calls from other event loops than the one it lives in."""
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,18 @@ async def look() -> int:
 
 async def looking(ctx: Any) -> int:
     return int(await ctx.call_tool(look))
+
+
+def test_a_runtime_can_be_made_like_another() -> None:
+    """The command line makes one over another store; an option left out would not be in force."""
+    policy = AllowDeclared()
+    own = {"self", "store", "only"}
+
+    options = Runtime(":memory:", policy=policy, lease_ttl_s=7, only=set()).options
+
+    assert options.keys() == inspect.signature(Runtime.__init__).parameters.keys() - own
+    assert (options["policy"], options["lease_ttl_s"], options["hooks"]) == (policy, 7, ())
+    assert Runtime(":memory:", **options).options == options
 
 
 def test_a_runtime_that_is_opened_again_drives_again() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatebook.errors import ConfigError
 from gatebook.kernel.actions import Action
@@ -39,9 +39,13 @@ from gatebook.runtime.production import check_policy
 from gatebook.runtime.services import DefinitionChange, Services
 from gatebook.runtime.worker import Worker
 
+if TYPE_CHECKING:
+    from gatebook.runtime.settings import Settings
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 DRIVEN_LOOK_S = 2.0  # the fallback should a driver end without a word
+UNSHARED = ("self", "__class__", "store", "only")  # what `Runtime.options` leaves out
 
 
 class Runtime(Client):
@@ -95,23 +99,9 @@ class Runtime(Client):
         lease_ttl_s: float = TTL_S,
         only: Set[RunKey] | None = None,
     ) -> None:
+        options = {name: given for name, given in locals().items() if name not in UNSHARED}
         super().__init__(store, tenant=tenant, policy=policy, secrets=secrets, clock=clock)
-        self.options: dict[str, Any] = {
-            "programs": programs,
-            "policy": policy,
-            "providers": providers,
-            "prices": prices,
-            "rates": rates,
-            "breaker": breaker,
-            "ledgers": ledgers,
-            "hooks": hooks,
-            "deps": deps,
-            "tenant": tenant,
-            "secrets": secrets,
-            "on_definition_change": on_definition_change,
-            "clock": clock,
-            "lease_ttl_s": lease_ttl_s,
-        }  # what another runtime like this one is made with, over another store
+        self.options: dict[str, Any] = options  # what another runtime like this one is made with
         self._only = only
         for program in programs:
             if program.name in self._programs:
@@ -159,27 +149,8 @@ class Runtime(Client):
             self._given_providers, settings.providers, learn=lambda key: self.redactor.add([key])
         )
         self._stack.push_async_callback(self._providers.aclose)
-        configured = settings.providers.items()
-        prices = Prices(
-            self._given_prices,
-            settings.prices,
-            endpoints={n: p.base_url for n, p in configured if n not in self._given_providers},
-            now=self.clock.now,
-        )
-        holds = result_judge(self.policy)
-        if self._hooks is not None and self._hooks.reworks_answers:
-            holds = _always
-        voices = Voices(self.hub, self.redactor, self.journal, holds=holds)
-        self._stack.push_async_callback(voices.close)
-        executor = Executor(
-            providers=self._providers,
-            voices=voices,
-            hub=self.hub,
-            redactor=self.redactor,
-            clock=self.clock,
-            prices=prices,
-        )
-        executor.secrets = self.secrets
+        prices = self._prices(settings)
+        executor = self._executor(self._providers, prices)
         check_policy(self.policy)
         executor.deps = await self._make_deps()
         leases = LeaseKeeper(self.journal, new_owner(), clock=self.clock, ttl_s=self._lease_ttl_s)
@@ -207,9 +178,35 @@ class Runtime(Client):
             services, tenant=self.tenant, providers=self._providers, only=self._only
         )
 
+    def _prices(self, settings: "Settings") -> Prices:
+        configured = settings.providers.items()
+        return Prices(
+            self._given_prices,
+            settings.prices,
+            endpoints={n: p.base_url for n, p in configured if n not in self._given_providers},
+            now=self.clock.now,
+        )
+
+    def _executor(self, providers: Providers, prices: Prices) -> Executor:
+        holds = result_judge(self.policy)
+        if self._hooks is not None and self._hooks.reworks_answers:
+            holds = _always
+        voices = Voices(self.hub, self.redactor, self.journal, holds=holds)
+        self._stack.push_async_callback(voices.close)
+        executor = Executor(
+            providers=providers,
+            voices=voices,
+            hub=self.hub,
+            redactor=self.redactor,
+            clock=self.clock,
+            prices=prices,
+        )
+        executor.secrets = self.secrets
+        return executor
+
     async def _make_deps(self) -> Any:
         made = self._deps
-        if (callable(made) and not isinstance(made, type)) or isinstance(made, type):
+        if callable(made):
             made = made()
         if inspect.isawaitable(made):
             made = await made
