@@ -248,32 +248,10 @@ class Client:
         self._check_start()
         self._check_names("the run id", run_id)
         key = RunKey(self.tenant, new_run_id() if run_id is None else check_run_id(run_id))
-        given, facts = self._content(program, value, context, labels)
-        own = None if budget is None else checked_budget(budget, "budget=")
+        given, facts, texts = self._content(program, value, context, labels)
+        own = checked_budget(Budget() if budget is None else budget, "budget=")
         policy = self._given_policy()
-        general = policy_budget(policy)
-        definition = self._definition(program)
-        self._check_policy(policy, program)
-        self.check_providers(program)
-        guards = self._check_hooks(program)
-        limits, soft = general.limits, general.soft
-        if own is not None:
-            limits, soft = limits.smallest(own.limits), soft + own.soft
-        started = RunStarted(
-            program=program.name,
-            program_kind=program.kind,
-            definition=definition,
-            nonce=new_nonce(),
-            input=given,
-            context=facts,
-            policy=policy_digest(policy),
-            policy_name=policy_name(policy),
-            guards=guards,
-            limits=limits,
-            soft=soft,
-            labels={name: self.redactor.text(text) for name, text in (labels or {}).items()},
-            pins=pins_of(program.tools),
-        )
+        started = self._started(program, given, facts, texts, policy=policy, own=own)
         starts = Starts(policy, redactor=self.redactor, clock=self.clock)
         started = starts.decide(program, value, started, key=key)
         input_hash = digest(program.name, bytes(given))
@@ -284,13 +262,45 @@ class Client:
         self.touched(key)
         return RunHandle(self, key, program)
 
+    def _started(
+        self,
+        program: Program[Any, Any],
+        given: Raw,
+        facts: Raw,
+        texts: dict[str, str],
+        *,
+        policy: Policy,
+        own: Budget,
+    ) -> RunStarted:
+        """Return a run's first event, once program, policy and hooks fit each other."""
+        general = policy_budget(policy)
+        definition = self._definition(program)
+        self._check_policy(policy, program)
+        self.check_providers(program)
+        return RunStarted(
+            program=program.name,
+            program_kind=program.kind,
+            definition=definition,
+            nonce=new_nonce(),
+            input=given,
+            context=facts,
+            policy=policy_digest(policy),
+            policy_name=policy_name(policy),
+            guards=self._check_hooks(program),
+            limits=general.limits.smallest(own.limits),
+            soft=general.soft + own.soft,
+            labels=texts,
+            pins=pins_of(program.tools),
+        )
+
     def _content(
         self,
         program: Program[Any, Any],
         value: Any,
         context: Mapping[str, Any] | None,
         labels: Mapping[str, str] | None,
-    ) -> tuple[Raw, Raw]:
+    ) -> tuple[Raw, Raw, dict[str, str]]:
+        """Return the input, the context and the labels as they are stored, secrets cut out."""
         given = self.redactor.raw(Raw(program.accept(value)))
         if context is not None and not isinstance(context, Mapping):
             raise InvalidInput("E_CONTEXT", detail=f"it is a {type(context).__name__}")
@@ -304,7 +314,7 @@ class Client:
                 raise InvalidInput("E_LABEL", value=name if not isinstance(name, str) else text)
         canonical(dict(labels or {}), what="labels")
         self._check_names("the name of a label", *(labels or {}))
-        return given, facts
+        return given, facts, {n: self.redactor.text(text) for n, text in (labels or {}).items()}
 
     def _check_names(self, what: str, *names: Any) -> None:
         """Refuse names that hold a secret: they are stored and shown as they are."""

@@ -78,21 +78,14 @@ def load_settings(
         ConfigError: E_CONFIG with file and line for an unknown key, a wrong type, a literal key
             or a file that others may change.
     """
-    environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
-    values: dict[str, str] = {}
-    origins: dict[str, str] = {}
+    given = _given(flags or {}, os.environ if environ is None else environ)
+    values = {key: value for key, (value, _) in given.items()}
+    origins = {key: origin for key, (_, origin) in given.items()}
     providers: dict[str, ProviderSettings] = {}
     prices: dict[str, Price] = {}
     rates: dict[str, Rate] = {}
     secrets: dict[str, str] = {}
-    given = {key: (value, f"--{key}") for key, value in (flags or {}).items() if value}
-    for key in KEYS:
-        variable = f"GATEBOOK_{key.upper()}"
-        if key not in given and environ.get(variable):
-            given[key] = (environ[variable], variable)
-    for key, (value, origin) in given.items():
-        values[key], origins[key] = value, origin
     for file in _files(folder):
         for key, value, line in file.values():
             if key not in values:
@@ -107,15 +100,25 @@ def load_settings(
     if "store" not in values:
         values["store"], origins["store"] = f"sqlite:///{_default_store(folder)}", "default"
     return Settings(
-        store=values["store"],
-        app=values.get("app"),
-        policy=values.get("policy"),
+        **values,
         providers=providers,
         prices=prices,
         rates=rates,
         secrets=secrets,
         origins=origins,
     )
+
+
+def _given(
+    flags: Mapping[str, str | None], environ: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Return what no file says: (value, origin) of each flag, else of its variable."""
+    given = {key: (value, f"--{key}") for key, value in flags.items() if value}
+    for key in KEYS:
+        variable = f"GATEBOOK_{key.upper()}"
+        if key not in given and environ.get(variable):
+            given[key] = (environ[variable], variable)
+    return given
 
 
 def _default_store(folder: Path) -> Path:
