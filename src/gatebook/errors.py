@@ -85,16 +85,12 @@ class GatebookError(Exception):
 
 
 class _Shown(dict[str, Any]):
-    """Field values as they appear in a message: `{x}` quoted and cut, `{x!s}` is not needed."""
+    """Field values as they appear in a message: quoted and cut, except texts of our own making."""
 
     PLAIN = frozenset({
-        "fix", "detail", "path", "store", "code_name", "command", "limit", "used", "want", "names",
-        "provider_name", "ledger", "left", "renews", "near",
-        "status",
+        "fix", "detail", "path", "store", "command", "limit", "used", "want", "names",
+        "provider_name", "ledger", "left", "renews", "near", "status",
     })  # fmt: skip
-
-    def __missing__(self, key: str) -> str:
-        return "?"
 
     def __getitem__(self, key: str) -> str:
         if key not in self:

@@ -253,7 +253,7 @@ def test_text_that_is_no_text_is_refused_wherever_it_is_kept() -> None:
                 await handle.cancel(reason="\udfff")
             async with refused(desk.journal, "E_TEXT_INVALID", "labels", "decode it"):
                 await runtime.start(program, None, labels={"a": "\ud800"})
-            async with refused(desk.journal, "E_LABEL", "a label is 5", "texts by text"):
+            async with refused(desk.journal, "E_LABEL", "5 is no label", "texts by text"):
                 await runtime.start(program, None, labels={"a": bad})
 
     run(scenario())

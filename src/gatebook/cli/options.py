@@ -6,7 +6,7 @@ Knows click; must not know what any verb does.
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -160,6 +160,21 @@ def read_text(value: str) -> str:
             why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
             raise click.BadParameter(f"cannot read {value[1:]}: {why}") from exc
     return value
+
+
+def read_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Return labels given as KEY=VALUE.
+
+    Raises:
+        click.BadParameter: one is not.
+    """
+    labels = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"a label is KEY=VALUE, got {text!r}")
+        labels[name] = value
+    return labels
 
 
 class WrongJson(click.BadParameter):

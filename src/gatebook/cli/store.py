@@ -12,6 +12,8 @@ from gatebook.ports import RunQuery, RunRow
 from gatebook.runtime.client import Client
 
 LAST = "@last"
+OPEN = ("running", "interrupted", "cancelling")  # statuses of runs that are not over
+MOST = 10_000  # open runs that one command looks at
 NAMED = 5  # runs named when a beginning fits several
 
 
@@ -79,6 +81,11 @@ async def find(client: Client, name: str) -> RunRow:
         more = " and more" if len(rows) > NAMED else ""
         raise InvalidInput("E_RUN_AMBIGUOUS", run=name, names=names + more)
     return rows[0]
+
+
+async def open_runs(client: Client) -> list[RunRow]:
+    """Return the runs that are not over, newest first."""
+    return await client.runs(RunQuery(statuses=OPEN, limit=MOST))
 
 
 def whoami() -> str:

@@ -129,7 +129,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_REENTRANT": (
         "a tool of run {run} tried to start or drive a run",
-        "start child runs from the program, not from inside a tool",
+        "start it from the code that holds the runtime, not from inside a tool",
     ),
     "E_TOOL_EXIT": ("{tool} raised {detail}", "a tool must not end the process"),
     "E_PERMIT": ("no permit for {tool}: {detail}", "only the runtime may call an executor"),
@@ -195,8 +195,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "policy= is {value}, which decides nothing",
         "pass an object with authorize(action, context), such as AllowDeclared()",
     ),
-    "E_LABEL": ("a label is {value}", "labels are texts by text: labels={{'team': 'desk'}}"),
-    "E_POLICY_LIST": ("{name} of a policy holds {value}", "pass a list of names"),
+    "E_LABEL": ("{value} is no label", "labels are texts by text: labels={{'team': 'desk'}}"),
+    "E_POLICY_LIST": (
+        "{name}= of a policy cannot be or hold {value}",
+        "pass a list of names; ask_before= takes read, idempotent and at_most_once",
+    ),
     "E_POLICY_SYNTAX": ("{path}: the policy is not TOML: {detail}", "correct that line"),
     "E_POLICY_KEY": ("{path}: unknown key {value} in {what}", "known here: {names}"),
     "E_POLICY_VALUE": ("{path}: {what} is {value}", "give {want}"),

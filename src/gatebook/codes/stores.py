@@ -33,7 +33,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "run {run} has an event {kind} version {version} that this Gatebook does not know",
         "upgrade Gatebook",
     ),
-    "E_EVENT_INVALID": ("run {run} has an unreadable event at seq {seq}: {detail}", "upgrade"),
+    "E_EVENT_INVALID": (
+        "run {run} has an unreadable event at seq {seq}: {detail}",
+        "upgrade Gatebook, or restore the store from a backup",
+    ),
     "E_TRANSITION": ("an event {kind} cannot follow while run {run} is {status}", "report this"),
     "E_INVARIANT": ("an invariant does not hold in run {run}: {detail}", "report this"),
     "E_SCHEMA_NEWER": (

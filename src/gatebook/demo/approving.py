@@ -9,6 +9,8 @@ from gatebook.demo.screen import heading, say
 from gatebook.demo.terminal import APP, Terminal, path_from_here
 from gatebook.runtime.runs.approvals import Approval
 
+BY = "nadia"  # who answers, as the journal records it
+
 
 async def approve(client: Client, cast: Cast, terminal: Terminal) -> None:
     """Answer everything that waits for a person, from the command line, in other processes."""
@@ -23,9 +25,6 @@ async def approve(client: Client, cast: Cast, terminal: Terminal) -> None:
         await terminal.run(*_command(answer, ids, waiting))
     say("""An edit is decided about again, so nobody edits past a deny. What was approved is good
         for exactly this call with exactly these arguments, once.""")
-
-
-BY = "nadia"  # who answers, as the journal records it
 
 
 def _command(answer: Answer, ids: list[str], waiting: list[Approval]) -> list[str]:

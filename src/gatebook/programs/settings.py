@@ -61,9 +61,7 @@ def settings_bytes(settings: Mapping[str, Any], *, program: str) -> Raw:
     try:
         data = canonical(given, what="settings")
         _read(data)
-    except msgspec.ValidationError as exc:
-        raise _unfit("settings", str(exc), program) from exc
-    except InvalidInput as exc:
+    except (msgspec.ValidationError, InvalidInput) as exc:
         raise _unfit("settings", str(exc), program) from exc
     return Raw(data)
 

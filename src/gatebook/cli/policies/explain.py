@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from gatebook.cli.apps import App, beside, load_policy, told_of
-from gatebook.cli.options import Given, Verb, common, read_json
+from gatebook.cli.options import Given, Verb, common, read_json, read_labels
 from gatebook.cli.output import document, on_terminal, safe, say, table
 from gatebook.cli.policies.files import settings_app
 from gatebook.cli.policies.recorded import Declared, read_run, specs, validator
@@ -190,7 +190,7 @@ def _request(name: str, args: Any, facts: Mapping[str, Any], tools: Mapping[str,
         "agent": facts["agent"],
         "user": facts["user"],
         "tenant": DEFAULT_TENANT,
-        "labels": dict(_label(text) for text in facts["labels"]),
+        "labels": read_labels(facts["labels"]),
         "history": History(seen=set(facts["seen"])),
     }
     provider, colon, model = name.partition(":")
@@ -207,13 +207,6 @@ def _request(name: str, args: Any, facts: Mapping[str, Any], tools: Mapping[str,
     final = plain(tool.validate(canonical(args)))
     seen = View(tool.spec.schema).of(final)
     return Request(tool=name, args=seen, about=tool_facts(tool.spec), **common_facts)
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise click.BadParameter(f"a label is KEY=VALUE, got {text!r}")
-    return name, value
 
 
 def _document(given: Given, app: App | None, row: RunRow | None = None) -> Document | None:

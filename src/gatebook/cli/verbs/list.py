@@ -2,12 +2,13 @@
 
 import asyncio
 import re
+import sys
 import time
 
 import click
 
 from gatebook.cli.latest import seen
-from gatebook.cli.options import Given, Verb, common
+from gatebook.cli.options import Given, Verb, common, read_labels
 from gatebook.cli.output import clock, document, on_terminal, say, stamp, table
 from gatebook.cli.store import existing
 from gatebook.cli.words import run_fields, status_of, waits
@@ -52,7 +53,7 @@ def command(
     """
     query = RunQuery(
         program=program,
-        labels=dict(_label(text) for text in labels),
+        labels=read_labels(labels),
         since=None if since is None else int(time.time() * 1e6) - _age_us(since),
         statuses=status if status and set(status) <= set(STORED) else (),
         limit=limit if not status else 10_000,
@@ -62,7 +63,7 @@ def command(
     if given.as_json:
         document(store=given.settings.store, runs=[run_fields(row, now) for row in shown])
         return
-    time_text = clock if on_terminal_now() else stamp
+    time_text = clock if on_terminal(sys.stdout) else stamp
     table(
         ("RUN", "PROGRAM", "STATUS", "EVENTS", "STARTED", "LAST EVENT", "WAITS FOR"),
         [
@@ -82,24 +83,10 @@ def command(
         say(f"the newest {limit}; --limit shows more")
 
 
-def on_terminal_now() -> bool:
-    """Whether the list is read by a person."""
-    import sys
-
-    return on_terminal(sys.stdout)
-
-
 async def _rows(given: Given, query: RunQuery) -> tuple[list[RunRow], int]:
     async with existing(given) as client:
         rows = [await seen(client.journal, row) for row in await client.runs(query)]
         return rows, client.journal.now()
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise click.BadParameter(f"a label is KEY=VALUE, got {text!r}")
-    return name, value
 
 
 def _age_us(text: str) -> int:

@@ -21,16 +21,15 @@ from gatebook.cli.main import (
 from gatebook.cli.options import Given, Verb, common, on_ask_option
 from gatebook.cli.outcome import drive_and_report
 from gatebook.cli.output import say
-from gatebook.cli.store import existing, find, whoami
+from gatebook.cli.store import existing, find, open_runs, whoami
 from gatebook.errors import ConfigError, GatebookError, StoreError
 from gatebook.journals import open_journal
 from gatebook.kernel.policies import AllowListPolicy
 from gatebook.kernel.status import Status
-from gatebook.ports import RunKey, RunQuery, RunRow
+from gatebook.ports import RunKey, RunRow
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runtime import Runtime
 
-OPEN = ("running", "interrupted", "cancelling")
 GRAVE = (OK, WAITS, ENDED_BADLY, ERROR, HUNG_UP, INTERRUPTED, TERMINATED)  # the worst last
 
 
@@ -81,7 +80,7 @@ async def _rows(given: Given, run: str | None) -> list[RunRow]:
     async with existing(given) as client:
         if run is not None:
             return [await find(client, run)]
-        return await client.runs(RunQuery(statuses=OPEN, limit=10_000))
+        return await open_runs(client)
 
 
 async def _resume(given: Given, row: RunRow, *, adopt: bool, on_ask: Any) -> int:

@@ -7,7 +7,15 @@ import click
 
 from gatebook.cli.apps import FORM, App, beside, load_app, load_policy, note_run
 from gatebook.cli.driving import runtime_for
-from gatebook.cli.options import Given, Verb, common, on_ask_option, read_json, read_text
+from gatebook.cli.options import (
+    Given,
+    Verb,
+    common,
+    on_ask_option,
+    read_json,
+    read_labels,
+    read_text,
+)
 from gatebook.cli.outcome import drive_and_report
 from gatebook.errors import ConfigError, InvalidInput
 from gatebook.journals import open_journal
@@ -50,7 +58,7 @@ def command(given: Given, target: str, text: str | None, **options: Any) -> int:
     app, program = find_program(target, given)
     value = read_json(given_input) if given_input is not None else _text(text, program)
     more = {
-        "labels": _labels(options["labels"]),
+        "labels": read_labels(options["labels"]),
         "context": None if context is None else read_json(context),
         "run_id": new_run_id() if run_id is None else check_run_id(run_id),
     }
@@ -101,16 +109,6 @@ def _nothing_for(program: Program[Any, Any]) -> None:
         if exc.code != "E_INPUT":
             raise
         raise InvalidInput("E_CONTENT") from exc
-
-
-def _labels(texts: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"a label is KEY=VALUE, got {text!r}")
-        labels[name] = value
-    return labels
 
 
 async def _run(

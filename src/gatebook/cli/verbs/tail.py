@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from gatebook.cli.main import INTERRUPTED
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import cell, json_line, on_terminal, safe, say, stamp
 from gatebook.cli.store import existing, find
@@ -21,7 +22,6 @@ from gatebook.runtime.runs.cursors import place_of
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.subscriptions import Delta, Reset
 
-INTERRUPTED = 130
 PAGE = 1_000  # events read at once
 MARGIN = " " * 29  # what a model says stands under the addresses
 WORDS = re.compile(r" *[^ ]+| +")

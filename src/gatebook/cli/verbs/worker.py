@@ -11,16 +11,14 @@ from gatebook.cli.main import OK
 from gatebook.cli.memory import Told, recall, told_runs
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import json_line, log_to_stderr, safe, say
-from gatebook.cli.store import existing
+from gatebook.cli.store import existing, open_runs
 from gatebook.cli.telling import Teller, event_fields
 from gatebook.errors import ConfigError
 from gatebook.journals import open_journal
 from gatebook.kernel.policy import policy_digest, policy_name
-from gatebook.ports import RunQuery
 from gatebook.runtime.runtime import Runtime
 
 PAGE = 1_000  # events read at once
-OPEN = ("running", "interrupted", "cancelling")
 
 
 @click.command(
@@ -122,7 +120,7 @@ async def _open_runs(given: Given) -> list[tuple[str, str]]:
     """Return (run, program) of all runs that are not over; none without a store."""
     try:
         async with existing(given) as client:
-            rows = await client.runs(RunQuery(statuses=OPEN, limit=10_000))
+            rows = await open_runs(client)
     except ConfigError as exc:
         if exc.code != "E_STORE_MISSING":
             raise

@@ -32,6 +32,7 @@ from gatebook.kernel.history import find_artifact
 from gatebook.kernel.rules.past import Past
 from gatebook.kernel.status import Status
 from gatebook.ports import Program, Recorded, RunKey, RunRow
+from gatebook.runtime.runs.approvals import text_of
 from gatebook.runtime.runs.reading import Door, Follower, Reading
 from gatebook.runtime.runs.states import (
     RETRY,
@@ -140,7 +141,7 @@ class RunHandle(Generic[Out]):
         Raises:
             InvalidInput: E_ARTIFACT, E_TEXT_TYPE. RunNotFound.
         """
-        name, recorded = _text("digest", digest), await self._door.journal.read(self._key)
+        name, recorded = text_of("digest", digest), await self._door.journal.read(self._key)
         return plain(find_artifact((each.event for each in recorded), name, run=self.id))
 
     @overload
@@ -217,7 +218,7 @@ class RunHandle(Generic[Out]):
         Raises:
             InvalidInput: E_TEXT_TYPE, E_TEXT_INVALID. RunNotFound.
         """
-        why = self._door.redactor.text(_text("reason", reason))
+        why = self._door.redactor.text(text_of("reason", reason))
         try:
             await self._say(CancelRequested(reason=why, by=self._by(by)))
         except RunIsOver:
@@ -240,13 +241,13 @@ class RunHandle(Generic[Out]):
             InvalidInput: E_ACTION_NOT_UNKNOWN, E_RESOLUTION, or the output does not fit the
                 tool's result type.
         """
-        by, action = self._by(by), _text("action", action)
+        by, action = self._by(by), text_of("action", action)
         if isinstance(outcome, Succeeded):
             output = self._clean(canonical(outcome.output, what="resolved output"))
             await self._check_output(action, bytes(output))
             event = ActionResolved(address=action, resolution="succeeded", output=output, by=by)
         elif isinstance(outcome, Denied):
-            text = self._door.redactor.text(_text("message", outcome.message))
+            text = self._door.redactor.text(text_of("message", outcome.message))
             error = ErrorRecord("E_ACTION_FAILED", text)
             event = ActionResolved(address=action, resolution="failed", error=error, by=by)
         elif type(outcome) is str and outcome == RETRY:
@@ -305,7 +306,7 @@ class RunHandle(Generic[Out]):
         )
         if limits == added == NO_LIMITS:
             raise InvalidInput("E_BUDGET_TYPE", what="budget", value=budget)
-        why = self._door.redactor.text(_text("reason", reason))
+        why = self._door.redactor.text(text_of("reason", reason))
         await self._say(BudgetRaised(limits=limits, more=added, by=self._by(by), reason=why))
 
     async def labels(self) -> dict[str, int]:
@@ -336,7 +337,7 @@ class RunHandle(Generic[Out]):
             names = ", ".join(found) or "none"
             raise InvalidInput("E_ENDORSE", value=label, run=self.id, detail=f"it carries {names}")
         seen = row.head.seq if upto is None else upto
-        why = self._door.redactor.text(_text("reason", reason))
+        why = self._door.redactor.text(text_of("reason", reason))
         await self._say(LabelEndorsed(label=label, upto=seen, by=self._by(by), reason=why))
 
     async def _say(self, event: AnyEvent) -> None:
@@ -345,7 +346,7 @@ class RunHandle(Generic[Out]):
         self._door.touched(self._key)
 
     def _by(self, by: Any) -> str:
-        return self._door.redactor.text(_text("by", by))
+        return self._door.redactor.text(text_of("by", by))
 
     def _clean(self, data: bytes) -> Raw:
         return self._door.redactor.raw(Raw(data))
@@ -363,11 +364,3 @@ class RunHandle(Generic[Out]):
             if isinstance(event, ActionRequested) and event.address == address:
                 return event
         return None
-
-
-def _text(name: str, value: Any) -> str:
-    """Return a text that can be journaled, or refuse it with E_TEXT_TYPE or E_TEXT_INVALID."""
-    if type(value) is not str:
-        raise InvalidInput("E_TEXT_TYPE", name=name, value=value)
-    canonical(value, what=name)
-    return value
