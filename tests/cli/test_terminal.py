@@ -82,6 +82,18 @@ def test_a_run_is_one_block_and_then_its_answer(gatebook: Folder) -> None:
     assert last.rstrip().endswith("\nrefunded 20")
 
 
+def test_a_narrow_terminal_breaks_no_meter(gatebook: Folder) -> None:
+    """An amount on another line than its name is read as another meter's."""
+    ask = ("run", "app:support", "What does order 17 cost?", *ALLOW)
+
+    screen = on_a_terminal(gatebook, *ask, COLUMNS="34")
+
+    last = CURSOR.sub("", COLOUR.sub("", screen)).rsplit("completed  ", 1)[1]
+    first, second, *_ = last.splitlines()
+    assert first.rstrip() == "tool calls 1"
+    assert re.match(r" {11}tokens \d+", second)
+
+
 def test_an_error_is_two_lines_with_a_hint(gatebook: Folder) -> None:
     """What happened, and what to do."""
     screen = COLOUR.sub("", on_a_terminal(gatebook, "run", "app:pay", "17"))

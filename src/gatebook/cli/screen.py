@@ -87,9 +87,10 @@ class Block(View):
         self._head = Head()
         self._text: dict[str, str] = {}
         self._progress: dict[str, str] = {}
+        self._console = Console(stderr=True)
         self._drawing = Drawing(
             get_renderable=self._draw,
-            console=Console(stderr=True),
+            console=self._console,
             refresh_per_second=8,
             redirect_stdout=False,
         )
@@ -155,11 +156,11 @@ class Block(View):
 
         status = self._state or str(self._head.status)
         title = Text.assemble((status, STYLES.get(status, "cyan")), "  ")
+        told = meters(self._head) or ["no budget used"]
         hidden = len(rows) - ACTIONS
-        title.append(" · ".join(meters(self._head)) or "no budget used")
         if hidden > 0:
-            title.append(f" · {hidden} earlier actions", style="dim")
-        return title
+            told.append(f"{hidden} earlier actions")
+        return title.append(_packed(told, self._console.width, indent=len(status) + 2))
 
 
 def meters(head: Head) -> list[str]:
@@ -175,6 +176,18 @@ def meters(head: Head) -> list[str]:
             shown = f"{shown}/{limit} {'█' * filled}{'░' * (8 - filled)}"
         found.append(f"{METER_NAMES[meter.name]} {shown}")
     return found
+
+
+def _packed(parts: list[str], width: int, *, indent: int) -> str:
+    """Return parts side by side; one that does not fit begins a line of its own, none is broken."""
+    text, column = "", indent
+    for part in parts:
+        if text and column + 3 + len(part) > width:
+            text, column = f"{text}\n{'':{indent}}{part}", indent + len(part)
+        else:
+            lead = " · " if text else ""
+            text, column = f"{text}{lead}{part}", column + len(lead) + len(part)
+    return text
 
 
 def _progress(item: Progress) -> str:

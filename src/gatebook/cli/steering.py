@@ -21,4 +21,4 @@ async def after_steering(client: Client, run: RunKey, given: Given) -> tuple[dic
     if status == "waiting":  # nothing that it waits for has come
         return fields, f"; it waits for: {safe(', '.join(waits(row)))}"
     line = given.driving_line("resume", run.id)
-    return fields, f"\nit goes on when a worker runs: {line}"
+    return fields, f"\nlet it go on: {line}"

@@ -1,16 +1,22 @@
 """How the demo speaks: headings, short paragraphs, columns. Bold only on a terminal."""
 
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
-WIDTH = 98
+WIDTH = 98  # of rows and quoted output; paragraphs are narrower where the terminal is
 
 
 def _styled(text: str, code: str) -> str:
     plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
     return text if plain else f"\x1b[{code}m{text}\x1b[0m"
+
+
+def _page() -> int:
+    """Return how wide a paragraph may be."""
+    return max(60, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
 def heading(text: str) -> None:
@@ -20,7 +26,7 @@ def heading(text: str) -> None:
 
 def say(text: str) -> None:
     """Print a paragraph."""
-    print(textwrap.fill(" ".join(text.split()), WIDTH), flush=True)
+    print(textwrap.fill(" ".join(text.split()), _page()), flush=True)
 
 
 def labelled(label: str, text: str) -> None:
@@ -28,7 +34,7 @@ def labelled(label: str, text: str) -> None:
     lead = f"    {label:<9}  "
     beside = " " * len(lead)
     told = " ".join(text.split())
-    print(textwrap.fill(told, WIDTH, initial_indent=lead, subsequent_indent=beside), flush=True)
+    print(textwrap.fill(told, _page(), initial_indent=lead, subsequent_indent=beside), flush=True)
 
 
 def command(text: str) -> None:

@@ -74,7 +74,7 @@ def find_program(target: str, given: Given) -> tuple[App, Program[Any, Any]]:
     whole = load_app(given.settings.app) if given.settings.app is not None else None
     if ":" not in target:
         if whole is None:
-            detail = "it names no module, and there is no --app"
+            detail = "it is not module:attribute, and there is no --app to find its name in"
             raise ConfigError("E_APP", value=target, detail=detail, fix=FORM)
         return whole, whole.program(target)
     app = load_app(target)
