@@ -26,7 +26,7 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.state import RunState
 from gatebook.ports import Recorded, RunKey, RunRow
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.runtime.replay import final_args, replay
 from gatebook.runtime.runs.audit import audit
 from tests.crash.cast import POLICY, PROGRAMS
 from tests.crash.place import Place

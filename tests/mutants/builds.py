@@ -431,7 +431,7 @@ BUILDS = (
     ),
     Build(
         "a fan-out that fills several appends",
-        "runtime/redrive.py",
+        "runtime/replay.py",
         "        if len(wants) > 1:\n",
         "        if False:\n",
         (f"{RUNTIME}/test_planner.py",),

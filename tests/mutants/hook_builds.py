@@ -6,7 +6,7 @@ HOOK_BUILDS = (
     Build(
         "a hook is asked again though its answer is recorded",
         "runtime/hooks/turns.py",
-        "        if want.address in self._redrive.hooks.answered or BELOW in want.address:\n",
+        "        if want.address in self._replay.hooks.answered or BELOW in want.address:\n",
         "        if BELOW in want.address:\n",
         (f"{RUNTIME}/test_hook_crashes.py",),
         quick=True,
@@ -17,7 +17,7 @@ HOOK_BUILDS = (
         "                for event in self._hooking.answers[key]:\n"
         "                    add(event)\n",
         "                for event in self._hooking.answers[key]:\n"
-        "                    self._redrive.feed(event, 0)\n",
+        "                    self._replay.feed(event, 0)\n",
         (f"{RUNTIME}/test_hook_before_tool.py", f"{RUNTIME}/test_hook_crashes.py"),
     ),
     Build(
@@ -128,7 +128,7 @@ HOOK_BUILDS = (
     Build(
         "what a hook refused is forgotten without it",
         "runtime/driving/driver.py",
-        "        if self._hooking or redrive.hooks.refuses:",
+        "        if self._hooking or replay.hooks.refuses:",
         "        if self._hooking:",
         (f"{RUNTIME}/test_hook_handover.py",),
     ),
@@ -155,7 +155,7 @@ HOOK_BUILDS = (
     ),
     Build(
         "a hook that acts otherwise is given what is recorded",
-        "runtime/redrive.py",
+        "runtime/replay.py",
         "        return self._agrees(event, want.action)\n",
         "        return True\n",
         (f"{RUNTIME}/test_hook_acts.py",),

@@ -10,7 +10,7 @@ from gatebook.errors import ActionDenied, GatebookError
 from gatebook.kernel.approvals.terms import Choice
 from gatebook.kernel.policy import Decision, Policy
 from gatebook.kernel.verify import verify_facts
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.runtime.replay import final_args, replay
 
 ALL: tuple[Choice, ...] = ("approve", "edit", "deny")
 ASK = ApprovalTerms(rule="big", message="Pay?", choices=ALL)

@@ -6,7 +6,7 @@ from tests.runtime.kit import RUN, Desk
 
 from gatebook import tool
 from gatebook.kernel.rules.policy import RulesPolicy, policy_from
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.runtime.replay import final_args, replay
 
 MODELS = '[[rule]]\nid = "models"\nthen = "allow"\naction = "call_llm"\n'
 TOOLS = '[[rule]]\nid = "tools"\nthen = "allow"\ntool = "*"\n'

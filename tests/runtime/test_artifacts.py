@@ -14,7 +14,7 @@ from gatebook import Client, GatebookError, Runtime, tool
 from gatebook.kernel.codec import canonical
 from gatebook.kernel.events import ActionSucceeded, RunStarted
 from gatebook.kernel.policies import AllowDeclared
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.runtime.replay import final_args, replay
 from gatebook.runtime.runs.states import Finished
 
 CANARY = "canary-7f3e91d2b4"

@@ -14,7 +14,7 @@ from gatebook.kernel.events import ActionRequested, HookAnswered, Note, kind_of
 from gatebook.kernel.policies import AllowDeclared
 from gatebook.kernel.policy import Decision
 from gatebook.kernel.verify import verify_facts
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.runtime.replay import final_args, replay
 from gatebook.runtime.runs.states import Cancelled, Finished, Waiting
 
 

@@ -14,7 +14,7 @@ from gatebook.kernel.codec import Raw
 from gatebook.kernel.events import HookAnswered, RunStarted
 from gatebook.kernel.verify import verify_facts
 from gatebook.ports import RunKey
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.runtime.replay import final_args, replay
 from gatebook.runtime.runs.handles import RunHandle
 from gatebook.runtime.runs.states import Finished, Succeeded, Waiting
 from gatebook.runtime.runtime import Runtime

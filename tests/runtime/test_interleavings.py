@@ -29,7 +29,7 @@ from gatebook.kernel.events import (
 from gatebook.kernel.head import Head
 from gatebook.kernel.status import RUNNING
 from gatebook.kernel.verify import verify_facts
-from gatebook.runtime.redrive import final_args, replay
+from gatebook.runtime.replay import final_args, replay
 from gatebook.runtime.runs.audit import audit_ledgers
 from gatebook.runtime.runs.states import Cancelled, Failed, Finished
 

@@ -28,7 +28,7 @@ from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.leases import LeaseKeeper
 from gatebook.runtime.models.routes import Providers
 from gatebook.runtime.performing.executor import Executor
-from gatebook.runtime.redrive import Redrive, final_args
+from gatebook.runtime.replay import Replay, final_args
 from gatebook.runtime.runs.states import Finished
 from gatebook.runtime.services import Services
 from gatebook.runtime.subscriptions import Hub
@@ -66,7 +66,7 @@ def planner_of(program: Any, *, events: tuple[AnyEvent, ...] = ()) -> Planner:
     )  # fmt: skip
     stepper = program.begin(started)
     planner = Planner(
-        RunState(), Redrive(stepper, final_args(program.tools)), services=services,
+        RunState(), Replay(stepper, final_args(program.tools)), services=services,
         program=program, lease=Lease(RUN, "w", 1), started=started,
     )  # fmt: skip
     planner.fold(Stretch(0, [started, *events], b""))

@@ -15,7 +15,7 @@ from gatebook.kernel.events import RunStarted
 from gatebook.kernel.state import RunState
 from gatebook.ports import Program, Recorded, RunRow
 from gatebook.runtime.client import Client
-from gatebook.runtime.redrive import Redrive, final_args
+from gatebook.runtime.replay import Replay, final_args
 
 
 def program_of(given: Given, row: RunRow) -> Program[Any, Any] | None:
@@ -40,13 +40,13 @@ async def check_signal(client: Client, given: Given, row: RunRow, name: str, pay
     if program is None or not isinstance(started, RunStarted):
         return
     try:
-        redrive = Redrive(program.begin(started), final_args(program.tools))
+        replay = Replay(program.begin(started), final_args(program.tools))
         try:
             for each in recorded:
-                redrive.feed(each.event, each.seq)
-            redrive.check(address, canonical(payload, what="signal payload"))
+                replay.feed(each.event, each.seq)
+            replay.check(address, canonical(payload, what="signal payload"))
         finally:
-            redrive.close()
+            replay.close()
     except Diverged:
         return
     except InvalidInput as exc:

@@ -15,8 +15,8 @@ from gatebook.kernel.events import RunStarted
 from gatebook.kernel.state import RunState
 from gatebook.ports import Program, Recorded, RunRow
 from gatebook.programs.guard import GuardedStepper, guarded
-from gatebook.runtime.redrive import ReplayReport, final_args
-from gatebook.runtime.redrive import replay as step_along
+from gatebook.runtime.replay import ReplayReport, final_args
+from gatebook.runtime.replay import replay as step_along
 
 
 @click.command(

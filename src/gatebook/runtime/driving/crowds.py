@@ -14,7 +14,7 @@ from gatebook.kernel.hooks.answers import BELOW
 from gatebook.kernel.redact import Redactor
 from gatebook.kernel.refusals import redacted
 from gatebook.ports import MAX_FANOUT, Program, Want
-from gatebook.runtime.redrive import Redrive
+from gatebook.runtime.replay import Replay
 
 Beyond = Mapping[str, GatebookError]  # why each is refused, by address
 
@@ -28,16 +28,16 @@ class Crowd:
     in the turn counts, and not how many are asked for in one step.
     """
 
-    def __init__(self, program: Program[Any, Any], redrive: Redrive) -> None:
+    def __init__(self, program: Program[Any, Any], replay: Replay) -> None:
         self._by_turn = program.kind == "agent"
-        self._redrive = redrive
+        self._replay = replay
 
     def beyond(self, wants: Sequence[Want], budget: int | None) -> Beyond:
         """Return what of these is refused, under the run's own budget of fan-out if it has one."""
         if self._by_turn and budget is not None:
             places = {want.address: _place_in_turn(want) for want in wants}
             return _over({a: (n, n + 1) for a, n in places.items()}, min(budget, MAX_FANOUT))
-        crowds = self._redrive.crowds
+        crowds = self._replay.crowds
         if not crowds:
             return NOTHING_BEYOND
         return _over(crowds, MAX_FANOUT if budget is None else min(budget, MAX_FANOUT))

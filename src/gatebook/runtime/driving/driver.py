@@ -48,7 +48,7 @@ from gatebook.runtime.driving.planner import Planner
 from gatebook.runtime.hooks.calling import Hooking
 from gatebook.runtime.hooks.turns import HookTurns
 from gatebook.runtime.performing.attempts import Attempts
-from gatebook.runtime.redrive import Redrive, final_args
+from gatebook.runtime.replay import Replay, final_args
 from gatebook.runtime.services import Services
 
 LINGER_S = 2.0  # a wait this short is sat out in memory; a longer one frees the run
@@ -127,7 +127,7 @@ class Driver:
     def _let_go(self) -> None:
         if self._planner is not None:
             with off_the_loop(self._event_loop):
-                self._planner.redrive.close()
+                self._planner.replay.close()
 
     async def _rounds(self) -> Parked:
         attempts, news = self._attempts, self._news
@@ -174,22 +174,22 @@ class Driver:
             with off_the_loop(self._event_loop):
                 clean = self._services.redactor.text
                 stepper = None if cancelled else program.begin(started)  # it only has to end
-                redrive = Redrive(stepper, final_args(program.tools), clean=clean)
+                replay = Replay(stepper, final_args(program.tools), clean=clean)
         except BaseException as exc:
             halt_for(exc, run.id, self._services.redactor)
             raise
         planner = self._planner = Planner(
             RunState(),
-            redrive,
+            replay,
             services=self._services,
             program=program,
             lease=self._lease,
             started=started,
         )
         self._follow(planner, past)
-        if self._hooking or redrive.hooks.refuses:  # what a hook refused stays so without it
+        if self._hooking or replay.hooks.refuses:  # what a hook refused stays so without it
             self._hooking = self._hooking or self._asking(Hooks(()))
-            planner.ending.turns = HookTurns(self._hooking, redrive, program, past.events)
+            planner.ending.turns = HookTurns(self._hooking, replay, program, past.events)
         if self._short:
             planner.balances = await self._patiently(lambda: self._journal.ledgers(run.tenant))
             self._short = False
@@ -327,7 +327,7 @@ class Driver:
                 continue
             request = state.requests[address]
             if isinstance(request.action, CALLS):
-                attempts.launch(request, entry, planner.redrive.asked[address], planner)
+                attempts.launch(request, entry, planner.replay.asked[address], planner)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, and again while it does not answer and the lease is good."""

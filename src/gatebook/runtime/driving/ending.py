@@ -25,7 +25,7 @@ from gatebook.kernel.redact import Redactor
 from gatebook.kernel.state import RunState
 from gatebook.ports import Complete, Program
 from gatebook.runtime.hooks.turns import HookTurns
-from gatebook.runtime.redrive import Redrive
+from gatebook.runtime.replay import Replay
 
 _log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ class Ending:
         run: str,
         program: Program[Any, Any],
         state: RunState,
-        redrive: Redrive,
+        replay: Replay,
         *,
         redactor: Redactor,
         add: Callable[[AnyEvent], None],
     ) -> None:
         self._run, self._program = run, program
-        self._state, self._redrive = state, redrive
+        self._state, self._replay = state, replay
         self._redactor, self._add = redactor, add
         self.begun = False
         self.turns: HookTurns | None = None
@@ -58,14 +58,14 @@ class Ending:
 
     def finish(self, running: Set[str], *, more: bool) -> None:
         """End the run if its program has ended, or has become too long; `more` is to come first."""
-        head, end = self._state.head, self._redrive.end
+        head, end = self._state.head, self._replay.end
         if self.long_from <= head.seq < MAX_EVENTS:
             self.long_from = MAX_EVENTS
             told = GatebookError("W_RUN_LONG", run=self._run, seq=head.seq, limit=MAX_EVENTS)
             _log.warning("%s", told, extra={"run": self._run})
         if end is None and head.seq >= MAX_EVENTS:
             self.wind_up(running, cancelled=False)
-            end = self._redrive.end
+            end = self._replay.end
             if end is None and not self._unanswered():
                 error = GatebookError("E_RUN_TOO_LONG", run=self._run, limit=MAX_EVENTS)
                 self._add(RunFailed(error=ErrorRecord.of(error), denied=True))

@@ -48,7 +48,7 @@ from gatebook.runtime.driving.off_loop import off_the_loop
 from gatebook.runtime.driving.outcomes import cleaned, failed, succeeded
 from gatebook.runtime.driving.results import Results, with_judged
 from gatebook.runtime.performing.ended import Ended
-from gatebook.runtime.redrive import Redrive
+from gatebook.runtime.replay import Replay
 from gatebook.runtime.services import Services
 
 MAX_LOST = 3  # attempts that may die with their worker before a person must look
@@ -69,7 +69,7 @@ class Planner:
     def __init__(
         self,
         state: RunState,
-        redrive: Redrive,
+        replay: Replay,
         *,
         services: Services,
         program: Program[Any, Any],
@@ -77,7 +77,7 @@ class Planner:
         started: RunStarted,
     ) -> None:
         self.state = state
-        self.redrive = redrive
+        self.replay = replay
         self.events: list[AnyEvent] = []
         self.more = False
         self.balances: dict[str, Balance] | None = None
@@ -89,14 +89,14 @@ class Planner:
         self._loop = _get_running_loop()
         self.started = started
         self.ending = Ending(
-            lease.run.id, program, state, redrive,
+            lease.run.id, program, state, replay,
             redactor=services.redactor, add=self._add,
         )  # fmt: skip
         self._past: Past | None = None
         if wants_facts(services.policy):
             self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
         self._ledgers = dict(services.ledgers) or None
-        self._crowd = Crowd(program, redrive)
+        self._crowd = Crowd(program, replay)
         self._shared: Shared | None = None
         self._grounds = Grounds(
             policy=services.policy,
@@ -181,12 +181,12 @@ class Planner:
         self._admit()
         while not self.more and self._wake():
             self._admit()  # a new wait may find its signal kept
-        if head.status is RUNNING and (self.redrive.end or head.seq >= self.ending.long_from):
+        if head.status is RUNNING and (self.replay.end or head.seq >= self.ending.long_from):
             self.ending.finish(running, more=self.more)
 
     def fold(self, stretch: Stretch) -> None:
         """Follow events that are in the journal already."""
-        fold, note, feed = self.state.head.apply, self.state.note, self.redrive.feed
+        fold, note, feed = self.state.head.apply, self.state.note, self.replay.feed
         with off_the_loop(self._loop):
             for seq, event in enumerate(stretch.events, stretch.after + 1):
                 fold(event)
@@ -205,7 +205,7 @@ class Planner:
         state.note(fact)
         if self._past is not None:
             self._past.apply(fact)
-        self.redrive.feed(fact, state.head.seq)
+        self.replay.feed(fact, state.head.seq)
 
     def _as_it_stands(self, wants: Sequence[Want] = ()) -> Grounds:
         """Return the grounds of decisions about new wants at this moment of the plan."""
@@ -351,7 +351,7 @@ class Planner:
             return False
         before = len(self.events)
         self._deliver()
-        if self.redrive.end is None:
+        if self.replay.end is None:
             for event in lapses(self.state, self._now):
                 self._add(event)
         return len(self.events) > before
@@ -367,15 +367,15 @@ class Planner:
 
     def _admit(self, *, quiet: bool = False) -> None:
         """Decide about what is wanted; when `quiet`, what hooks of attempts in flight wait for."""
-        redrive, head, turns = self.redrive, self.state.head, self.ending.turns
-        while redrive.pending and redrive.end is None and head.status is RUNNING:
-            wants = ready(redrive.pending, self.state)
+        replay, head, turns = self.replay, self.state.head, self.ending.turns
+        while replay.pending and replay.end is None and head.status is RUNNING:
+            wants = ready(replay.pending, self.state)
             if quiet:
                 wants = [want for want in wants if BELOW in want.address]
             if not wants or head.seq >= MAX_EVENTS:
                 break
             beyond = NOTHING_BEYOND
-            if redrive.crowds or head.limits.fan_out is not None:
+            if replay.crowds or head.limits.fan_out is not None:
                 beyond = self._crowd.beyond(wants, head.limits.fan_out)
             if turns and not (wants := turns.ready(wants, beyond.keys())):
                 break
@@ -384,7 +384,7 @@ class Planner:
                 if len(self.events) >= MAX_BATCH:
                     self.more = True
                     return
-                if redrive.notes:
+                if replay.notes:
                     self._write_notes()
                 if error := beyond.get(want.address):
                     redactor = self._services.redactor
@@ -396,10 +396,10 @@ class Planner:
                         self._add(event)
                     if type(event) is Interrupted:
                         return
-        if redrive.notes:
+        if replay.notes:
             self._write_notes()
 
     def _write_notes(self) -> None:
-        notes = self.redrive.notes
+        notes = self.replay.notes
         while notes:
             self._add(Note(text=notes[0]))

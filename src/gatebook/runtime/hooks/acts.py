@@ -15,21 +15,21 @@ from gatebook.kernel.hooks.answers import place_of_acts
 from gatebook.kernel.hooks.declared import Hook
 from gatebook.kernel.hooks.subjects import Subject
 from gatebook.ports import Outcome, Tool, Want
-from gatebook.runtime.redrive import Redrive
+from gatebook.runtime.replay import Replay
 
 
 class Acts:
     """The tool calls that hooks of one driven run wait for.
 
     Attributes:
-        redrive: where the run stands; of the planner that plans now.
+        replay: where the run stands; of the planner that plans now.
     """
 
     def __init__(self, on_want: Callable[[], None]) -> None:
         self._on_want = on_want
         self._waiting: dict[str, tuple[Want, asyncio.Future[Outcome]]] = {}
         self._over = False
-        self.redrive: Redrive | None = None
+        self.replay: Replay | None = None
         self.tools: Mapping[str, Tool] = {}
 
     def caller(
@@ -56,9 +56,9 @@ class Acts:
     async def _act(self, hook: str, want: Want) -> Any:
         if self._over:
             raise GatebookError("E_HOOK_CANCELLED", hook=hook)
-        redrive = self.redrive
-        assert redrive is not None  # set before any hook is asked
-        outcome = redrive.hooks.acts.get(want.address)
+        replay = self.replay
+        assert replay is not None  # set before any hook is asked
+        outcome = replay.hooks.acts.get(want.address)
         if outcome is None:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting[want.address] = (want, waiter)
@@ -67,7 +67,7 @@ class Acts:
                 outcome = await waiter
             finally:
                 self._waiting.pop(want.address, None)
-        if self.redrive is None or not self.redrive.acted_alike(want):
+        if self.replay is None or not self.replay.acted_alike(want):
             detail = "it does not ask for what is recorded"
             raise GatebookError("E_HOOK_ANSWER", hook=hook, detail=detail)
         if outcome.status != "succeeded":
@@ -82,8 +82,8 @@ class Acts:
         found = [each for each in self._waiting if each.startswith(place)]
         for address in found:
             self._waiting.pop(address)[1].cancel()
-            if self.redrive is not None:
-                self.redrive.pending.pop(address, None)
+            if self.replay is not None:
+                self.replay.pending.pop(address, None)
         return bool(found)
 
     def end(self) -> None:
@@ -93,16 +93,16 @@ class Acts:
 
     def want(self) -> None:
         """Put what hooks wait for among the wants of the run, unless it was asked for already."""
-        redrive = self.redrive
-        if redrive is None:
+        replay = self.replay
+        if replay is None:
             return
         for address, (want, _) in self._waiting.items():
-            if address not in redrive.hooks.acted and address not in redrive.pending:
-                redrive.pending[address] = want
+            if address not in replay.hooks.acted and address not in replay.pending:
+                replay.pending[address] = want
 
     def deliver(self) -> None:
         """Give hooks what is recorded of their acts by now."""
         for address, (_, waiter) in list(self._waiting.items()):
-            outcome = None if self.redrive is None else self.redrive.hooks.acts.get(address)
+            outcome = None if self.replay is None else self.replay.hooks.acts.get(address)
             if outcome is not None and not waiter.done():
                 waiter.set_result(outcome)

@@ -25,7 +25,7 @@ from gatebook.ports import Complete, Fail, Program, Want
 from gatebook.runtime.hooks.calling import Hooking, Key
 from gatebook.runtime.performing.ended import Ended
 from gatebook.runtime.performing.permits import Permit
-from gatebook.runtime.redrive import Redrive
+from gatebook.runtime.replay import Replay
 
 START: Key = ("on_run_start", "")
 
@@ -43,7 +43,7 @@ class HookTurns:
     def __init__(
         self,
         hooking: Hooking,
-        redrive: Redrive,
+        replay: Replay,
         program: Program[Any, Any],
         past: Sequence[AnyEvent],
     ) -> None:
@@ -51,13 +51,13 @@ class HookTurns:
         assert isinstance(started, RunStarted)  # the fold allows no other first event
         self._hooking = hooking
         self._taken: list[Key] = []
-        self._redrive = redrive
+        self._replay = replay
         self._started = started
         self._tools = program.tools
         self._redactor = hooking.redactor
         self._begun = any(isinstance(event, ActionRequested | ActionDenied) for event in past)
         hooking.drop_asks()
-        hooking.acts.redrive, hooking.acts.tools = redrive, program.tools
+        hooking.acts.replay, hooking.acts.tools = replay, program.tools
 
     def stored(self) -> None:
         """Go on from a plan that is in the journal now: forget what it says, ask what it asks."""
@@ -94,18 +94,18 @@ class HookTurns:
 
     def _stands(self, key: Key) -> bool:
         point, address = key
-        log = self._redrive.hooks
+        log = self._replay.hooks
         if point == "on_run_start":
             return log.start is None
         if point == "on_run_end":
             return log.end is None
-        return address in self._redrive.pending and address not in log.answered
+        return address in self._replay.pending and address not in log.answered
 
     def _ask_before_start(self, add: Add) -> bool:
         """Ask the hooks of the start; return whether the run may go on, end it if one refuses."""
         if self._begun:
             return True
-        said = self._redrive.hooks.start
+        said = self._replay.hooks.start
         if said is None and self._hooking.hooks.at("on_run_start"):
             self._hooking.ask(START, RunBegins(self._started), self._started)
             return False
@@ -121,7 +121,7 @@ class HookTurns:
 
     def _ask_or_pass(self, want: Want) -> bool:
         """Return whether a want may go to the gate; else its hooks are asked."""
-        if want.address in self._redrive.hooks.answered or BELOW in want.address:
+        if want.address in self._replay.hooks.answered or BELOW in want.address:
             return True
         action = want.action
         subject: Subject
@@ -140,7 +140,7 @@ class HookTurns:
 
     def refusal(self, want: Want) -> ActionDenied | None:
         """Return the denial of an action that a hook refuses, None for one that may be decided."""
-        said = self._redrive.hooks.refused.get(want.address)
+        said = self._replay.hooks.refused.get(want.address)
         if said is None:
             return None
         error = _error(said)
@@ -170,7 +170,7 @@ class HookTurns:
         return self._heard(RunEnds(self._started.program, "cancelled")) is not None
 
     def _heard(self, ending: RunEnds) -> HookAnswered | None:
-        hooking, said = self._hooking, self._redrive.hooks.end
+        hooking, said = self._hooking, self._replay.hooks.end
         if said is None and not hooking.hooks.at("on_run_end"):
             return _NOBODY
         if said is None:

@@ -1,4 +1,4 @@
-"""Stepping a program along a journal: the driver's way back to where a run stands, and replay.
+"""Replay: stepping a program along a journal, to check it or to come to where the run stands.
 
 Knows the program contract and the events. Performs nothing, reads no clock, appends nothing.
 """
@@ -45,7 +45,7 @@ def final_args(tools: Mapping[str, Tool]) -> Normalise:
     return normalise
 
 
-class Redrive:
+class Replay:
     """One program moving along one run's events; after `feed`, it is where the journal is.
 
     Args:
@@ -267,23 +267,23 @@ def outcome_of(
             return None
 
 
-def _pass_by(redrive: Redrive, event: Event, seq: int) -> None:
+def _pass_by(replay: Replay, event: Event, seq: int) -> None:
     """Follow what the program never learns of."""
 
 
-_FOLLOW: dict[type[Event], Callable[[Redrive, Any, int], None]] = {
-    ActionRequested: Redrive._requested,
-    ActionDenied: Redrive._denied,
-    ActionSucceeded: Redrive._show,
-    ActionFailed: Redrive._show,
-    ActionResolved: Redrive._show,
-    ApprovalAsked: Redrive._held,
-    ActionDeferred: Redrive._held,
-    HookAnswered: Redrive._hooked,
-    Note: Redrive._noted,
-    RunCompleted: Redrive._finish,
-    RunFailed: Redrive._finish,
-    RunCancelled: Redrive._finish,
+_FOLLOW: dict[type[Event], Callable[[Replay, Any, int], None]] = {
+    ActionRequested: Replay._requested,
+    ActionDenied: Replay._denied,
+    ActionSucceeded: Replay._show,
+    ActionFailed: Replay._show,
+    ActionResolved: Replay._show,
+    ApprovalAsked: Replay._held,
+    ActionDeferred: Replay._held,
+    HookAnswered: Replay._hooked,
+    Note: Replay._noted,
+    RunCompleted: Replay._finish,
+    RunFailed: Replay._finish,
+    RunCancelled: Replay._finish,
 }
 
 
@@ -302,16 +302,16 @@ def replay(stepper: Stepper, normalise: Normalise, recorded: Iterable[Recorded])
     Raises:
         Diverged: the program no longer asks for what the journal records.
     """
-    redrive = Redrive(stepper, normalise)
+    along = Replay(stepper, normalise)
     events = actions = 0
     try:
         for each in recorded:
-            redrive.feed(each.event, each.seq)
+            along.feed(each.event, each.seq)
             events += 1
             actions += isinstance(each.event, ActionRequested | ActionDenied)
     finally:
-        redrive.close()
-    return ReplayReport(events, actions, tuple(redrive.pending), redrive.end is not None)
+        along.close()
+    return ReplayReport(events, actions, tuple(along.pending), along.end is not None)
 
 
 def _same_kind(recorded: Action, wanted: Action) -> bool:

@@ -28,7 +28,7 @@ from gatebook.kernel.events import (
     SignalReceived,
 )
 from gatebook.ports import Complete, Fail, Outcome, Recorded, Step, Stepper, Want
-from gatebook.runtime.redrive import Redrive, replay
+from gatebook.runtime.replay import Replay, replay
 
 ERROR = ErrorRecord("E_ACTION", "no")
 
@@ -74,18 +74,18 @@ def recorded(*events: AnyEvent) -> list[Recorded]:
     return [Recorded(run, seq, seq, b"", b"", event) for seq, event in enumerate(events, start=1)]
 
 
-def driven(script: Script, *events: AnyEvent, normalise: Any = unchanged) -> Redrive:
-    redrive = Redrive(script, normalise)
+def driven(script: Script, *events: AnyEvent, normalise: Any = unchanged) -> Replay:
+    replayed = Replay(script, normalise)
     for each in recorded(*events):
-        redrive.feed(each.event, each.seq)
-    return redrive
+        replayed.feed(each.event, each.seq)
+    return replayed
 
 
 def test_what_the_journal_does_not_have_is_pending_in_order() -> None:
     """This is what a driver asks the gate about after a crash."""
-    redrive = driven(Script(wants(call(), Sleep(5), call())), asked(Sleep(5), "a1"))
+    replayed = driven(Script(wants(call(), Sleep(5), call())), asked(Sleep(5), "a1"))
 
-    assert list(redrive.pending) == ["a0", "a2"]
+    assert list(replayed.pending) == ["a0", "a2"]
 
 
 def test_outcomes_reach_the_program_one_by_one_in_journal_order() -> None:
@@ -156,11 +156,11 @@ def test_other_settings_of_the_same_call_diverge() -> None:
 
 def test_arguments_are_compared_in_their_final_form() -> None:
     """The journal holds arguments with defaults filled in; programs leave them out."""
-    redrive = driven(
+    replayed = driven(
         Script(wants(call())), asked(call(b'{"n":1}')), normalise=lambda action: b'{"n":1}'
     )
 
-    assert redrive.pending == {}
+    assert replayed.pending == {}
 
 
 def test_arguments_that_no_longer_validate_diverge() -> None:
@@ -257,9 +257,9 @@ def test_log_lines_that_are_journaled_are_not_new() -> None:
     """A line logged before a crash must not be logged again after it."""
     script = Script(Step(notes=("one", "two")))
 
-    redrive = driven(script, Note(text="one"), Note(text="somebody else's"))
+    replayed = driven(script, Note(text="one"), Note(text="somebody else's"))
 
-    assert list(redrive.notes) == ["two"]
+    assert list(replayed.notes) == ["two"]
 
 
 def test_a_replay_counts_and_closes_the_program() -> None:
