@@ -60,7 +60,7 @@ def test_the_plug_is_pulled_as_it_is_written(tmp_path: Path) -> None:
         ("resume @last", 4), ("show @last", 0), ("resolve @last", 0), ("resume @last", 0),
         ("verify @last", 0),
     ]  # fmt: skip
-    assert found[3][1].stdout == "I have refunded 20 EUR for order 17.\n"
+    assert found[3][1].stdout == "Refund: 20 EUR for order 17.\n"
     assert (tmp_path / "paid").read_text() == "x"
 
 
@@ -76,8 +76,20 @@ def test_the_policy_works_as_it_is_written(tmp_path: Path) -> None:
         ("approve @last#4", 0), ("resume @last", 0), ("policy explain", 0), ("policy backtest", 0),
     ]  # fmt: skip
     output = {verb: done.stdout for verb, done in found}
-    assert output["resume @last"] == "I have refunded 20 EUR for order 17.\n"
+    assert output["resume @last"] == "Refund: 20 EUR for order 17.\n"
     assert "rule\task-refund\task\tfires" in output["policy explain"]
+
+
+def test_a_denial_as_it_is_written_is_not_told_as_a_refund(tmp_path: Path) -> None:
+    """The other answer that the page offers; the stand-in must not claim what did not happen."""
+    folder = Folder(tmp_path)
+    env = saved(folder, bank="time.sleep(0)")
+    init, _, run, _, approve, resume, *_ = block(section(POLICY), "").splitlines()
+    deny = approve.partition("or: ")[2]
+
+    *_, (_, resumed) = run_lines([init, run, deny, resume], folder, env)
+
+    assert resumed.stdout.startswith("Refund: a person refused 'refund': not ours")
 
 
 def test_the_example_prints_what_it_says(tmp_path: Path) -> None:
