@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.runtime.kit import Desk, Model, flow, run
 
-from gatebook import Client, hook, tool
+from gatebook import Client, Runtime, hook, tool
 from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict, RunDenied
 from gatebook.kernel.budget import Budget, Limits
 from gatebook.kernel.events import RunStarted
@@ -201,19 +201,29 @@ def test_without_a_policy_nothing_starts() -> None:
     run(scenario())
 
 
-def test_an_object_that_decides_nothing_is_no_policy() -> None:
-    """A typo must not become an open door."""
+@pytest.mark.parametrize("odd", [object(), AllowDeclared])
+def test_an_object_that_decides_nothing_is_no_policy(odd: Any) -> None:
+    """A typo must not become an open door, and a forgotten () is told as what it is."""
+    with pytest.raises(ConfigError) as caught:
+        run(opened(Desk().runtime(policy=odd)))
 
-    async def scenario() -> None:
-        desk = Desk()
-        odd: Any = object()
-        async with desk.open(policy=odd) as runtime:
-            with pytest.raises(ConfigError) as caught:
-                await runtime.start(flow(body, look), 1)
+    assert caught.value.code == "E_POLICY_SHAPE"
 
-        assert caught.value.code == "E_POLICY_SHAPE"
 
-    run(scenario())
+async def opened(runtime: Runtime) -> None:
+    async with runtime:
+        pass
+
+
+@pytest.mark.parametrize("odd", [body, look, Runtime, "flow"])
+def test_what_is_not_a_program_is_refused(odd: Any) -> None:
+    """Who forgets @workflow, or passes a tool, reads what to pass."""
+    started = run(refused(Desk(), odd))
+    with pytest.raises(ConfigError) as registered:
+        Runtime(":memory:", programs=[odd])
+
+    assert started.code == registered.value.code == "E_PROGRAM_SHAPE"
+    assert "decorated with @workflow" in str(started)
 
 
 def test_an_unknown_provider_is_refused() -> None:

@@ -12,7 +12,7 @@ from gatebook.cli.memory import Told, recall, remember, told_runs
 from gatebook.cli.options import Given
 from gatebook.errors import ConfigError
 from gatebook.journals import open_journal
-from gatebook.ports import Program, RunRow
+from gatebook.ports import Program, RunRow, is_program
 
 DEVELOPMENT = "allow-declared"
 POLICY_FORMS = "give a file policy.toml, module:attribute or allow-declared"
@@ -70,13 +70,6 @@ def load_app(target: str, *, folder: str | None = None) -> App:
 
 def _all_in(folder: str | None, names: Iterable[str]) -> dict[str, str]:
     return {} if folder is None else dict.fromkeys(names, folder)
-
-
-def is_program(value: Any) -> bool:
-    """Whether a value offers what `ports.Program` asks for."""
-    return not isinstance(value, type) and all(
-        hasattr(value, name) for name in ("name", "kind", "begin", "accept")
-    )
 
 
 def load(target: str, *, folder: str | None = None) -> Any:

@@ -33,6 +33,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "no program named {program} is registered here (registered: {names})",
         "pass it in programs=[...], or --app module:runtime",
     ),
+    "E_PROGRAM_SHAPE": (
+        "{value} is not a program",
+        "pass an Agent, or an async function that is decorated with @workflow",
+    ),
     "E_PROGRAM_DUPLICATE": ("two programs are named {program}", "rename one"),
     "E_DEFINITION_CHANGED": (
         "the definition of program {program} changed since run {run} began (was {has}, now {want})",

@@ -24,6 +24,7 @@ from gatebook.ports.programs import (
     Step,
     Stepper,
     Want,
+    is_program,
 )
 
 __all__ = [
@@ -53,4 +54,5 @@ __all__ = [
     "Stretch",
     "Tool",
     "Want",
+    "is_program",
 ]

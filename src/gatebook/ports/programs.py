@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -124,3 +124,10 @@ class Program(Protocol[In_contra, Out_co]):
 
     def begin(self, started: RunStarted) -> Stepper:
         """Return a stepper for one run, at its beginning."""
+
+
+def is_program(value: Any) -> bool:
+    """Whether a value offers what `Program` asks for."""
+    return not isinstance(value, type) and all(
+        hasattr(value, name) for name in ("name", "kind", "begin", "accept")
+    )

@@ -12,7 +12,16 @@ from gatebook.kernel.events import RunStarted
 from gatebook.kernel.pins import pins_of
 from gatebook.kernel.policy import Policy, policy_budget, policy_digest, policy_name
 from gatebook.kernel.redact import Redactor
-from gatebook.ports import DEFAULT_TENANT, Clock, Journal, Program, RunKey, RunQuery, RunRow
+from gatebook.ports import (
+    DEFAULT_TENANT,
+    Clock,
+    Journal,
+    Program,
+    RunKey,
+    RunQuery,
+    RunRow,
+    is_program,
+)
 from gatebook.runtime.clock import SystemClock
 from gatebook.runtime.ids import new_nonce, new_run_id
 from gatebook.runtime.logs import SecretFilter
@@ -30,6 +39,16 @@ LOOK_S = 0.25  # at a run that another process drives: no news comes from there
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+def check_program(value: Any) -> None:
+    """Refuse what is not a program, such as a function without @workflow.
+
+    Raises:
+        ConfigError: E_PROGRAM_SHAPE.
+    """
+    if not is_program(value):
+        raise ConfigError("E_PROGRAM_SHAPE", value=value)
 
 
 class Client:
@@ -238,12 +257,14 @@ class Client:
         Raises:
             InvalidInput: the id, input, context, labels or budget are refused; E_REENTRANT when
                 the caller is a tool that this runtime runs.
-            ConfigError: E_POLICY_MISSING, a policy that does not fit the tools (E_POLICY_TOOL,
-                E_POLICY_PATH), a bad definition, an unknown provider, a missing key.
+            ConfigError: E_PROGRAM_SHAPE, E_POLICY_MISSING, a policy that does not fit the tools
+                (E_POLICY_TOOL, E_POLICY_PATH), a bad definition, an unknown provider, a missing
+                key.
             RunDenied: the policy refuses the start.
             RunConflict: the id is taken by another program or input.
         """
         self._check_caller()
+        check_program(program)
         journal = self.journal
         self._check_start()
         self._check_names("the run id", run_id)
@@ -330,8 +351,6 @@ class Client:
     def _given_policy(self) -> Policy:
         if self.policy is None:
             raise ConfigError("E_POLICY_MISSING", detail="was given")
-        if not callable(getattr(self.policy, "authorize", None)):
-            raise ConfigError("E_POLICY_SHAPE", value=self.policy)
         check_policy(self.policy)
         return self.policy
 

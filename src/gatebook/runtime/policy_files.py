@@ -86,11 +86,15 @@ def in_force(policy: Any, redactor: Redactor) -> Any:
     """Return the policy that was given, read from its files, with what is secret here.
 
     Raises:
-        ConfigError: see `load_policy`.
+        ConfigError: E_POLICY_SHAPE for what is no policy, a class in the place of one included; see
+            `load_policy`.
     """
     if are_files(policy):
         files: Sequence[PolicyFile] = policy if isinstance(policy, list | tuple) else [policy]
         policy = load_policy(*files)
+    decides = callable(getattr(policy, "authorize", None)) and not isinstance(policy, type)
+    if policy is not None and not decides:
+        raise ConfigError("E_POLICY_SHAPE", value=policy)
     return _knowing(policy, redactor)
 
 

@@ -23,7 +23,7 @@ from gatebook.ports import (
     Provider,
     RunKey,
 )
-from gatebook.runtime.client import Client
+from gatebook.runtime.client import Client, check_program
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper, checked_ttl
 from gatebook.runtime.models.breaker import BreakerSettings
@@ -104,6 +104,7 @@ class Runtime(Client):
         self.options: dict[str, Any] = options  # what another runtime like this one is made with
         self._only = only
         for program in programs:
+            check_program(program)
             if program.name in self._programs:
                 raise ConfigError("E_PROGRAM_DUPLICATE", program=program.name)
             self._programs[program.name] = program

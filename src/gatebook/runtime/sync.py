@@ -64,7 +64,7 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
 
 def _waiting(run_id: str, state: Waiting) -> RunWaiting:
     on = ", ".join(state.on)
-    fix = f"see gatebook show {run_id}; a worker takes it up when that has come"
+    fix = f"see gatebook show {run_id}; any worker goes on with it once that has come"
     return RunWaiting("E_RUN_WAITING", run=run_id, detail=on, on=state.on, fix=fix)
 
 
