@@ -8,11 +8,13 @@ import pytest
 from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import Action, CallLLM, CallTool, Prompt, Sleep, WaitSignal
 from gatebook.kernel.approvals.consent import admit_want
+from gatebook.kernel.approvals.events import ApprovalAsked
+from gatebook.kernel.approvals.terms import ApprovalTerms
 from gatebook.kernel.budget import NO_LIMITS, NOTHING, OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.codec import Raw, canonical, plain
 from gatebook.kernel.decisions import MAX_ROUNDS
-from gatebook.kernel.events import ActionDenied, ActionRequested
-from gatebook.kernel.gate import decide_attempt
+from gatebook.kernel.events import ActionDenied, ActionRequested, RunStarted
+from gatebook.kernel.gate import Again, decide_attempt
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.head import Head
 from gatebook.kernel.policies import AllowDeclared
@@ -26,6 +28,9 @@ from gatebook.kernel.state import RunState
 from gatebook.kernel.status import Status
 from tests.programs.play import Echo
 
+STARTED = RunStarted(
+    program="p", program_kind="workflow", definition="d", nonce="00", input=Raw(b"null")
+)
 KEY = "sk-ant-" + "a1b2" * 8
 
 
@@ -89,6 +94,14 @@ def admitted(action: Action, policy: Any = None, **fields: Any) -> ActionRequest
 def refused(action: Action, policy: Any = None, **fields: Any) -> ActionDenied:
     (event,) = admit_want("0", action, grounds(policy or AllowDeclared(), **fields), now=0)
     assert isinstance(event, ActionDenied), event
+    return event
+
+
+def held(action: Action, policy: Any) -> ApprovalAsked:
+    state = where()
+    state.started = STARTED
+    event, *_ = admit_want("0", action, grounds(policy, state), now=0)
+    assert isinstance(event, ApprovalAsked), event
     return event
 
 
@@ -265,6 +278,31 @@ def test_endless_modification_is_denied() -> None:
 def test_a_modification_without_arguments_is_denied() -> None:
     """There is nothing to use instead."""
     assert refused(call(n=1), Says(Decision("modify"))).error.code == "E_POLICY_DECISION"
+
+
+def test_who_was_asked_before_a_change_is_asked_after_it() -> None:
+    """Another question, about what was changed, takes nobody's place; nor does a stop."""
+    first, second = ApprovalTerms(rule="a", approvers=("x",)), ApprovalTerms(rule="b")
+    asks = Decision("ask", approvals=(first,), args=Raw(b'{"n":2}'))
+
+    for after in (Decision("ask", approvals=(second,)), Decision("interrupt", rule="b")):
+        terms = held(call(n=5), Says(asks, after)).terms
+
+        assert first in terms
+        assert second in terms or after.verdict == "interrupt"
+
+
+@pytest.mark.parametrize("verdict", ["ask", "interrupt"])
+def test_an_attempt_that_would_be_changed_does_not_start_under_an_approval(verdict: Any) -> None:
+    """Its bytes are those of its request: a yes is no word for what policy does not want sent."""
+    changed = Decision(verdict, args=Raw(b'{"n":2}'))
+    same = Decision(verdict, args=call(n=1).args)
+
+    def again(decision: Decision) -> Again:
+        return decide_attempt("0", call(n=1), 1, grounds(Says(decision)), answers=lambda _: True)
+
+    assert again(changed).refusal is not None
+    assert again(same).refusal is None
 
 
 def test_only_tool_calls_can_be_modified() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.runtime.approving import ASK, Asks, Bank, asking, checked, elsewhere
 from tests.runtime.kit import CutJournal, Desk, flow, run
 
-from gatebook import AllowDeclared, DeferTerms, Transient, tool
+from gatebook import AllowDeclared, ApprovalTerms, DeferTerms, Transient, tool
 from gatebook.errors import ActionDenied, ActionError, GatebookError
 from gatebook.kernel.approvals.events import ActionDeferred
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
@@ -89,6 +89,33 @@ def test_a_yes_is_no_word_about_when(later: Decision) -> None:
             assert len(await desk.all("r", ActionDeferred)) == 1
 
     asked = list[str]()
+    run(scenario())
+
+
+def test_who_asks_only_by_now_is_asked_too() -> None:
+    """Each who asks must be answered: a yes to one is none to another, under the same policy."""
+
+    class Growing(Asks):
+        def authorize(self, action: Any, context: Any) -> Decision:
+            late = (ApprovalTerms(rule="late", approvers=("bob",)),) if tainted else ()
+            return Decision("ask", approvals=(ASK, *late))
+
+    async def scenario() -> None:
+        desk, bank = Desk(Growing()), Bank()
+        async with desk.open() as runtime:
+            handle, _, (approval,) = await asking(runtime, desk, bank.paying(50))
+            tainted.append("by now")
+            await approval.approve(by="ann")
+            state = await desk.settled(handle)
+            (again,) = [found async for found in runtime.approvals()]
+            assert (isinstance(state, Waiting), bank.paid) == (True, [])
+            assert again.approvers == ((), ("bob",))
+            await again.approve(by="bob")
+
+            assert await desk.settled(handle) == Finished(["paid 50"])
+            await checked(desk, bank, 50)
+
+    tainted = list[str]()
     run(scenario())
 
 
@@ -309,6 +336,37 @@ def test_a_stop_waits_for_an_answer() -> None:
             assert str(row.head.status) == "interrupted"
             assert "look at this" in (await desk.only("r", Interrupted)).error.message
             assert await desk.settled(handle) == Finished(["paid 50"])
+            await checked(desk, bank, 50)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_stop_that_several_must_lift_waits_for_the_last_of_them(at_once: bool) -> None:
+    """The first yes is kept, and the run does not go on with it; also when both come at once."""
+    stop = Decision(
+        "interrupt", "look", "stop",
+        approvals=(ApprovalTerms(rule="a", approvers=("ann",)),
+                   ApprovalTerms(rule="b", approvers=("bob",))),
+    )  # fmt: skip
+
+    class Stops(Asks):
+        def authorize(self, action: Any, context: Any) -> Decision:
+            return stop
+
+    async def scenario() -> None:
+        desk, bank = Desk(Stops()), Bank()
+        async with desk.open() as runtime:
+            handle, _, (approval,) = await asking(runtime, desk, bank.paying(50))
+            if at_once:
+                await asyncio.gather(*(approval.approve(by=name) for name in ("ann", "bob")))
+            else:
+                await approval.approve(by="ann")
+                assert str((await handle.row()).head.status) == "interrupted"
+                await approval.approve(by="bob")
+
+            assert await desk.settled(handle) == Finished(["paid 50"])
+            assert (await desk.kinds("r")).count("approval_asked") == 1
             await checked(desk, bank, 50)
 
     run(scenario())

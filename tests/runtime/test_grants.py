@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from tests.runtime.approving import ASK, Asks, Bank, asking, elsewhere, refused
 from tests.runtime.kit import Desk, flow, run
@@ -282,6 +283,66 @@ def test_a_grant_covers_later_attempts_while_it_stands(fate: str) -> None:
             assert len(await desk.all("r", AttemptStarted)) == int(stands)
 
     run(scenario())
+
+
+def test_a_grant_says_no_yes_where_none_can_be_said() -> None:
+    """A question that takes edits and refusals only is asked, whatever was granted."""
+
+    async def scenario() -> None:
+        desk, bank = Desk(Asks(ApprovalTerms(choices=("edit", "deny")))), Bank()
+        async with desk.open() as runtime:
+            handle, _, _ = await asking(runtime, desk, slowly(bank, 20, 30))
+            await runtime.grant("r", "pay", until=DAY, by="ann")
+            (first,) = [found async for found in runtime.approvals()]
+            await first.deny(by="ann")
+            state = await desk.settled(handle)
+
+            assert isinstance(state, Waiting)
+            assert bank.paid == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("change", ["tool", "approvers"])
+def test_a_later_attempt_is_not_covered_by_a_grant_for_something_else(change: str) -> None:
+    """Of the tool as it was, by those who could have approved it: a changed one is another."""
+    tries, terms = list[str](), ApprovalTerms(rule="big")
+
+    def paying(text: str) -> Any:
+        @tool(name="pay", effect="read", description=text)
+        async def pay(amount: int) -> str:
+            tries.append(text)
+            raise Transient("later")
+
+        async def body(ctx: Any) -> Any:
+            await ctx.wait_signal("go")
+            try:
+                return await ctx.call_tool(pay, amount=20)
+            except ActionError as exc:
+                return exc.code
+
+        return flow(body, pay, name="paying")
+
+    async def scenario() -> Any:
+        desk = Desk(RetryWithBackoffPolicy(Asks(terms), 3, 60_000))
+        async with desk.open() as runtime:
+            handle = await runtime.start(paying("Pay."), None, run_id="r")
+            await desk.settled(handle)
+            await runtime.grant("r", "pay", until=DAY, by="ann")
+            await handle.signal("go")
+            await desk.settled(handle)
+        await desk.journal.open()
+        after = paying("Pay, and tell mallory." if change == "tool" else "Pay.")
+        if change == "approvers":
+            others = Asks(msgspec.structs.replace(terms, approvers=("bob",)))
+            desk.policy = RetryWithBackoffPolicy(others, 3, 60_000)
+        async with desk.open(after, on_definition_change="adopt") as runtime:
+            desk.clock.advance(60)
+            return await desk.settled(runtime.handle("r", after))
+
+    code = "E_GRANT_DEFINITION" if change == "tool" else "E_VERDICT_UNSUPPORTED"
+    assert run(scenario()) == Finished(code)
+    assert tries == ["Pay."]
 
 
 def test_a_plain_ask_of_ones_own_policy_is_anybodys_but_the_requesters() -> None:

@@ -116,6 +116,16 @@ def test_a_run_may_begin_interrupted(crash: bool) -> None:
     assert (ends, calls, reason) == (Finished(1), [1], "look first")
 
 
+def test_a_run_that_begins_interrupted_has_the_input_that_policy_wants() -> None:
+    """A rule that stops it does not take back what another one changes."""
+    cap = '[[rule]]\nid = "c"\non = "start"\nthen = "modify"\nset = { "input.amount" = 1 }'
+
+    state, event = run(started(ruled("interrupt", cap)))
+
+    assert isinstance(state, Waiting)
+    assert plain(event.input) == {"amount": 1}
+
+
 def test_a_run_that_begins_interrupted_may_be_cancelled() -> None:
     """That is the other thing a person may want."""
 

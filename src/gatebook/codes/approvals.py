@@ -77,6 +77,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "run {run} has no grant {grant} that is in force",
         "gatebook grants lists them",
     ),
+    "E_GRANT_DEFINITION": (
+        "grant {grant} is for another definition of {tool}",
+        "what a person saw is not what would run, so nothing is done",
+    ),
     "E_GRANT_PAST": (
         "the grant for {tool} would be over already",
         "give a time to come",

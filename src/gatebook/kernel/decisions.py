@@ -15,6 +15,8 @@ MAX_ROUNDS: Final = 3  # change -> validate -> decide; docs/design.md, "The gate
 PLAIN: Final = DecisionRecord()
 LIMIT_S: Final = 5.0  # of one decision; it holds up every run of its worker
 
+ASKING: Final = ("ask", "interrupt")  # verdicts that a person's yes answers
+
 Watch = Callable[[], float]
 
 _write = msgspec.json.Encoder(order="deterministic").encode
@@ -78,6 +80,19 @@ def _bytes(raw: Any) -> bytes:
 def is_stricter(one: Decision, other: Decision) -> bool:
     """Whether the first narrows at least as much as the other."""
     return STRICTNESS.index(one.verdict) >= STRICTNESS.index(other.verdict)
+
+
+def strictest_of(before: Decision, after: Decision) -> Decision:
+    """Return what two decisions about one action come to, the second about its changed form.
+
+    The stricter stands, and who was asked in either is asked: another question about what was
+    changed takes nobody's place.
+    """
+    found = after if is_stricter(after, before) else before
+    if before.verdict not in ASKING or after.verdict not in ASKING:
+        return found
+    terms = {(term.rule, term.approvers): term for term in (*before.approvals, *after.approvals)}
+    return msgspec.structs.replace(found, approvals=tuple(terms.values()))
 
 
 def is_plain(decision: Decision) -> bool:

@@ -7,6 +7,8 @@ makes the permit an executor needs. Called by `approvals.consent`, which adds pe
 deferrals.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from gatebook.errors import EXITS, GatebookError, InvalidInput
@@ -14,13 +16,14 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, reroute
 from gatebook.kernel.budget import NOTHING, Amount
 from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.decisions import (
+    ASKING,
     MAX_ROUNDS,
     PLAIN,
     ask,
     is_plain,
-    is_stricter,
     joined,
     recorded,
+    strictest_of,
 )
 from gatebook.kernel.events import ActionRequested
 from gatebook.kernel.grounds import Grounds, Validated, context_at
@@ -50,12 +53,17 @@ class Again(msgspec.Struct, frozen=True):
 
 
 def decide_attempt(
-    address: str, action: Action, attempt: int, grounds: Grounds, *, approved: bool = False
+    address: str,
+    action: Action,
+    attempt: int,
+    grounds: Grounds,
+    *,
+    answers: Callable[[Decision], bool] = lambda _: False,
 ) -> Again:
     """Decide about a further attempt of a requested action, under the policy in force now.
 
-    A modify is a deny here: the action's bytes are fixed by its request. `approved`: a person's
-    word for it is still good.
+    A change is a deny here: the action's bytes are fixed by its request. `answers`: whether a
+    person's word that is still good answers what a decision asks.
     """
     try:
         spec = _tool(action, grounds).spec if isinstance(action, CallTool) else None
@@ -63,8 +71,7 @@ def decide_attempt(
         context = context_at(grounds, address, action, effect)
         context = msgspec.structs.replace(context, attempt=attempt)
         decision = _ask_policy(action, context, spec, grounds)
-        may = approved and decision.verdict in ASKING and not decision.defers
-        if decision.verdict != "allow" and not may and not _modifies_nothing(decision, action):
+        if not _may_go_on(decision, action, answers):
             raise denial(action, decision, grounds)
         held, _ = _reserved(action, spec, grounds)
         record = with_policy(recorded(decision, grounds.redactor), grounds)
@@ -73,13 +80,16 @@ def decide_attempt(
         return Again(NOTHING, *refused.told(grounds))
 
 
-def _modifies_nothing(decision: Decision, action: Action) -> bool:
-    return (
-        decision.verdict == "modify"
-        and isinstance(action, CallTool)
-        and decision.args is not None
-        and bytes(decision.args) == bytes(action.args)
-    )
+def _may_go_on(decision: Decision, action: Action, answers: Callable[[Decision], bool]) -> bool:
+    """Whether a requested action may start again as it is."""
+    if decision.verdict == "allow":
+        return True
+    args = decision.args
+    same = args is not None and isinstance(action, CallTool) and bytes(args) == bytes(action.args)
+    if decision.verdict == "modify":
+        return same
+    asks = decision.verdict in ASKING and not decision.defers
+    return asks and (args is None or same) and answers(decision)
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -119,8 +129,7 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
         decision = _ask_policy(action, context, spec, grounds)
         if grounds.soft and decision.verdict == "allow":
             decision = softened(decision, action, grounds.soft, grounds)
-        if strictest is None or is_stricter(decision, strictest):
-            strictest = decision
+        strictest = decision if strictest is None else strictest_of(strictest, decision)
         if decision.args is None or decision.verdict not in CHANGING:
             break
         action, final = _changed(action, decision, grounds)
@@ -177,8 +186,7 @@ def request(
     )
 
 
-CHANGING = ("modify", "ask", "defer")  # verdicts that may come with arguments to use instead
-ASKING = ("ask", "interrupt")  # verdicts that a person's yes answers
+CHANGING = ("modify", "defer", "ask", "interrupt")  # may come with arguments to use instead
 
 
 def _changed(action: Action, decision: Decision, grounds: Grounds) -> tuple[Action, bytes]:

@@ -32,8 +32,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         rule: the name of the rule that decided.
         code: a stable error code for a deny.
         args: the arguments to use instead, for a model call its provider, model and
-            max_output_tokens (canonical JSON): they are decided again. Not with allow, deny
-            and interrupt.
+            max_output_tokens (canonical JSON): they are decided again. Not with allow and deny.
         shadow: what the policy would have said if it enforced.
         facts: what was asked, by name, as it may be recorded.
         patch: how `args` differ, as a JSON Patch.

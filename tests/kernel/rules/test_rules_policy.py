@@ -130,16 +130,49 @@ def test_the_gate_holds_what_waits_for_people_or_a_time(then: str, kinds: list[t
     assert (events[0].decision.verdict, events[0].decision.rule) == (then, "a")
 
 
-def test_a_modify_beside_an_ask_hands_over_the_final_arguments() -> None:
+@pytest.mark.parametrize("then", ["ask", "interrupt"])
+def test_a_modify_beside_an_ask_hands_over_the_final_arguments(then: str) -> None:
     """A person must see what will run."""
     policy = rules(
-        rule("open", "allow"), rule("a", "ask"), rule("b", "modify", "", 'drop = "args.x"')
+        rule("open", "allow"), rule("a", then), rule("b", "modify", "", 'drop = "args.x"')
     )
 
     decision = policy.authorize(call(x=1, y=2), CONTEXT)
+    asked = admitted(policy, call(x=1, y=2))[0]
 
-    assert (decision.verdict, decision.rule, decision.args) == ("ask", "a", Raw(b'{"y":2}'))
+    assert (decision.verdict, decision.rule, decision.args) == (then, "a", Raw(b'{"y":2}'))
     assert plain(decision.patch) == [{"op": "remove", "path": "/x"}]
+    assert isinstance(asked, ApprovalAsked)
+    assert asked.action == call(y=2)
+
+
+def test_an_interrupt_is_answered_by_whom_the_asks_beside_it_name() -> None:
+    """A rule that stops the run takes nobody's say away."""
+    policy = rules(
+        rule("open", "allow"),
+        rule("a", "ask", "", 'approvers = "team:x"'),
+        rule("stop", "interrupt"),
+    )
+
+    asked, stopped = admitted(policy, call())
+
+    assert isinstance(asked, ApprovalAsked)
+    assert isinstance(stopped, Interrupted)
+    assert [(term.rule, term.approvers) for term in asked.terms] == [("a", ("team:x",))]
+    assert asked.stops
+
+
+def test_shadow_asks_nobody_and_puts_nothing_off() -> None:
+    """Also where something else asks: who is asked then, and when, is no matter of the file."""
+    policy = rules(
+        rule("open", "allow"), rule("a", "ask", "", 'approvers = "team:x"'),
+        rule("b", "defer", "", 'after = "1h"'), top='mode = "shadow"',
+    )  # fmt: skip
+
+    decision = policy.authorize(call(x=2), CONTEXT)
+
+    assert (decision.verdict, decision.shadow) == ("allow", "ask")
+    assert (decision.approvals, decision.defers) == ((), ())
 
 
 def test_shadow_lets_through_and_can_say_what_it_would_have_done() -> None:

@@ -4,7 +4,7 @@ Decides with the gate, from the run's fold and the time of the next append. An a
 into allow and never deny into allow: every answer is followed by another decision.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,7 +21,10 @@ from gatebook.kernel.approvals.events import (
 )
 from gatebook.kernel.approvals.standing import (
     NOBODY_ASKED,
+    Asked,
+    Grant,
     binding,
+    common_choices,
     may_answer,
     name_of,
     same_person,
@@ -30,10 +33,12 @@ from gatebook.kernel.approvals.terms import (
     DEFAULT_DEFER_MS,
     MIN_DEFER_MS,
     ApprovalTerms,
+    Choice,
     DeferTerms,
 )
 from gatebook.kernel.budget import NOTHING
 from gatebook.kernel.codec import NULL, Raw, plain
+from gatebook.kernel.decisions import ASKING
 from gatebook.kernel.events import (
     AnyEvent,
     ErrorRecord,
@@ -41,7 +46,6 @@ from gatebook.kernel.events import (
     RunStarted,
 )
 from gatebook.kernel.gate import (
-    ASKING,
     Again,
     Judged,
     decide_attempt,
@@ -51,6 +55,7 @@ from gatebook.kernel.gate import (
 )
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.pins import definition_digest
+from gatebook.kernel.policy import Decision
 from gatebook.kernel.refusals import Refused, refusal
 from gatebook.kernel.rules.past import user_of
 from gatebook.kernel.state import RunState
@@ -133,11 +138,13 @@ def decide_again(address: str, action: Action, attempt: int, grounds: Grounds, n
     if approvals is NOBODY_ASKED and not asked.decision.grant:
         return decide_attempt(address, action, attempt, grounds)
     entry, error = approvals.asked.get(address), None
-    run = grounds.base.run_id
+    run, grant = grounds.base.run_id, approvals.grants.get(asked.decision.grant)
     if asked.decision.grant:
-        grant = approvals.grants.get(asked.decision.grant)
         if grant is None or now >= grant.until:
             error = GatebookError("E_GRANT_UNKNOWN", run=run, grant=asked.decision.grant)
+        elif grant.definition != _definition(asked.action, grounds):
+            name = name_of(run, asked.decision.grant)
+            error = GatebookError("E_GRANT_DEFINITION", grant=name, tool=describe(asked.action))
     elif entry is not None and now >= entry.expires:
         error = GatebookError("E_APPROVAL_EXPIRED", approval=name_of(run, entry.seq))
     elif entry is not None and entry.bound != _bound(address, asked.action, grounds):
@@ -145,8 +152,14 @@ def decide_again(address: str, action: Action, attempt: int, grounds: Grounds, n
         error = GatebookError("E_APPROVAL_TOOL", approval=name, tool=describe(asked.action))
     if error is not None:
         return Again(NOTHING, refusal=ErrorRecord.of(error))
-    approved = entry is not None or bool(asked.decision.grant)
-    return decide_attempt(address, action, attempt, grounds, approved=approved)
+
+    def answers(decision: Decision) -> bool:
+        if grant is None:
+            return entry is not None
+        return _may_say("approve", decision.approvals, grant, requester)
+
+    requester = _requester(grounds)
+    return decide_attempt(address, action, attempt, grounds, answers=answers)
 
 
 def _held(address: str, judged: Judged, grounds: Grounds, now: int) -> Events:
@@ -167,8 +180,6 @@ def _held(address: str, judged: Judged, grounds: Grounds, now: int) -> Events:
 
 def _question(address: str, judged: Judged, grounds: Grounds) -> ApprovalAsked:
     """Return what people are asked about an action, with all that their answer is bound to."""
-    started = grounds.state.started
-    assert started is not None
     action, spec = judged.action, judged.spec
     terms = _terms(judged, grounds)
     return ApprovalAsked(
@@ -176,7 +187,7 @@ def _question(address: str, judged: Judged, grounds: Grounds) -> ApprovalAsked:
         action=action,
         digest=action_digest(action),
         bound=_bound(address, action, grounds),
-        requester=grounds.redactor.text(requester_of(started)),
+        requester=_requester(grounds),
         expires_ms=min(term.expires_ms for term in terms),
         definition="" if spec is None else definition_digest(spec),
         policy=grounds.policy_digest,
@@ -186,12 +197,22 @@ def _question(address: str, judged: Judged, grounds: Grounds) -> ApprovalAsked:
     )
 
 
+def _requester(grounds: Grounds) -> str:
+    started = grounds.state.started
+    assert started is not None
+    return grounds.redactor.text(requester_of(started))
+
+
 def _bound(address: str, action: Action, grounds: Grounds) -> str:
-    definition = ""
-    if isinstance(action, CallTool) and action.tool in grounds.tools:
-        definition = definition_digest(grounds.tools[action.tool].spec)
     base = grounds.base
-    return binding(base.tenant, base.run_id, address, action, definition)
+    return binding(base.tenant, base.run_id, address, action, _definition(action, grounds))
+
+
+def _definition(action: Action, grounds: Grounds) -> str:
+    """Return the digest of what an action is a call of as it is defined now, "" for no tool."""
+    if isinstance(action, CallTool) and action.tool in grounds.tools:
+        return definition_digest(grounds.tools[action.tool].spec)
+    return ""
 
 
 def _terms(judged: Judged, grounds: Grounds) -> tuple[ApprovalTerms, ...]:
@@ -257,16 +278,18 @@ def _grant_for(question: ApprovalAsked, state: RunState, now: int) -> int:
         fits = isinstance(action, CallTool) and grant.tool == action.tool
         if not fits or grant.definition != question.definition or now >= grant.until:
             continue
-        if _may_approve(question, grant.by, grant.groups):
+        if _may_say("approve", question.terms, grant, question.requester):
             return seq
     return 0
 
 
-def _may_approve(question: ApprovalAsked, by: str, groups: tuple[str, ...]) -> bool:
-    """Whether somebody alone may say yes to all who ask."""
-    if same_person(by, question.requester):
+def _may_say(
+    answer: Choice, terms: Sequence[ApprovalTerms], who: Asked | Grant, requester: str
+) -> bool:
+    """Whether somebody alone may give this answer to all who ask."""
+    if same_person(who.by, requester) or answer not in common_choices(terms):
         return False
-    return all(may_answer(term.approvers, by, groups) for term in question.terms)
+    return all(may_answer(term.approvers, who.by, who.groups) for term in terms)
 
 
 def _answered(address: str, action: Action, grounds: Grounds, now: int) -> Events:
@@ -292,9 +315,20 @@ def _answered(address: str, action: Action, grounds: Grounds, now: int) -> Event
     if verdict == "defer" or judged.decision.defers:
         return (_deferral(address, judged, grounds),)
     stricter = verdict == "interrupt" and not entry.stops
-    if stricter or (verdict in ASKING and asked.policy != grounds.policy_digest):
+    if stricter or (verdict in ASKING and _asks_more(asked, judged, grounds)):
         return _held(address, judged, grounds, now)
     return (request(address, judged, grounds, approval=entry.bound),)
+
+
+def _asks_more(asked: ApprovalAsked, judged: Judged, grounds: Grounds) -> bool:
+    """Whether somebody asks who was not asked then: another policy, or a rule that fires by now."""
+    if asked.policy != grounds.policy_digest:
+        return True
+    return not _askers(_terms(judged, grounds)) <= _askers(asked.terms)
+
+
+def _askers(terms: Iterable[ApprovalTerms]) -> set[tuple[str, tuple[str, ...]]]:
+    return {(rule, term.approvers) for term in terms for rule in term.rule.split(",")}
 
 
 def _edited(address: str, action: Action, grounds: Grounds) -> Events:
@@ -319,7 +353,9 @@ def _edited(address: str, action: Action, grounds: Grounds) -> Events:
     question = _question(address, judged, grounds)
     question = msgspec.structs.replace(question, edit=entry.answer)
     stricter = decision.verdict == "interrupt" and not entry.stops
-    if by_policy or stricter or not _may_approve(question, entry.by, entry.groups):
+    terms, requester = question.terms, question.requester
+    may = any(_may_say(answer, terms, entry, requester) for answer in ("approve", "edit"))
+    if by_policy or stricter or not may:
         return (question, _stop(judged, grounds)) if stricter else (question,)
     question = msgspec.structs.replace(question, answered=True)
     return question, request(address, judged, grounds, approval=question.bound)

@@ -182,16 +182,20 @@ def fold_asked(head: HeadPart, event: ApprovalAsked) -> None:
 
 def fold_answer(head: HeadPart, event: ApprovalAnswered) -> None:
     """Take in an answer: an approval stands when every term is given."""
-    entry = head.approvals.asked[event.address]
+    entry = answered(head.approvals.asked[event.address], event)
+    _keep(head, event.address, msgspec.structs.replace(entry, answer=head.seq))
+
+
+def answered(entry: Asked, event: ApprovalAnswered) -> Asked:
+    """Return an approval after an answer; it stays open while somebody else is asked as well."""
     phase: Phase = "denied" if event.answer == "deny" else "edited"
     given = entry.given
     if event.answer == "approve":
         given = tuple(sorted({*given, *_answerable(entry, event)}))
         phase = "approved" if len(given) == len(entry.approvers) else "open"
-    entry = msgspec.structs.replace(
-        entry, phase=phase, given=given, by=event.by, groups=event.groups, answer=head.seq
+    return msgspec.structs.replace(
+        entry, phase=phase, given=given, by=event.by, groups=event.groups
     )
-    _keep(head, event.address, entry)
 
 
 def fold_expired(head: HeadPart, event: ApprovalExpired) -> None:

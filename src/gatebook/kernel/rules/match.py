@@ -45,7 +45,8 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
         approvals: of every `ask` rule that fired; each must be given.
         defers: of every `defer` rule that fired.
         changed: with `modify` rules that changed something: the new subject, to be validated and
-            decided again before anything else happens; also beside an ask or a defer.
+            decided again before anything else happens; also beside a stricter verdict: who is asked
+            to answer an interrupt sees what would run, and is whom the `ask` rules name.
         patch: how it was changed.
     """
 
@@ -225,11 +226,8 @@ class Rulebook:
         if verdict == "allow":
             return allowed
         winners = [part for part in fired if part.rule.then == verdict]
-        ruling = self._ruling(verdict, winners, _told(winners, request))
-        if verdict == "interrupt":
-            return ruling
         return msgspec.structs.replace(
-            ruling,
+            self._ruling(verdict, winners, _told(winners, request)),
             approvals=tuple(_approval(rule, request) for rule in rules if rule.then == "ask"),
             defers=tuple(_defer(rule) for rule in rules if rule.then == "defer"),
             changed=changed if patch else MISSING,

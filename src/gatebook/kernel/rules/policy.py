@@ -179,7 +179,8 @@ def decision_of(
 ) -> Decision:
     """Return what the gate is told: the enforced verdict, and arguments that must replace."""
     code = ruling.code or "E_POLICY_DENIED"
-    replaced = ruling.enforced != "allow" and ruling.changed is not MISSING
+    enforced = ruling.enforced != "allow"
+    replaced = enforced and ruling.changed is not MISSING
     args = Raw(canonical(plain_json(ruling.changed))) if replaced else None
     return Decision(
         ruling.enforced,
@@ -190,8 +191,8 @@ def decision_of(
         shadow=ruling.verdict if shadow else None,
         facts=facts or {},
         patch=Raw(msgspec.json.encode(ruling.patch)) if ruling.patch else NULL,
-        approvals=ruling.approvals,
-        defers=ruling.defers,
+        approvals=ruling.approvals if enforced else (),
+        defers=ruling.defers if enforced else (),
     )
 
 

@@ -6,6 +6,7 @@ never a tool of a run.
 
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from gatebook.kernel.approvals.events import (
     ApprovalAsked,
     ApprovalExpired,
 )
-from gatebook.kernel.approvals.standing import common_choices, name_of
+from gatebook.kernel.approvals.standing import answered, common_choices, name_of
 from gatebook.kernel.approvals.terms import Choice
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id
 from gatebook.kernel.events import ActionRequested, AnyEvent, Resumed
@@ -254,19 +255,27 @@ class Inbox:
         return Raw(data)
 
     async def answer(self, run: RunKey, asked: ApprovalAsked, event: ApprovalAnswered) -> None:
-        """Append an answer; with one that a stopped run waits for, the run goes on."""
+        """Append an answer; with the last one that a stopped run waits for, the run goes on."""
         self.check_caller()
-        events: tuple[AnyEvent, ...] = (event,)
-        if asked.stops:
-            row = await self.door.journal.row(run)
-            if row.head.status is Status.INTERRUPTED:
-                events = (event, Resumed(by=event.by))
+        goes_on = asked.stops and await self._goes_on(run, event)
+        events: tuple[AnyEvent, ...] = (event, Resumed(by=event.by)) if goes_on else (event,)
         try:
             await self.say(run, *events)
         except (InvalidInput, RunIsOver) as exc:
             if exc.code not in ("E_APPROVAL_STATE", "E_RUN_TERMINAL"):
                 raise
             raise await self._why(run, asked, event, exc) from exc
+        if asked.stops and not goes_on and await self._goes_on(run, event):  # two were the last
+            with suppress(InvalidInput, RunIsOver):
+                await self.say(run, Resumed(by=event.by))
+
+    async def _goes_on(self, run: RunKey, event: ApprovalAnswered) -> bool:
+        """Whether a run is stopped and, after an answer, nobody else is asked about that."""
+        head = (await self.door.journal.row(run)).head
+        entry = head.approvals.asked.get(event.address)
+        if head.status is not Status.INTERRUPTED or entry is None or entry.seq != event.asked:
+            return False
+        return entry.phase != "open" or answered(entry, event).phase != "open"
 
     async def _why(
         self, run: RunKey, asked: ApprovalAsked, event: ApprovalAnswered, error: GatebookError

@@ -55,7 +55,7 @@ class Starts:
             decision = ask(self._policy.start, program.name, shown, context, watch=self._watch)
             if strictest is None or is_stricter(decision, strictest):
                 strictest = decision
-            if decision.verdict != "modify" or decision.args is None:
+            if decision.verdict not in ("modify", "interrupt") or decision.args is None:
                 break
             shown, patch = plain(decision.args), joined(patch, decision)
             given = self._clean.raw(Raw(program.accept(shown)))
