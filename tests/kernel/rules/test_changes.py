@@ -65,6 +65,8 @@ def test_a_change_and_its_patch(change: Change, value: Any, after: Any, patch: A
         (Change("set", "args.l.x", 1), {"l": [1]}),
         (Change("redact", "args.a.b", "all"), {"a": "text"}),
         (Change("drop", "args.l.0"), {"l": [1]}),
+        (Change("redact", "args.l.*.b", "all"), {"l": {"1": {"b": "x"}}}),
+        (Change("set", "args.l.*", 1), {"l": {}}),
     ],
 )
 def test_a_change_that_cannot_be_made_is_an_error(change: Change, value: Any) -> None:

@@ -248,6 +248,7 @@ def test_errors_come_by_file_and_line() -> None:
         ({"type": "object", "properties": {"a": {"const": None}}}, "args.a", {"null"}),
         ({"type": "object", "properties": {"a": {}}}, "args.a.b", None),
         ({"type": "object", "additionalProperties": {"type": "string"}}, "args.z", {"string"}),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, "args.*", set()),
         (
             {
                 "$defs": {

@@ -191,6 +191,7 @@ def each(op: str, operand: Any, items: Any, *, opens: bool, optional: bool = Fal
         (["a@b.c", "d@b.c"], True, True), (["a@b.c", "x@evil.d"], False, True),
         (["x@evil.d"], False, False), (["a@b.c", 1], None, True), (["x@evil.d", 1], False, None),
         ([], None, False), ("a@b.c", None, None), (None, None, None),
+        ({"*": "a@b.c", "evil": "x@evil.d"}, None, None),
     ],
 )  # fmt: skip
 def test_a_star_means_every_element_to_an_allow_and_any_to_a_restriction(
@@ -209,7 +210,7 @@ def test_an_empty_list_satisfies_an_optional_allow_only() -> None:
 
 def test_paths_lead_through_objects_and_lists() -> None:
     """`argv.0` is how commands are ruled, never the beginning of a text."""
-    asked = request(args={"argv": ["git", "status"], "a": {"b": [{"c": 1}, {}]}})
+    asked = request(args={"argv": ["git", "status"], "a": {"b": [{"c": 1}, {}]}, "*": 1})
 
     def at(name: str) -> Any:
         found = fact(name)
@@ -219,6 +220,7 @@ def test_paths_lead_through_objects_and_lists() -> None:
     assert at("args.argv.0") == "git"
     assert repr(at("args.argv.2")) == repr(at("args.argv.-1")) == "not known"
     assert repr(at("args.a.b.0.d")) == repr(at("args.nothing.at.all")) == "not known"
+    assert repr(at("args.*")) == "not known"
     assert at("args.a.b.0.c") == 1
     assert [repr(item) for item in at("args.a.b.*.c")] == ["1", "not known"]
 

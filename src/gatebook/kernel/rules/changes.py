@@ -118,6 +118,8 @@ class _Edit:
     def _member(
         self, value: dict[str, Any], step: str, rest: tuple[str, ...], pointer: str
     ) -> dict[str, Any]:
+        if step == "*":
+            raise ChangeError(f"{self.change.path} leads to items of what is no list")
         place = f"{pointer}/{step.replace('~', '~0').replace('/', '~1')}"
         if step not in value:
             if self.change.op != "set":

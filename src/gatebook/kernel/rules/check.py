@@ -300,6 +300,8 @@ def types_at(schema: Any, path: str) -> set[str] | None:
 def _member(schema: dict[str, Any], step: str) -> list[Any] | None:
     """Return the schemas of a member: none when it cannot be there, None when anything can."""
     properties, rest = schema.get("properties"), schema.get("additionalProperties")
+    if step == "*" and schema.get("type") == "object":
+        return []  # it has no items, and a member of that name would speak for all others
     if isinstance(properties, dict) and step in properties:
         return [properties[step]]
     if isinstance(rest, dict):

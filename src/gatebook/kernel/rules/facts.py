@@ -272,7 +272,7 @@ def fact(name: str) -> Fact | None:
     steps = tuple(rest.split("."))
     if not all(steps):
         return None
-    if family == "args" and len(steps) == 1:
+    if family == "args" and len(steps) == 1 and rest != "*":
         return msgspec.structs.replace(found, read=_argument(rest))
     return msgspec.structs.replace(found, read=_within(found.read, steps))
 
@@ -315,8 +315,8 @@ def _within(read: Getter, steps: tuple[str, ...]) -> Getter:
 def walk(value: Any, steps: tuple[str, ...]) -> Any:
     """Return what lies at a path: `name` of an object, `0` of a list, `*` for `Each` of a list."""
     for at, step in enumerate(steps):
-        if type(value) is dict:
-            value = value.get(step, MISSING)
+        if type(value) is dict:  # which has no items: a member "*" would speak for all others
+            value = MISSING if step == "*" else value.get(step, MISSING)
         elif type(value) is list:
             if step == "*":
                 return _flat(walk(item, steps[at + 1 :]) for item in value)
