@@ -4,10 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.runtime.kit import CutJournal, Desk, Model, flow, run, said
+from tests.runtime.kit import CutJournal, Desk, Model, RefusingJournal, flow, run, said
 
 from gatebook import Agent, Budget, Soft, ToolContext, tool
-from gatebook.errors import ActionDenied, ActionError, InvalidInput, Transient
+from gatebook.errors import ActionDenied, ActionError, CommitUnknown, InvalidInput, Transient
+from gatebook.kernel.append import BudgetShort
 from gatebook.kernel.budget import OUTPUT_TOKENS, Amount, Limits
 from gatebook.kernel.events import ActionDenied as DeniedEvent
 from gatebook.kernel.events import ActionRequested, LedgersDeclared
@@ -110,6 +111,33 @@ def test_one_refusal_is_enough_for_a_whole_step() -> None:
 
         assert state == Finished([0, *["E_LEDGER"] * 89])
         assert journal.calls["append"] <= 4
+
+    run(scenario())
+
+
+def test_what_a_plan_settles_is_left_for_what_it_requests() -> None:
+    """Balances that are read after a refusal still hold what the plan itself begins by settling."""
+
+    async def scenario() -> None:
+        ledgers = {"tenant": Budget(llm_tokens=OUTPUT_TOKENS + 100)}
+        desk, usage = Desk(ledgers=ledgers), Usage(input_tokens=3, output_tokens=4)
+        model = Model(said("one", usage=usage), said("two", usage=usage))
+        another = BudgetShort("E_LEDGER", tool="x", ledger="tenant", renews="it does not renew",
+                              meter="llm_tokens", limit=1, used=1, want=1, left=0)  # fmt: skip
+        journal = RefusingJournal(
+            desk.journal,
+            ({"action_succeeded", "action_requested"}, another),
+            ({"action_succeeded"}, CommitUnknown("E_COMMIT_UNKNOWN", detail="gone")),
+        )
+
+        async def body(ctx: Any) -> list[Any]:
+            return [await asking(ctx), await asking(ctx)]
+
+        program = flow(body, models=["fake:m"])
+        state = await desk.ran(program, journal=journal, providers={"fake": model})
+
+        assert (journal.refusals, state) == ([], Finished(["one", "two"]))
+        assert (await balance(desk)).spent.llm_tokens == 14
 
     run(scenario())
 

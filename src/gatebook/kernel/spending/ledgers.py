@@ -67,15 +67,23 @@ class Shared:
         limits: by name.
         time: what the requests are planned to be stamped with.
         known: balances by key, None for not known.
+        moved: what the same step has booked since they were read.
     """
 
     __slots__ = ("_known", "_limits", "_time", "in_dollars")
 
     def __init__(
-        self, limits: Mapping[str, Limits], time: int, known: Mapping[str, Balance] | None
+        self,
+        limits: Mapping[str, Limits],
+        time: int,
+        known: Mapping[str, Balance] | None,
+        moved: Iterable[Move] = (),
     ) -> None:
         self._limits, self._time = limits, time
         self._known = None if known is None else dict(known)
+        if self._known is not None:
+            for move in moved:
+                self._book(move)
         self.in_dollars = any(each.usd_micros is not None for each in limits.values())
 
     def take(self, want: Amount) -> dict[str, Any] | None:
@@ -89,8 +97,12 @@ class Shared:
             if short is not None:
                 return short
         for move in booked:
-            self._known[move.ledger] = move.on(self._known.get(move.ledger, EMPTY))
+            self._book(move)
         return None
+
+    def _book(self, move: Move) -> None:
+        assert self._known is not None
+        self._known[move.ledger] = move.on(self._known.get(move.ledger, EMPTY))
 
 
 def holding(address: str, ledgers: Mapping[str, Limits], time: int, want: Amount) -> list[Move]:

@@ -216,7 +216,8 @@ class Planner:
             grounds.soft = moved(soft, self.started.limits, head.limits)
         ledgers = head.ledgers
         if ledgers and self._shared is None:  # one for a plan: it knows what that has reserved
-            self._shared = Shared(ledgers, self._now, self.balances)
+            booked = (move for row in self._draft.rows for move in row.moves)
+            self._shared = Shared(ledgers, self._now, self.balances, booked)
         grounds.shared = self._shared
         return grounds
 
