@@ -6,6 +6,7 @@ import pytest
 from tests.runtime.falling_back import PROGRAM, ROUTES, Models, asking, ending, error
 from tests.runtime.kit import RUN, Desk, flow, run, said
 
+from gatebook.kernel.approvals.terms import ApprovalTerms
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.events import ActionDenied as ActionDeniedEvent
 from gatebook.kernel.events import ActionSucceeded, AttemptFailed, AttemptStarted
@@ -66,6 +67,33 @@ def test_a_further_attempt_is_decided_on_the_route_it_will_ask() -> None:
 
     assert policy.asked == [(0, "a:m"), (0, "b:n"), (0, "c:o"), (1, "b:n")]
     assert (output, models.asked) == ("E_POLICY_DENIED None", {"a": 1})
+
+
+@pytest.mark.parametrize(("approvers", "may"), [((), True), (("ann",), True), (("bob",), False)])
+def test_an_approval_covers_further_routes_of_those_who_gave_it(approvers: Any, may: bool) -> None:
+    """Whoever must be asked about a route is not passed over because another was asked about."""
+    first = ApprovalTerms(approvers=("ann",))
+
+    class Asking(AllowDeclared):
+        def authorize(self, action: Any, context: Any) -> Any:
+            asked = first if action.route == "a:m" else ApprovalTerms(approvers=approvers)
+            return Decision("ask", approvals=(asked,))
+
+    async def scenario() -> None:
+        models = Models([[error("overloaded")]], [said("from b")])
+        desk = Desk(policy=RetryWithBackoffPolicy(Asking(), 1, 0))
+        async with desk.open(providers=models.of) as runtime:
+            handle = await runtime.start(PROGRAM, None, run_id="r")
+            await desk.settled(handle)
+            (approval,) = [found async for found in runtime.approvals()]
+            await approval.approve(by="ann")
+
+            assert await desk.settled(handle) == Finished(
+                "from b" if may else "E_VERDICT_UNSUPPORTED"
+            )
+            assert models.asked == ({"a": 1, "b": 1} if may else {})
+
+    run(scenario())
 
 
 def test_a_policy_that_breaks_moves_nothing_on() -> None:

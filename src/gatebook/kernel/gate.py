@@ -37,6 +37,13 @@ from gatebook.kernel.spending.reserving import in_dollars, price_of, reserve
 from gatebook.kernel.spending.soft import softened
 from gatebook.kernel.tools import Effect, ToolSpec
 
+Answers = Callable[[Decision], bool]  # whether a person's word answers what a decision asks
+
+
+def nobody(_: Decision) -> bool:
+    """Say that nobody has answered anything."""
+    return False
+
 
 class Again(msgspec.Struct, frozen=True):
     """Whether a further attempt may start.
@@ -58,12 +65,12 @@ def decide_attempt(
     attempt: int,
     grounds: Grounds,
     *,
-    answers: Callable[[Decision], bool] = lambda _: False,
+    answers: Answers = nobody,
 ) -> Again:
     """Decide about a further attempt of a requested action, under the policy in force now.
 
-    A change is a deny here: the action's bytes are fixed by its request. `answers`: whether a
-    person's word that is still good answers what a decision asks.
+    A change is a deny here: the action's bytes are fixed by its request. `answers`: by a
+    word that is still good.
     """
     try:
         spec = _tool(action, grounds).spec if isinstance(action, CallTool) else None
@@ -80,7 +87,7 @@ def decide_attempt(
         return Again(NOTHING, *refused.told(grounds))
 
 
-def _may_go_on(decision: Decision, action: Action, answers: Callable[[Decision], bool]) -> bool:
+def _may_go_on(decision: Decision, action: Action, answers: Answers) -> bool:
     """Whether a requested action may start again as it is."""
     if decision.verdict == "allow":
         return True
@@ -159,11 +166,18 @@ def decision_record(judged: Judged, grounds: Grounds) -> DecisionRecord:
 
 
 def request(
-    address: str, judged: Judged, grounds: Grounds, *, approval: str = "", grant: int = 0
+    address: str,
+    judged: Judged,
+    grounds: Grounds,
+    *,
+    approval: str = "",
+    grant: int = 0,
+    answers: Answers = nobody,
 ) -> ActionRequested:
     """Reserve what an action needs and return its request.
 
-    `approval` or `grant` is what lets it through where its decision does not.
+    `approval` or `grant` is what lets it through where its decision does not; `answers` says so
+    of its further routes.
 
     Raises:
         Refused: the budget cannot carry it, or a model call's further route may not be asked.
@@ -172,7 +186,7 @@ def request(
     if approval or grant:
         record = msgspec.structs.replace(record, approval=approval, grant=grant)
     if judged.spec is None and isinstance(action, CallLLM):
-        _check_fallbacks(address, action, grounds, approved=bool(approval or grant))
+        _check_fallbacks(address, action, grounds, answers)
         if grounds.run is not None and action.tools:
             record = _with_hidden(record, action, context, grounds)
     held, deadline = _reserved(action, judged.spec, grounds)
@@ -275,7 +289,7 @@ def _ask_policy(
     return grounds.pins.narrowed(decision, spec)
 
 
-def _check_fallbacks(address: str, action: CallLLM, grounds: Grounds, *, approved: bool) -> None:
+def _check_fallbacks(address: str, action: CallLLM, grounds: Grounds, answers: Answers) -> None:
     """Refuse a model call of which some further route may not be asked, or has no price.
 
     Each is decided again when it comes to it; one that is refused is better known now.
@@ -285,7 +299,7 @@ def _check_fallbacks(address: str, action: CallLLM, grounds: Grounds, *, approve
         context = context_at(grounds, address, call, "read")
         try:
             decision = _ask_policy(call, context, None, grounds)
-            if decision.verdict != "allow" and not (approved and decision.verdict in ASKING):
+            if not _may_go_on(decision, call, answers):
                 raise denial(call, decision, grounds)
             if in_dollars(grounds):
                 _known_price(call, grounds)

@@ -47,15 +47,16 @@ from gatebook.kernel.events import (
 )
 from gatebook.kernel.gate import (
     Again,
+    Answers,
     Judged,
     decide_attempt,
     decision_record,
     judge,
+    nobody,
     request,
 )
 from gatebook.kernel.grounds import Grounds
 from gatebook.kernel.pins import definition_digest
-from gatebook.kernel.policy import Decision
 from gatebook.kernel.refusals import Refused, refusal
 from gatebook.kernel.rules.past import user_of
 from gatebook.kernel.state import RunState
@@ -153,13 +154,24 @@ def decide_again(address: str, action: Action, attempt: int, grounds: Grounds, n
     if error is not None:
         return Again(NOTHING, refusal=ErrorRecord.of(error))
 
-    def answers(decision: Decision) -> bool:
-        if grant is None:
-            return entry is not None
-        return _may_say("approve", decision.approvals, grant, requester)
-
-    requester = _requester(grounds)
+    answers: Answers = nobody
+    if grant is not None:
+        answers = _granted(grant, _requester(grounds))
+    elif entry is not None:
+        other = describe(action) != describe(asked.action)  # a further route of a model call
+        answers = _given(entry) if other else lambda _: True
     return decide_attempt(address, action, attempt, grounds, answers=answers)
+
+
+def _given(entry: Asked) -> Answers:
+    """Return what an approval answers of a further route: those asked were asked about it too."""
+    return lambda decision: all(
+        not term.approvers or term.approvers in entry.approvers for term in decision.approvals
+    )
+
+
+def _granted(grant: Grant, requester: str) -> Answers:
+    return lambda decision: _may_say("approve", decision.approvals, grant, requester)
 
 
 def _held(address: str, judged: Judged, grounds: Grounds, now: int) -> Events:
@@ -317,7 +329,7 @@ def _answered(address: str, action: Action, grounds: Grounds, now: int) -> Event
     stricter = verdict == "interrupt" and not entry.stops
     if stricter or (verdict in ASKING and _asks_more(asked, judged, grounds)):
         return _held(address, judged, grounds, now)
-    return (request(address, judged, grounds, approval=entry.bound),)
+    return (request(address, judged, grounds, approval=entry.bound, answers=_given(entry)),)
 
 
 def _asks_more(asked: ApprovalAsked, judged: Judged, grounds: Grounds) -> bool:
