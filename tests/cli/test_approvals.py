@@ -187,6 +187,8 @@ def test_of_two_processes_one_wins_and_the_other_is_told(asked: Inside) -> None:
         (("deny", "r#99"), 1, "E_APPROVAL_UNKNOWN"),
         (("grants", "r", "--grant", "refund"), 2, "--until"),
         (("grants", "r", "--grant", "refund", "--until", "soon"), 2, "30m, 8h, 2d"),
+        (("grants", "r", "--grant", "refund", "--until", "9999-12-31T23:59-23:00"), 2, "30m"),
+        (("grants", "r", "--grant", "refund", "--until", "9999-12-30"), 1, "E_GRANT_UNTIL"),
         (("grants", "r", "--grant", "none", "--until", "8h"), 1, "E_GRANT_TOOL"),
         (("grants", "r", "--revoke", "r#1"), 1, "E_GRANT_UNKNOWN"),
     ],

@@ -189,6 +189,8 @@ def test_nobody_grants_to_themselves() -> None:
         ({"tool": "other"}, "E_GRANT_TOOL"),
         ({"until": timedelta(0)}, "E_GRANT_PAST"),
         ({"until": "tomorrow"}, "E_GRANT_UNTIL"),
+        ({"until": timedelta.max}, "E_GRANT_UNTIL"),
+        ({"until": datetime.max.replace(tzinfo=UTC)}, "E_GRANT_UNTIL"),
         ({"until": datetime(2030, 1, 1)}, "E_GRANT_UNTIL"),  # noqa: DTZ001 - that is the point
         ({"by": ""}, "E_APPROVAL_BY"),
         ({"groups": "team"}, "E_TEXT_TYPE"),

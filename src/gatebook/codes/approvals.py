@@ -95,7 +95,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_GRANT_UNTIL": (
         "{value} is no time until which a grant can hold",
-        "pass a datetime with a time zone, or a timedelta",
+        "pass a datetime with a time zone, or a timedelta; before the year 9999",
     ),
     "E_APPROVAL_UNREAD": (
         "what approval {approval} asks was not read yet",

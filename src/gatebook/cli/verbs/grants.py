@@ -53,7 +53,7 @@ def _moment(text: str) -> datetime | timedelta:
         return timedelta(**{UNITS[spelt[2]]: int(spelt[1])})
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter(
             "write 2026-12-31T18:00, or from now 30m, 8h, 2d", param_hint="--until"
         ) from None

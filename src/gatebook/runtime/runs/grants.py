@@ -1,7 +1,7 @@
 """Grants: "also allow this tool in this run until ...", given, listed and taken back."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -14,6 +14,8 @@ from gatebook.kernel.codec import check_run_id
 from gatebook.kernel.events import AnyEvent, RunStarted
 from gatebook.ports import RunKey
 from gatebook.runtime.runs.approvals import Inbox, moment, names_of, place_of_id, text_of
+
+_LAST = round(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1e6)  # what any clock can show
 
 
 class GrantGiven(msgspec.Struct, frozen=True):
@@ -129,10 +131,14 @@ class Grants:
 
 def _until(until: datetime | timedelta, now: int) -> int:
     if isinstance(until, timedelta):
-        return now + round(until.total_seconds() * 1e6)
-    if not isinstance(until, datetime) or until.tzinfo is None:
+        found = now + round(until.total_seconds() * 1e6)
+    elif isinstance(until, datetime) and until.tzinfo is not None:
+        found = round(until.timestamp() * 1e6)
+    else:
         raise InvalidInput("E_GRANT_UNTIL", value=until)
-    return round(until.timestamp() * 1e6)
+    if found > _LAST:
+        raise InvalidInput("E_GRANT_UNTIL", value=until)
+    return found
 
 
 def _definition(tool: str, started: RunStarted, events: Iterable[AnyEvent], run: str) -> str:
