@@ -63,6 +63,7 @@ def test_a_smaller_budget_counts(governed: Inside) -> None:
     ("options", "runs"),
     [
         (("--since", "1d"), 6),
+        (("--since", "999999w"), 6),
         (("--since", "2999-01-01"), 0),
         (("--since", "2020-01-01T00:00:00+02:00"), 6),
         (("--run", "paid", "--run", "small", "--run", "@last"), 3),

@@ -142,8 +142,8 @@ def _moment(text: str) -> int:
     """Return a moment in microseconds UTC: an age before now, a date, or a date and time."""
     age = _AGE.fullmatch(text)
     if age is not None:
-        then = datetime.now(tz=UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
-        return int(then.timestamp() * 1e6)
+        past = timedelta(**{_UNITS[age[2]]: int(age[1])})
+        return int((datetime.now(tz=UTC).timestamp() - past.total_seconds()) * 1e6)
     try:
         then = datetime.fromisoformat(text)
     except ValueError as exc:
