@@ -151,7 +151,7 @@ def test_an_interrupt_is_answered_by_whom_the_asks_beside_it_name() -> None:
     policy = rules(
         rule("open", "allow"),
         rule("a", "ask", "", 'approvers = "team:x"'),
-        rule("stop", "interrupt"),
+        rule("stop", "interrupt", "", 'message = "look first"'),
     )
 
     asked, stopped = admitted(policy, call())
@@ -159,6 +159,7 @@ def test_an_interrupt_is_answered_by_whom_the_asks_beside_it_name() -> None:
     assert isinstance(asked, ApprovalAsked)
     assert isinstance(stopped, Interrupted)
     assert [(term.rule, term.approvers) for term in asked.terms] == [("a", ("team:x",))]
+    assert asked.terms[0].message == "look first; t?"  # and they are told why it stopped
     assert asked.stops
 
 

@@ -236,6 +236,7 @@ def _terms(judged: Judged, grounds: Grounds) -> tuple[ApprovalTerms, ...]:
         message=decision.reason,
         choices=("approve", "edit", "deny") if stops else ("approve", "deny"),
     )
+    why = f"{decision.reason}; " if stops and decision.approvals and decision.reason else ""
     given: Any = decision.approvals or (plain_terms,)
     try:
         terms = msgspec.convert(msgspec.to_builtins(given), tuple[ApprovalTerms, ...])
@@ -247,10 +248,10 @@ def _terms(judged: Judged, grounds: Grounds) -> tuple[ApprovalTerms, ...]:
     return tuple(
         msgspec.structs.replace(
             term,
-            message=clean.text(term.message),
+            message=clean.text(("" if place else why) + term.message),
             choices=tuple(c for c in term.choices if tool or c != "edit"),
         )
-        for term in terms
+        for place, term in enumerate(terms)
     )
 
 
