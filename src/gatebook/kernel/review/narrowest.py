@@ -101,7 +101,7 @@ def _value(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _path(path: str, name: str) -> str:
-    if not name or "." in name:
+    if name in ("", "*") or "." in name:
         raise Unfit(f"no condition can name the member {name!r} of {path}")
     return f"{path}.{name}"
 
