@@ -83,10 +83,11 @@ def test_a_tool_that_declares_labels_needs_no_rule_for_them(policy: Any, labels:
     assert play(policy, flow(body, fetch)).succeeded().labels == labels
 
 
-def test_what_a_person_says_came_back_carries_the_tools_labels() -> None:
-    """A hand-typed result is not cleaner than the tool's own."""
+@pytest.mark.parametrize("declared", [True, False])
+def test_what_a_person_says_came_back_carries_the_tools_labels(declared: bool) -> None:
+    """A hand-typed result is not cleaner than the tool's own, whoever labels that."""
 
-    @tool(returns={"private"})
+    @tool(returns={"private"} if declared else ())
     async def vague() -> str:
         raise OSError("reset")
 
@@ -101,7 +102,8 @@ def test_what_a_person_says_came_back_carries_the_tools_labels() -> None:
         await handle.settled()
         await handle.resolve("0", Succeeded("typed"))
 
-    played = play(ruled(LABELLED), flow(body, vague, find, send), before=settle)
+    rules = LABELLED if declared else LABELLED.replace('tool = "find"', 'tool = "vague"')
+    played = play(ruled(rules), flow(body, vague, find, send), before=settle)
 
     assert played.state == Finished("E_POLICY_DENIED")
 

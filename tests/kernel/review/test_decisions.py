@@ -13,7 +13,14 @@ from gatebook.kernel.approvals.events import (
 )
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import ActionFailed, BudgetRaised, DecisionRecord, ErrorRecord
+from gatebook.kernel.events import (
+    ActionFailed,
+    ActionResolved,
+    ActionUnknown,
+    BudgetRaised,
+    DecisionRecord,
+    ErrorRecord,
+)
 from gatebook.kernel.review.again import Answer, answer, differs, limits_of
 from gatebook.kernel.review.decisions import Told, decisions
 from gatebook.kernel.rules.document import Document
@@ -99,6 +106,11 @@ def test_labels_are_those_the_other_policy_gives() -> None:
     events = asked("0", call("web")), done("0"), asked("1", call("mail"))
     assert verdicts(document, *events) == ["allow", "ask"]
     assert verdicts(policy(ALL), *events) == ["allow", "allow"]
+
+    unknown = ActionUnknown(address="0", error=ErrorRecord("E_UNKNOWN_LOST", "?"))
+    said = ActionResolved(address="0", resolution="succeeded", output=Raw(b"1"))
+    later = asked("0", call("web")), unknown, said, asked("1", call("mail"))
+    assert verdicts(document, *later, tools=tools(spec("web"))) == ["allow", "ask"]
 
 
 def test_without_its_declaration_what_a_tool_is_stays_unknown() -> None:

@@ -3,7 +3,7 @@
 A fold over the run's events: what a decision knew is what the journal held before it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -27,7 +27,7 @@ from gatebook.kernel.head import Head
 from gatebook.kernel.history import RowKind, row_kind
 from gatebook.kernel.policy import PolicyContext
 from gatebook.kernel.rules.facts import Outcome, Request, RunFacts, ToolFacts, tool_facts
-from gatebook.kernel.rules.past import Past
+from gatebook.kernel.rules.past import Labeller, Past, of_tools
 from gatebook.kernel.rules.policy import requested, started
 from gatebook.kernel.spending.prices import Price, dollars
 from gatebook.kernel.spending.reserving import estimate_tokens
@@ -36,7 +36,6 @@ from gatebook.kernel.tools import Effect, ToolSpec
 
 DecisionKind = Literal["start", "result"] | RowKind
 Asked = ActionRequested | ActionDenied | ApprovalAsked | ActionDeferred
-Labeller = Callable[[Request], tuple[str, ...]]
 
 PIN = "E_TOOL_PIN"
 OF_A_POLICY = ("E_BUDGET", "E_MODIFY_LOOP")  # refusals without a rule that a policy answers for
@@ -169,6 +168,8 @@ class _Fold:
 
     def _start(self, seq: int, event: RunStarted) -> Decided:
         told, self._policy, self._pins = self._told, event.policy, event.pins
+        if told.labels is not None:
+            self._past = Past(of_tools(told.labels, told.tools, event.program))
         self._base = PolicyContext(
             run_id=told.run_id,
             tenant=told.tenant,

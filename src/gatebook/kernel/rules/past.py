@@ -23,7 +23,10 @@ from gatebook.kernel.events import (
     LabelEndorsed,
     RunStarted,
 )
-from gatebook.kernel.rules.facts import History, Outcome, RunFacts
+from gatebook.kernel.rules.facts import History, Outcome, Request, RunFacts, tool_facts
+from gatebook.kernel.tools import ToolSpec
+
+Labeller = Callable[[Request], tuple[str, ...]]
 
 USER = "user"  # the key of a run's context that says for whom it acts
 
@@ -36,8 +39,8 @@ class Past:
         user: for whom the run acts: the text at "user" of the context it was started with.
 
     Args:
-        returns: labels that tools declare, by name: what a person says an action brought back
-            carries them.
+        returns: labels of what tools bring back, by name: what a person says an action brought
+            back carries them.
     """
 
     __slots__ = ("_deferred", "_names", "_returns", "history", "user")
@@ -103,6 +106,19 @@ class Past:
 
     def _endorsed(self, event: LabelEndorsed) -> None:
         self.history.endorsed(event.label, event.upto)
+
+
+def of_tools(
+    labels: Labeller, tools: Mapping[str, ToolSpec], agent: str
+) -> dict[str, tuple[str, ...]]:
+    """Return what results of tools are labelled of which nobody knows more than the tool.
+
+    A condition that asks more is unknown, and counts.
+    """
+    return {
+        name: labels(Request(on="result", tool=name, about=tool_facts(spec), agent=agent))
+        for name, spec in tools.items()
+    }
 
 
 def user_of(context: Any) -> str | None:

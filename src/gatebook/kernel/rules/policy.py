@@ -1,6 +1,6 @@
 """A policy document behind the kernel's `Policy` seam: the gate asks, the rules answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -18,9 +18,11 @@ from gatebook.kernel.rules.changes import plain_json
 from gatebook.kernel.rules.document import Document, Limited, Retries, merge
 from gatebook.kernel.rules.facts import MISSING, Left, Outcome, Request, RunFacts, ToolFacts
 from gatebook.kernel.rules.match import Rulebook, Ruling
+from gatebook.kernel.rules.past import of_tools
 from gatebook.kernel.rules.reading import load
 from gatebook.kernel.rules.views import View
 from gatebook.kernel.spending.prices import micro_usd
+from gatebook.kernel.tools import ToolSpec
 
 NOT_KNOWN = RunFacts()
 MAX_TOLD = 10  # rules of which a denial that names none tells the facts
@@ -172,6 +174,18 @@ def _budget_of(limits: Limited) -> Budget:
 def _allow(rules: tuple[str, ...], *, shadow: bool) -> Decision:
     ruling = Ruling(verdict="allow", enforced="allow", rules=rules)
     return decision_of(ruling, shadow=shadow)
+
+
+def labels_of(policy: Any, tools: Mapping[str, ToolSpec], agent: str) -> dict[str, tuple[str, ...]]:
+    """Return the labels of what a person says tools have brought back, by tool.
+
+    They are those of the tool's own results: what it declares, and what `[[label]]` adds.
+    """
+    while type(policy) is RetryWithBackoffPolicy:
+        policy = policy.inner
+    if isinstance(policy, RulesPolicy):
+        return of_tools(policy.book.labels, tools, agent)
+    return {name: tuple(spec.returns) for name, spec in tools.items()}
 
 
 def decision_of(

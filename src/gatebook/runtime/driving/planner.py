@@ -37,6 +37,7 @@ from gatebook.kernel.policies import may_dawdle
 from gatebook.kernel.policy import PolicyContext, wants_facts
 from gatebook.kernel.results import JudgedResult
 from gatebook.kernel.rules.past import Past
+from gatebook.kernel.rules.policy import labels_of
 from gatebook.kernel.spending.ledgers import Balance, Shared
 from gatebook.kernel.spending.soft import moved
 from gatebook.kernel.state import RunState
@@ -94,7 +95,8 @@ class Planner:
         )  # fmt: skip
         self._past: Past | None = None
         if wants_facts(services.policy):
-            self._past = Past({name: t.spec.returns for name, t in program.tools.items()})
+            specs = {name: tool.spec for name, tool in program.tools.items()}
+            self._past = Past(labels_of(services.policy, specs, program.name))
         self._ledgers = dict(services.ledgers) or None
         self._crowd = Crowd(program, replay)
         self._shared: Shared | None = None

@@ -310,7 +310,11 @@ class RunHandle(Generic[Out]):
         await self._say(BudgetRaised(limits=limits, more=added, by=self._by(by), reason=why))
 
     async def labels(self) -> dict[str, int]:
-        """Return the labels of what the run has touched: which event brought each in last."""
+        """Return the labels of what the run has touched: which event brought each in last.
+
+        Of what a person said an action brought back, those that its tool declares: what a
+        policy's `[[label]]` adds to it, the worker knows.
+        """
         tools = {} if self._program is None else self._program.tools
         past = Past({name: tool.spec.returns for name, tool in tools.items()})
         for each in await self._door.journal.read(self._key):
