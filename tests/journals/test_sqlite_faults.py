@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
@@ -18,6 +18,7 @@ from gatebook.kernel.stored import GENESIS, chain
 from gatebook.ports import RunKey, RunQuery
 from gatebook.testing.journal_facts.kit import (
     begin,
+    eventually,
     inside,
     kinds,
     note,
@@ -205,11 +206,17 @@ def test_a_commit_that_raised_and_holds_is_success(store: Path) -> None:
         raised.append(pages)
         return apsw.SQLITE_IOERR
 
+    async def hooked() -> bool:
+        with suppress(apsw.ThreadingViolationError):  # the thread that claimed has it still
+            connections[0].set_wal_hook(after_commit)
+            return True
+        return False
+
     async def scenario() -> None:
         journal = SqliteJournal(store)
         await journal.open()
         lease = await working(journal)
-        connections[0].set_wal_hook(after_commit)
+        await eventually(hooked)
 
         done = await journal.append(lease.run, inside(lease, 1, requested("1")))
         again = await journal.append(lease.run, inside(lease, 2, succeeded("1")))

@@ -54,6 +54,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "E_STORE_FORMAT": ("{store} is not a Gatebook store: {detail}", "give another path"),
     "E_STORE_READONLY": ("the store {store} cannot be written", "check its permissions"),
     "E_STORE_MISSING": ("there is no store at {store}", "check the path, or run something first"),
+    "E_STORE_MOVED": (
+        "the store {store} was moved, deleted or replaced while it was open; nothing was written",
+        "put it back, or restart this process",
+    ),
     "E_STORE_FULL": (
         "the disk of {store} is full; nothing was written",
         "free space, then resume the run",

@@ -175,6 +175,15 @@ def _lock_holder(path: Path, locks: OwnerLocks) -> str:
     return "process " + " or ".join(str(pid) for pid in pids)
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from every other that is there now, None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Store:
     """One database file and how connections to it are opened; each thread has its own.
 
@@ -190,6 +199,7 @@ class Store:
         self._busy_s = busy_s
         self._vfs = vfs
         self._locks = locks
+        self._file: tuple[int, int] | None = None  # device and inode, once it is open
 
     def open(self) -> apsw.Connection:
         """Return the writer's connection to a store that is checked, or made when there is none.
@@ -202,10 +212,24 @@ class Store:
         check_sqlite(apsw.sqlite_lib_version())
         check_place(self.path)
         try:
-            return self._prepare(fresh=not self.path.exists())
+            connection = self._prepare(fresh=not self.path.exists())
         except apsw.NotADBError as exc:
             detail = "it is no database"
             raise ConfigError("E_STORE_FORMAT", store=str(self.path), detail=detail) from exc
+        self._file = _identity(self.path)
+        return connection
+
+    def check_same(self) -> None:
+        """Refuse to go on once another file, or none, stands where this store was opened.
+
+        SQLite would go on with the file it has: what is acknowledged there nobody finds again, and
+        whoever opens the store next may start the same runs anew.
+
+        Raises:
+            StoreError: E_STORE_MOVED.
+        """
+        if self._file is not None and _identity(self.path) != self._file:
+            raise StoreError("E_STORE_MOVED", store=str(self.path))
 
     def _prepare(self, *, fresh: bool) -> apsw.Connection:
         connection = self.connect()
@@ -222,7 +246,8 @@ class Store:
         return connection
 
     def connect(self, *, reading: bool = False) -> apsw.Connection:
-        """Open one more connection."""
+        """Open one more connection. Raises StoreError E_STORE_MOVED as `check_same`."""
+        self.check_same()
         flags = apsw.SQLITE_OPEN_READWRITE | (0 if reading else apsw.SQLITE_OPEN_CREATE)
         connection = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs or None)
         try:

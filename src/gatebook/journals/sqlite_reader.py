@@ -60,6 +60,7 @@ class Readers:
             if not isinstance(member, Ask):
                 break
             try:
+                self._store.check_same()
                 connection = connection or self._store.connect(reading=True)
                 member.answer = member.question(connection)
             except Exception as exc:  # noqa: BLE001 - handed to the caller, who raises it

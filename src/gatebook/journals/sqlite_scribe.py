@@ -160,8 +160,9 @@ class Scribe:
         began, connection = time.monotonic(), self._connection
         connection.set_busy_timeout(0)
         try:
+            self._store.check_same()
             return question(self._desk)
-        except apsw.Error:
+        except (apsw.Error, StoreError):
             if not connection.get_autocommit():
                 connection.execute("ROLLBACK")
             return None
@@ -212,6 +213,7 @@ class Scribe:
             except Exception as exc:  # noqa: BLE001 - handed to the caller, who raises it
                 member.error = exc
         desk.write()
+        self._store.check_same()
 
     def _end_transaction(self) -> None:
         began = time.monotonic()
@@ -311,6 +313,7 @@ class Scribe:
         if not (self.waits or self.touched):
             return
         try:
+            self._store.check_same()
             if not self._stopped and self._desk.refresh():
                 self.last = max(self.last, self._desk.last)
                 self._unseen = True
@@ -358,7 +361,9 @@ class Scribe:
             answer(ends)
 
     def _release(self) -> None:
-        with suppress(apsw.Error):  # what is not released lapses; the log is read at the next start
+        # What is not released lapses; the log is read at the next start.
+        with suppress(apsw.Error, StoreError):
+            self._store.check_same()  # else the log may be that of whoever stands there now
             if self._locks.owners and not self._stopped:
                 self._desk.cursor.execute("BEGIN IMMEDIATE")
                 self._desk.begin(self._now())

@@ -52,7 +52,8 @@ from gatebook.runtime.replay import Replay, final_args
 from gatebook.runtime.services import Services
 
 LINGER_S = 2.0  # a wait this short is sat out in memory; a longer one frees the run
-UNREACHABLE = ("E_STORE_FULL", "E_STORE_IO", "E_STORE_BUSY")  # may pass; nothing was written
+# May pass; nothing was written.
+UNREACHABLE = ("E_STORE_FULL", "E_STORE_IO", "E_STORE_BUSY", "E_STORE_MOVED")
 STORE_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)  # between tries while a store does not answer
 
 T = TypeVar("T")
