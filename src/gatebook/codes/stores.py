@@ -64,6 +64,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_STORE_IO": ("the store {store} failed: {detail}", "check the disk, then resume the run"),
     "E_STORE_CORRUPT": ("the store {store} is damaged: {detail}", "restore it from a backup"),
+    "E_STORE_INCOMPLETE": (
+        "the store {store} does not hold what it was given: {detail}",
+        "restore it from a backup",
+    ),
     "E_STORE_STOPPED": (
         "the store {store} stopped writing after a commit that may or may not hold ({detail})",
         "check the disk, then restart this process",
@@ -73,8 +77,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "read the run without it: the whole answer is in the journal once it is there",
     ),
     "E_HEAD_INVALID": (
-        "the row of run {run} cannot be read: {detail}",
+        "the row of run {run} does not hold: {detail}",
         "upgrade Gatebook, or restore the store from a backup",
+    ),
+    "E_LEDGER_INVALID": (
+        "the balance of ledger {ledger} cannot be read: {detail}",
+        "restore the store from a backup",
     ),
     "E_STORE_BUSY": (
         "the store {store} was locked for {limit} s by {holder}",

@@ -148,6 +148,15 @@ class SqliteJournal(Journal):
         rows: list[RunRow] = await self._ask(partial(reads.runs, tenant=tenant, query=query))
         return rows
 
+    async def keys(self, tenant: str) -> list[RunKey]:
+        """Return all runs of the tenant, newest first, whether or not their rows read."""
+        found: list[RunKey] = await self._ask(partial(reads.keys, tenant=tenant))
+        return found
+
+    async def check_whole(self) -> None:
+        """Check that no event is gone together with its run; see `ports.Journal.check_whole`."""
+        await self._ask(partial(reads.check_whole, store=self.url))
+
     async def read(
         self, run: RunKey, *, after: int = 0, limit: int | None = None
     ) -> list[Recorded]:

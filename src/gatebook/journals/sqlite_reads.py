@@ -22,7 +22,8 @@ from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow, Stretch
 
 _COLUMNS = (
     "id, tenant, run_id, program, kind, definition, input_hash, head, owner, lease_until,"
-    " wake_at, waiting_on, parked_reason, labels, created, updated"
+    " wake_at, waiting_on, parked_reason, labels, created, updated,"
+    " status, seq, head_hash, epoch, cancel_seq"
 )
 _RUN = f"SELECT {_COLUMNS} FROM runs WHERE tenant = ? AND run_id = ?"
 _RUNS = f"""
@@ -38,6 +39,7 @@ WHERE tenant = ?1
       WHERE label.key = wanted.key AND label.value = wanted.value))
 ORDER BY id DESC LIMIT ?7
 """
+_KEYS = "SELECT run_id FROM runs WHERE tenant = ? ORDER BY id DESC"
 _ID = "SELECT id FROM runs WHERE tenant = ?1 AND run_id = ?2"
 _APART = 2
 # One statement is one snapshot: where the last event must be, events, and what is kept apart. One
@@ -90,6 +92,11 @@ _LEDGER = "SELECT balance FROM ledgers WHERE tenant = ? AND key = ?"
 _LEDGERS = "SELECT key, balance FROM ledgers WHERE tenant = ? ORDER BY key"
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _AT = "SELECT append_id FROM events WHERE position = ?"
+# One statement is one snapshot.
+_WHOLE = f"""
+SELECT (SELECT count(*) FROM events), (SELECT max(position) FROM events), ({_LAST}),
+  (SELECT count(*) FROM events WHERE run NOT IN (SELECT id FROM runs))
+"""
 
 FEW = 16  # events that the loop may read itself
 ALL = 2**62
@@ -120,18 +127,26 @@ def row(connection: apsw.Connection, run: RunKey) -> RunRow:
 
 def _row(columns: Sequence[Any]) -> RunRow:
     (tenant, run_id, program, kind, definition, input_hash, head, owner, lease_until, wake_at,
-     waiting_on, parked_reason, labels, created, updated) = columns  # fmt: skip
+     waiting_on, parked_reason, labels, created, updated, *shown) = columns  # fmt: skip
     key = RunKey(tenant, run_id)
     try:
         known, tags = _head.decode(head), _labels.decode(labels)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise JournalCorrupt("E_HEAD_INVALID", run=key.id, detail=str(exc)) from exc
+    if [known.status, known.seq, known.hash, known.epoch, known.cancel_seq] != shown:
+        detail = "its columns say something else than its head"
+        raise JournalCorrupt("E_HEAD_INVALID", run=key.id, detail=detail)
     return RunRow(
         run=key, program=program, program_kind=kind, definition=definition,
         input_hash=input_hash, head=known, owner=owner, lease_until=lease_until,
         wake_at=wake_at, waiting_on=waiting_on, parked_reason=parked_reason, labels=tags,
         created=created, updated=updated,
     )  # fmt: skip
+
+
+def keys(connection: apsw.Connection, tenant: str) -> list[RunKey]:
+    """Return the tenant's runs, newest first, whether or not their rows read."""
+    return [RunKey(tenant, run_id) for (run_id,) in _all(connection, _KEYS, (tenant,))]
 
 
 def runs(connection: apsw.Connection, tenant: str, query: RunQuery) -> list[RunRow]:
@@ -292,13 +307,20 @@ def tail(connection: apsw.Connection, tenant: str, after: int, limit: int) -> li
 def ledger(connection: apsw.Connection, tenant: str, key: str) -> Balance | None:
     """Return a ledger's balance, None when nothing has counted against it."""
     found = connection.execute(_LEDGER, (tenant, key)).get
-    return None if found is None else _balance.decode(found)
+    return None if found is None else _decoded_balance(key, found)
 
 
 def ledgers(connection: apsw.Connection, tenant: str) -> dict[str, Balance]:
     """Return the tenant's balances by key."""
     rows = _all(connection, _LEDGERS, (tenant,))
-    return {key: _balance.decode(found) for key, found in rows}
+    return {key: _decoded_balance(key, found) for key, found in rows}
+
+
+def _decoded_balance(key: str, found: str) -> Balance:
+    try:
+        return _balance.decode(found)
+    except msgspec.DecodeError as exc:
+        raise JournalCorrupt("E_LEDGER_INVALID", ledger=key, detail=str(exc)) from exc
 
 
 def encoded(balance: Balance) -> str:
@@ -335,6 +357,18 @@ def is_there(connection: apsw.Connection, position: int, append_id: bytes) -> bo
     """Whether the event at a position is of that append."""
     found = connection.execute(_AT, (position,)).get
     return bool(found == append_id)
+
+
+def check_whole(connection: apsw.Connection, store: str) -> None:
+    """Raise JournalCorrupt unless every event that was ever kept is there, and is of a run."""
+    events, highest, last, loose = connection.execute(_WHOLE).get
+    if loose:
+        detail = f"{loose} of its {events} events belong to no run"
+    elif events == (highest or 0) == (last or 0):  # no position is left out, or given twice
+        return
+    else:
+        detail = f"it holds {events} events, up to position {highest}, and has counted {last or 0}"
+    raise JournalCorrupt("E_STORE_INCOMPLETE", store=store, detail=detail)
 
 
 def last_position(connection: apsw.Connection) -> int:

@@ -91,9 +91,14 @@ def attach(envelope: bytes, body: bytes | None, *, run: str, seq: int) -> bytes:
     """Return a detached body after checking it against its envelope.
 
     Raises:
-        JournalCorrupt: E_BLOB_MISSING without a body, E_JOURNAL_CORRUPT when it was changed.
+        JournalCorrupt: E_BLOB_MISSING without a body, E_JOURNAL_CORRUPT when it was changed,
+            E_EVENT_INVALID when the event has none.
     """
-    facts = msgspec.json.decode(envelope, type=Envelope)
+    try:
+        facts = msgspec.json.decode(envelope, type=Envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        detail = f"a body is kept apart for it, and {exc}"
+        raise JournalCorrupt("E_EVENT_INVALID", run=run, seq=seq, detail=detail) from exc
     if body is None:
         raise JournalCorrupt("E_BLOB_MISSING", run=run, digest=facts.blob)
     found = digest(bytes.fromhex(facts.salt), body)

@@ -102,7 +102,7 @@ def verify_facts(run: str, events: Iterable[AnyEvent], anchor: Head) -> None:
         except IntegrityError as exc:
             raise IntegrityError(exc.code, **exc.fields | {"run": run}) from exc
     facts.agree(head)
-    for name in ("seq", "status", "limits", "reserved", "spent", "open", "kept_signals",
+    for name in ("seq", "time", "status", "limits", "reserved", "spent", "open", "kept_signals",
                  "cancel_seq", "approvals", "ledgers"):  # fmt: skip
         if getattr(head, name) != getattr(anchor, name):
             raise _broken(run, f"the stored head and the events differ in {name}")

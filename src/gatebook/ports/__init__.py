@@ -4,6 +4,7 @@ from gatebook.ports.effects import Invocation, Provider, Tool
 from gatebook.ports.engines import Clock, Drive, Engine, Parked
 from gatebook.ports.journal import (
     DEFAULT_TENANT,
+    EVERY,
     Appended,
     Journal,
     Lease,
@@ -29,6 +30,7 @@ from gatebook.ports.programs import (
 
 __all__ = [
     "DEFAULT_TENANT",
+    "EVERY",
     "MAX_FANOUT",
     "Appended",
     "Clock",

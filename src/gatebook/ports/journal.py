@@ -18,6 +18,7 @@ from gatebook.kernel.spending.ledgers import Balance
 from gatebook.kernel.stored import GENESIS
 
 DEFAULT_TENANT = "default"
+EVERY = 1_000_000  # more runs than one store holds
 
 
 class ParkedReason(StrEnum):
@@ -205,6 +206,17 @@ class Journal(ABC):
     @abstractmethod
     async def runs(self, tenant: str, query: RunQuery) -> list[RunRow]:
         """Return the matching runs, newest first."""
+
+    async def keys(self, tenant: str) -> list[RunKey]:
+        """Return all runs of the tenant, newest first, whether or not their rows read."""
+        return [row.run for row in await self.runs(tenant, RunQuery(limit=EVERY))]
+
+    async def check_whole(self) -> None:
+        """Check what no run shows: that each event which was ever kept is there, and is of a run.
+
+        Raises:
+            JournalCorrupt: E_STORE_INCOMPLETE.
+        """
 
     @abstractmethod
     async def read(

@@ -3,14 +3,17 @@
 Knows the journal's contract; the checks themselves are `kernel.verify`'s.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import msgspec
 
-from gatebook.errors import IntegrityError
-from gatebook.kernel.events import ActionRequested
+from gatebook.errors import IntegrityError, JournalCorrupt
+from gatebook.kernel.events import ActionRequested, AnyEvent, DefinitionChanged, RunStarted
 from gatebook.kernel.spending.ledgers import COUNTED, EMPTY, Balance
 from gatebook.kernel.spending.sums import Sums
 from gatebook.kernel.verify import Report, verify_chain, verify_facts
-from gatebook.ports import Journal, RunKey, RunRow
+from gatebook.ports import Journal, Recorded, RunKey, RunRow
 
 LOOKS = 5  # at ledgers that move while they are added up
 
@@ -25,24 +28,53 @@ async def audit(journal: Journal, run: RunKey) -> Report:
         RunNotFound: there is no such run.
         StoreError: the store did not answer.
     """
-    row, rows = await _instant(journal, run)
-    actions = 0
+    count, actions, head = 0, 0, None
     violation = None
     try:
+        row, rows = await _instant(journal, run)
+        count, head = len(rows), row.head
         verify_chain(run.id, rows, row.head)
-        events = [recorded.event for recorded in await journal.read(run, limit=len(rows))]
+        recorded = await journal.read(run, limit=len(rows))
+        events = [each.event for each in recorded]
         actions = sum(isinstance(event, ActionRequested) for event in events)
         verify_facts(run.id, events, row.head)
+        _check_positions(recorded)
+        _check_row(row, events)
     except IntegrityError as exc:
         violation = exc
     return Report(
         run=run.id,
-        events=len(rows),
+        events=count,
         actions=actions,
-        status=str(row.head.status),
-        hash=row.head.hash.hex(),
+        status=str(head.status) if head else "",
+        hash=head.hash.hex() if head else "",
         violation=violation,
     )
+
+
+def _check_positions(recorded: Sequence[Recorded]) -> None:
+    for before, each in pairwise(recorded):
+        if each.position <= before.position:
+            detail = f"seq {each.seq} stands before {before.seq} in the store"
+            raise IntegrityError("E_INVARIANT", run=each.run.id, detail=detail)
+
+
+def _check_row(row: RunRow, events: Sequence[AnyEvent]) -> None:
+    """Check what a row says beside its head: lists, second starts and replays believe it."""
+    started = events[0]
+    assert isinstance(started, RunStarted)  # the first transition takes no other
+    changes = (event.after for event in events if isinstance(event, DefinitionChanged))
+    for name, want in (
+        ("program", started.program),
+        ("program_kind", started.program_kind),
+        ("definition", [started.definition, *changes][-1]),
+        ("labels", started.labels),
+        ("created", started.time),
+        ("updated", events[-1].time),
+    ):
+        if getattr(row, name) != want:
+            detail = f"it differs from the events in {name}"
+            raise JournalCorrupt("E_HEAD_INVALID", run=row.run.id, detail=detail)
 
 
 class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,13 +98,20 @@ async def audit_ledgers(journal: Journal, tenant: str) -> list[LedgerReport]:
     that never stand still while they are added up are not compared.
 
     Raises:
-        JournalCorrupt: an event does not read. StoreError: the store did not answer.
+        StoreError: the store did not answer.
     """
-    sums, stored, still = await _look(journal, tenant)
-    for _ in range(LOOKS):
-        if still and not sums.differing(stored):
-            break
+    stored: dict[str, Balance] = {}
+    try:
+        stored = await journal.ledgers(tenant)
         sums, stored, still = await _look(journal, tenant)
+        for _ in range(LOOKS):
+            if still and not sums.differing(stored):
+                break
+            sums, stored, still = await _look(journal, tenant)
+    except JournalCorrupt as exc:  # nobody can add up what does not read
+        unread = {exc.fields["ledger"]: EMPTY} if exc.code == "E_LEDGER_INVALID" else {}
+        each = (stored | unread).items()
+        return [LedgerReport(ledger=key, balance=found, violation=exc) for key, found in each]
     found, differing = sums.balances(), sums.differing(stored) if still else []
     return [
         LedgerReport(
@@ -84,6 +123,15 @@ async def audit_ledgers(journal: Journal, tenant: str) -> list[LedgerReport]:
         )
         for key in sorted(found.keys() | stored.keys())
     ]
+
+
+async def audit_store(journal: Journal) -> IntegrityError | None:
+    """Return what of a store's events is gone together with its run, None when nothing is."""
+    try:
+        await journal.check_whole()
+    except IntegrityError as exc:
+        return exc
+    return None
 
 
 async def _look(journal: Journal, tenant: str) -> tuple[Sums, dict[str, Balance], bool]:
