@@ -1,6 +1,7 @@
 """The verbs that only read: list, show, tail, verify, replay, doctor."""
 
 import json
+import os
 import re
 import sqlite3
 from pathlib import Path
@@ -107,6 +108,48 @@ def test_a_beginning_that_fits_several_names_them(kept: Inside) -> None:
     assert "'a' matches several runs: agent, asks" in done.stderr
 
 
+def copies(store: Path, run: str, count: int) -> None:
+    """Put later runs into a store that are as another one, but for their ids."""
+    with sqlite3.connect(store) as connection:
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(runs)")][2:]
+        others = ", ".join(name for name in columns if name != "run_id")
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            f"INSERT INTO runs (tenant, run_id, {others}) "
+            f"SELECT tenant, run_id || '-' || i, {others} FROM runs, n WHERE run_id = ?",
+            (count, run),
+        )
+    connection.close()
+
+
+def test_a_run_whose_id_begins_many_others_is_found(gatebook: Inside) -> None:
+    """It is named in full; there is nothing more to give."""
+    gatebook("run", "app:ask", "--run-id", "a", "--store", "runs.db", *ALLOW)
+    copies(gatebook.path / "runs.db", "a", 150)
+
+    assert gatebook.json("show", "a", "--store", "runs.db")["run"] == "a"
+
+
+def test_a_list_by_status_looks_at_every_run(gatebook: Inside) -> None:
+    """What waits longest is the oldest, and thousands may have ended since."""
+    gatebook("run", "app:ask", "--run-id", "asks", "--store", "runs.db", *ALLOW)
+    gatebook("run", "app:pay", "17", "--run-id", "paid", "--store", "runs.db", *ALLOW)
+    copies(gatebook.path / "runs.db", "paid", 10_001)
+
+    found = gatebook.json("list", "--status", "waiting", "--store", "runs.db")["runs"]
+
+    assert [each["run"] for each in found] == ["asks"]
+
+
+@pytest.mark.parametrize("verb", [("show",), ("tail",), ("cancel",), ("list", "--program")])
+def test_a_name_that_is_no_text_is_refused(verb: tuple[str, ...], kept: Inside) -> None:
+    """Python hands over bytes of the command line that are not UTF-8 as lone surrogates."""
+    done = kept(*verb, "\udcff")
+
+    assert done.returncode == 1
+    assert "E_TEXT_INVALID" in done.stderr
+
+
 def test_an_unknown_run_is_an_error_document_with_json(kept: Inside) -> None:
     """A program must not have to read sentences."""
     done = kept("show", "nobody", "--json")
@@ -124,6 +167,29 @@ def test_reading_makes_no_store(gatebook: Inside) -> None:
     assert done.returncode == 1
     assert "[E_STORE_MISSING]" in done.stderr
     assert not (gatebook.path / "nowhere.db").exists()
+
+
+def test_an_empty_file_is_no_store(gatebook: Inside) -> None:
+    """Else one that was cut to nothing would hold, and reading would make a store of it."""
+    empty = gatebook.path / "empty.db"
+    empty.touch()
+
+    done = [gatebook(*verb, "--store", "empty.db") for verb in (("list",), ("verify", "--all"))]
+
+    assert [each.returncode for each in done] == [1, 1]
+    assert all("E_STORE_MISSING" in each.stderr for each in done)
+    assert empty.stat().st_size == 0
+
+
+@pytest.mark.parametrize("verb", ["list", "doctor"])
+def test_a_pipe_is_no_store(verb: str, gatebook: Inside) -> None:
+    """Opening one waits until somebody writes to it, which is for ever."""
+    os.mkfifo(gatebook.path / "pipe.db")
+
+    done = gatebook.outside(verb, "--store", "pipe.db")
+
+    assert done.returncode == 1
+    assert "it is no file" in done.stdout + done.stderr
 
 
 def test_tail_of_a_run_ends_with_it(kept: Inside) -> None:

@@ -134,6 +134,17 @@ def test_another_schema_is_refused(tmp_path: Path, schema: int, code: str) -> No
     assert (error.code, error.fields["got"]) == (code, schema)
 
 
+def test_a_schema_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    """Nobody can say what is in such a file."""
+    store = tmp_path / "journal.db"
+    opened(store)
+    edit(store, "UPDATE meta SET value = 'five'")
+
+    error = refusal(store)
+
+    assert (error.code, "'five'" in str(error)) == ("E_STORE_FORMAT", True)
+
+
 def test_a_store_of_an_earlier_schema_is_brought_up(tmp_path: Path) -> None:
     """Upgrading Gatebook must not cost the runs there are."""
     old, new = tmp_path / "old.db", tmp_path / "new.db"

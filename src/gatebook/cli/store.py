@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from gatebook.cli.options import Given
 from gatebook.errors import ConfigError, InvalidInput, RunNotFound
 from gatebook.journals import open_journal
-from gatebook.ports import RunQuery, RunRow
+from gatebook.ports import RunKey, RunQuery, RunRow
 from gatebook.runtime.client import Client
 
 LAST = "@last"
@@ -49,9 +49,13 @@ def is_kept(given: Given) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a store's file exists. Raises ConfigError E_STORE_READONLY when we may not look."""
+    """Whether a store is there: an empty file is none, and to open it would make it one.
+
+    Raises:
+        ConfigError: E_STORE_READONLY when we may not look.
+    """
     try:
-        return path.exists()
+        return path.exists() and not (path.is_file() and path.stat().st_size == 0)
     except PermissionError as exc:
         raise ConfigError("E_STORE_READONLY", store=str(path)) from exc
 
@@ -67,16 +71,12 @@ async def find(client: Client, name: str) -> RunRow:
         if not newest:
             raise RunNotFound("E_RUN_NOT_FOUND", run=name)
         return newest[0]
+    with suppress(RunNotFound):
+        return await client.journal.row(RunKey(client.tenant, name))
     rows = await client.runs(RunQuery(id_prefix=name, limit=NAMED + 1)) if name else []
-    for row in rows:
-        if row.run.id == name:
-            return row
     if not rows:
         raise RunNotFound("E_RUN_NOT_FOUND", run=name)
     if len(rows) > 1:
-        exact = [row for row in await client.runs(RunQuery(id_prefix=name)) if row.run.id == name]
-        if exact:
-            return exact[0]
         names = ", ".join(row.run.id for row in rows[:NAMED])
         more = " and more" if len(rows) > NAMED else ""
         raise InvalidInput("E_RUN_AMBIGUOUS", run=name, names=names + more)

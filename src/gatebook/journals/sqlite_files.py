@@ -16,7 +16,14 @@ from pathlib import Path
 
 import apsw
 
-from gatebook.errors import ConfigError, GatebookError, JournalCorrupt, StoreError
+from gatebook.errors import (
+    ConfigError,
+    GatebookError,
+    InvalidInput,
+    JournalCorrupt,
+    StoreError,
+    shown,
+)
 from gatebook.journals.sqlite_locks import OwnerLocks
 
 SCHEMA = 5  # the last of sql/schema_N.sql
@@ -43,8 +50,7 @@ def check_place(path: Path, *, mounts: str | None = None) -> None:
     filesystem = network_filesystem(folder, mounts)
     if filesystem is not None:
         raise ConfigError("E_STORE_NETFS", store=str(path), detail=filesystem)
-    if path.is_dir():
-        raise ConfigError("E_STORE_FORMAT", store=str(path), detail="it is a folder")
+    check_kind(path)
     for place in (folder, path):
         if not place.exists():
             continue
@@ -57,6 +63,18 @@ def check_place(path: Path, *, mounts: str | None = None) -> None:
             )  # fmt: skip
         if not os.access(place, os.W_OK):
             raise ConfigError("E_STORE_READONLY", store=str(path))
+
+
+def check_kind(path: Path) -> None:
+    """Refuse what is there and is no file: to open a pipe may wait for ever.
+
+    Raises:
+        ConfigError: E_STORE_FORMAT.
+    """
+    if path.is_dir():
+        raise ConfigError("E_STORE_FORMAT", store=str(path), detail="it is a folder")
+    if path.exists() and not path.is_file():
+        raise ConfigError("E_STORE_FORMAT", store=str(path), detail="it is no file")
 
 
 def _make(folder: Path) -> None:
@@ -121,7 +139,11 @@ def _schema(connection: apsw.Connection, path: Path) -> int:
         raise ConfigError("E_STORE_FORMAT", store=str(path), detail=detail)
     if not tables:
         return 0
-    got = int(connection.execute("SELECT value FROM meta WHERE name = 'schema'").get or 0)
+    value = str(connection.execute("SELECT value FROM meta WHERE name = 'schema'").get or 0)
+    if not re.fullmatch("[0-9]{1,9}", value):
+        detail = f"its schema is {shown(value)}"
+        raise ConfigError("E_STORE_FORMAT", store=str(path), detail=detail)
+    got = int(value)
     if not 1 <= got <= SCHEMA:
         code = "E_SCHEMA_NEWER" if got > SCHEMA else "E_SCHEMA_OLD"
         raise ConfigError(code, store=str(path), got=got, want=str(SCHEMA))
@@ -267,7 +289,9 @@ class Store:
         connection.set_busy_timeout(int(self._busy_s * 1000))
 
     def explain(self, exc: Exception) -> Exception:
-        """Return our error for one of SQLite's or the system's; it says what is known."""
+        """Return our error for one of SQLite's, Python's or the system's; it says what is known."""
+        if isinstance(exc, UnicodeEncodeError):
+            return InvalidInput("E_TEXT_INVALID", path="the name")
         if isinstance(exc, PermissionError):
             return ConfigError("E_STORE_READONLY", store=str(self.path))
         if isinstance(exc, OSError):

@@ -162,7 +162,7 @@ class Scribe:
         try:
             self._store.check_same()
             return question(self._desk)
-        except (apsw.Error, StoreError):
+        except (apsw.Error, StoreError, UnicodeEncodeError):
             if not connection.get_autocommit():
                 connection.execute("ROLLBACK")
             return None
@@ -211,7 +211,7 @@ class Scribe:
             except apsw.Error:
                 raise
             except Exception as exc:  # noqa: BLE001 - handed to the caller, who raises it
-                member.error = exc
+                member.error = self._store.explain(exc)
         desk.write()
         self._store.check_same()
 

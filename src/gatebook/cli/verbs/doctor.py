@@ -23,7 +23,7 @@ from gatebook.cli.store import is_there
 from gatebook.cli.words import next_steps, status_of
 from gatebook.errors import GatebookError
 from gatebook.journals import open_journal
-from gatebook.journals.sqlite_files import Store
+from gatebook.journals.sqlite_files import Store, check_kind
 from gatebook.journals.sqlite_locks import OwnerLocks
 from gatebook.ports import ParkedReason, RunQuery, RunRow
 from gatebook.runtime.client import Client
@@ -131,6 +131,7 @@ async def _rows(url: str) -> tuple[list[RunRow], int]:
 def _durability(path: Path) -> str:
     import apsw
 
+    check_kind(path)
     try:
         journal, check = _ask_sqlite(path)
     except apsw.Error as exc:

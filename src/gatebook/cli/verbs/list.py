@@ -12,14 +12,16 @@ from gatebook.cli.options import Given, Verb, common, read_labels
 from gatebook.cli.output import clock, document, on_terminal, say, stamp, table
 from gatebook.cli.store import existing
 from gatebook.cli.words import run_fields, status_of, waits
-from gatebook.ports import ParkedReason, RunQuery, RunRow
+from gatebook.kernel.status import Status
+from gatebook.ports import EVERY, ParkedReason, RunQuery, RunRow
 
 UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 STATUSES = (
     "running", "idle", "waiting", "interrupted", "cancelling", *map(str, ParkedReason),
     "completed", "failed", "cancelled",
 )  # fmt: skip
-STORED = ("completed", "failed", "cancelled", "interrupted", "cancelling")  # the store knows these
+OPEN = (Status.RUNNING, Status.CANCELLING)  # as the store says all of the others but these
+STORED = {name: (name,) for name in ("completed", "failed", "cancelled", "interrupted")}
 
 
 @click.command(
@@ -55,8 +57,8 @@ def command(
         program=program,
         labels=read_labels(labels),
         since=None if since is None else int(time.time() * 1e6) - _age_us(since),
-        statuses=status if status and set(status) <= set(STORED) else (),
-        limit=limit if not status else 10_000,
+        statuses=tuple({stored for word in status for stored in STORED.get(word, OPEN)}),
+        limit=limit if not status else EVERY,
     )
     rows, now = asyncio.run(_rows(given, query))
     shown = [row for row in rows if not status or status_of(row, now) in status][:limit]
