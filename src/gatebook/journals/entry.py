@@ -97,15 +97,15 @@ class RunEntry:
         self.updated = head.time
         if first:
             self.created = head.time
+        if batch.epoch is not None:
+            for event in batch.events:
+                if type(event) is DefinitionChanged:
+                    self.definition = event.after
         if head.status in TERMINAL:
             self.owner, self.lease_until = "", 0
             self.wake_at, self.waiting_on, self.parked_reason = None, "", ""
         elif batch.epoch is None:
             self.wake_at, self.parked_reason = head.time, ""
-        else:
-            for event in batch.events:
-                if type(event) is DefinitionChanged:
-                    self.definition = event.after
         return rows
 
     def claim(self, owner: str, *, until: int) -> Lease | None:

@@ -46,7 +46,7 @@ _RENEW = """
 UPDATE runs SET lease_until = ?1 FROM json_each(?3) AS lease
 WHERE runs.tenant = lease.value ->> 0 AND runs.run_id = lease.value ->> 1
   AND runs.epoch = lease.value ->> 2 AND runs.owner = ?2
-RETURNING runs.tenant, runs.run_id
+RETURNING runs.tenant, runs.run_id, runs.epoch
 """
 _RELEASE = """
 UPDATE runs SET owner = '', lease_until = 0, wake_at = ?1
@@ -223,14 +223,14 @@ class Desk:
                 self._blobs.append((entry, row))
         self.last = position
 
-    def renew(self, owner: str, leases: list[Lease], until: int) -> set[RunKey]:
-        """Extend leases by one statement, ahead of all members; return the runs it reached."""
+    def renew(self, owner: str, leases: list[Lease], until: int) -> set[Lease]:
+        """Extend leases by one statement, ahead of all members; return those it reached."""
         wanted = msgspec.json.encode([(*lease.run, lease.epoch) for lease in leases]).decode()
         rows: list[Any] = self.cursor.execute(_RENEW, (until, owner, wanted)).fetchall()
-        renewed = {RunKey(tenant, run_id) for tenant, run_id in rows}
-        for run in renewed:
-            if run in self._entries:
-                self._entries[run].lease_until = until
+        renewed = {Lease(RunKey(*run), owner, epoch) for *run, epoch in rows}
+        for lease in renewed:
+            if lease.run in self._entries:
+                self._entries[lease.run].lease_until = until
         return renewed
 
     def release_all(self) -> None:

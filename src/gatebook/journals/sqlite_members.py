@@ -139,8 +139,8 @@ class Renew(Change):
         renewed = desk.renew(self.owner, mine, desk.now + self.ttl_ms * 1000)
         self.answer = [lease for lease in self.leases if self._lost(desk, lease, renewed)]
 
-    def _lost(self, desk: Desk, lease: Lease, renewed: set[RunKey]) -> bool:
-        if lease.owner == self.owner and lease.run in renewed:
+    def _lost(self, desk: Desk, lease: Lease, renewed: set[Lease]) -> bool:
+        if lease in renewed:
             return False
         entry = desk.find(lease.run)
         return entry is None or lease.owner != self.owner or not entry.keeps(lease)

@@ -314,13 +314,18 @@ class AppendFacts:
 
     @fact
     async def test_an_adopted_definition_shows_in_the_row(self, journal: Journal) -> None:
-        """A later resume compares with the definition in force, not the first one."""
-        lease = await working(journal)
+        """A later resume compares with the definition in force, not the first one.
+
+        So does whoever replays a run that ended at once.
+        """
+        going, ended = await working(journal, "going"), await working(journal, "ended")
 
         change = DefinitionChanged(before="d1", after="d2")
-        await journal.append(lease.run, inside(lease, 1, change))
+        await journal.append(going.run, inside(going, 1, change))
+        await journal.append(ended.run, inside(ended, 1, change, RunCompleted(output=Raw(b"1"))))
 
-        assert (await journal.row(lease.run)).definition == "d2"
+        assert (await journal.row(going.run)).definition == "d2"
+        assert (await journal.row(ended.run)).definition == "d2"
 
     @fact
     async def test_an_abandoned_append_still_ends(self, journal: Journal) -> None:

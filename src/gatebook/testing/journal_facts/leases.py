@@ -118,13 +118,13 @@ class LeaseFacts:
 
     @fact
     async def test_renewal_tells_which_leases_were_lost(self, journal: Journal) -> None:
-        """One lost run must not stop the others, nor hide among them."""
+        """One lost run must not stop the others, nor hide among them, nor behind a later claim."""
         kept = await working(journal, "kept")
         lost = await working(journal, "lost")
-        await claimed(journal, lost.run)
+        later = await claimed(journal, lost.run)
         absent = Lease(RunKey("default", "absent"), "w1", 1)
 
-        answer = await journal.renew("w1", [lost, kept, absent], ttl_ms=LONG_MS)
+        answer = await journal.renew("w1", [lost, later, kept, absent], ttl_ms=LONG_MS)
 
         assert answer == [lost, absent]
 
