@@ -102,6 +102,18 @@ def test_a_signal_that_nobody_waits_for_changes_nothing_that_is_told(
     assert all("goes on" not in done.stderr for done in sent)
 
 
+def test_a_sleeping_run_sleeps_on_when_a_signal_comes(gatebook: Inside) -> None:
+    """An append makes every run due, but this one has nothing to do before its time."""
+    gatebook("run", "app:naps", "--run-id", "r", *ALLOW)
+    before = gatebook.json("show", "r")
+
+    gatebook("signal", "r", "go")
+    after = gatebook.json("show", "r")
+
+    assert (after["status"], after["waiting_on"]) == ("waiting", ["sleep 0"])
+    assert after["wake_at"] == before["wake_at"]
+
+
 def test_what_is_still_missing_after_one_of_two_signals_is_named(gatebook: Inside) -> None:
     """Two waits of one name take two signals; a worker may go on with the first."""
     (gatebook.path / "twice.py").write_text(TWO_SIGNALS)

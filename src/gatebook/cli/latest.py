@@ -11,6 +11,7 @@ import msgspec
 
 from gatebook.cli.words import TIMED, missing, moved
 from gatebook.errors import GatebookError
+from gatebook.kernel.approvals.questions import next_held
 from gatebook.kernel.events import AnyEvent, Note, SignalReceived
 from gatebook.kernel.status import Status
 from gatebook.ports import Journal, RunRow
@@ -33,10 +34,10 @@ async def seen(journal: Journal, row: RunRow) -> RunRow:
         came = await _came(journal, row)
     except GatebookError:  # `verify` and `show` tell what is wrong with its events
         return row
-    before = row.waiting_on.split(", ")
-    left = _left(before, row, came)
+    before, now = row.waiting_on.split(", "), journal.now()
+    left = _left(before, row, came, now)
     inert = left == before and all(isinstance(event, SignalReceived | Note) for event in came)
-    wake_at = None if inert else row.wake_at
+    wake_at = _next_due(row) if inert else row.wake_at
     return msgspec.structs.replace(row, waiting_on=", ".join(left), wake_at=wake_at)
 
 
@@ -53,8 +54,8 @@ async def _came(journal: Journal, row: RunRow) -> list[AnyEvent]:
         back *= 4
 
 
-def _left(waits: list[str], row: RunRow, came: list[AnyEvent]) -> list[str]:
-    """Return the waits that nothing of what came has ended; of times only a worker can tell."""
+def _left(waits: list[str], row: RunRow, came: list[AnyEvent], now: int) -> list[str]:
+    """Return the waits that neither the clock nor anything of what came has ended."""
     signals = Counter(event.name for event in came if isinstance(event, SignalReceived))
     still, left = missing(row), []
     for wait in waits:
@@ -63,7 +64,24 @@ def _left(waits: list[str], row: RunRow, came: list[AnyEvent]) -> list[str]:
             if signals[name]:
                 signals[name] -= 1
                 continue
-        elif kind in TIMED or wait not in still:
+        elif kind in TIMED:
+            due = _due(row, kind, name)
+            if due is None or due <= now:
+                continue
+        elif wait not in still:
             continue
         left.append(wait)
     return left
+
+
+def _due(row: RunRow, kind: str, address: str) -> int | None:
+    """Return when time alone ends a wait, None for one that is over."""
+    waits = row.head.approvals.deferred if kind == "deferred" else row.head.open
+    found = waits.get(address)
+    return None if found is None else found.due
+
+
+def _next_due(row: RunRow) -> int | None:
+    """Return when time moves a run next: what it was parked with, which an append wrote over."""
+    times = [entry.due for entry in row.head.open.values()] + [next_held(row.head.approvals)]
+    return min((time for time in times if time is not None), default=None)
