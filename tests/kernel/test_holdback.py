@@ -152,3 +152,15 @@ def test_a_long_token_is_held_and_cut_whole() -> None:
     shown = passed(Redactor(), *pieces)
 
     assert "".join(shown) == "[redacted:private-key], the end"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-eyJ" * 400_000 + ".!", "-sk-" * 400_000 + "!", "-AIza" * 100_000],
+    ids=["parts of a JWT", "keys", "one key after another"],
+)
+def test_a_text_of_nothing_but_beginnings_holds_no_reader_up(text: str) -> None:
+    """A model repeats what it has read, and its worker has other runs to drive."""
+    redactor = Redactor([SECRET])
+
+    assert "".join(passed(redactor, text, " ", SECRET)) == redactor.text(f"{text} {SECRET}")

@@ -59,6 +59,38 @@ def test_a_registered_secret_is_cut_however_json_writes_it(secret: str) -> None:
     assert plain(clean) == ["before [redacted:registered] after", '"[redacted:registered]"']
 
 
+SECRET = "canary-7f3e91d2b4"
+LONG = 400_000  # times a beginning: looked at anew each time, it would take an hour
+BEGUN = {
+    "parts of a JWT": "-eyJ" * LONG,
+    "two parts of one": "-eyJ" * LONG + ".eyJ" + "-eyJ" * LONG + ".",
+}
+
+
+@pytest.mark.parametrize("text", BEGUN.values(), ids=BEGUN)
+def test_a_text_of_nothing_but_beginnings_holds_nobody_up(text: str) -> None:
+    """A web page may say so, and the worker would stand still with all its runs."""
+    redactor = Redactor([SECRET])
+
+    assert redactor.text(f"{text} {SECRET}") == f"{text} [redacted:registered]"
+    assert redactor.json(canonical(text)) == canonical(text)
+
+
+@pytest.mark.parametrize("before", ["", "-eyJ", "x-", "xeyJ-", "eyJ0.", "eyJabcdefgh.x-"])
+def test_a_jwt_is_found_after_what_only_begins_like_one(before: str) -> None:
+    """What cannot be one is skipped, and not a character more."""
+    (token,) = SAMPLES["jwt"]
+
+    assert Redactor().text(f"{before}{token} {token}").endswith("[redacted:jwt] [redacted:jwt]")
+
+
+def test_what_cannot_be_a_jwt_may_hold_other_secrets() -> None:
+    """They stand in the characters that a JWT is of."""
+    text = f"eyJabcdefgh-{SECRET}-AKIA{'A1' * 8}"
+
+    assert Redactor([SECRET]).text(text) == "eyJabcdefgh-[redacted:registered]-[redacted:aws-key]"
+
+
 def test_innocent_bytes_come_back_as_they_are() -> None:
     """What holds no secret is neither copied nor written anew."""
     data = canonical({"task-list": "risk-free sky_high prose", "n": [1, 2.5, None]})

@@ -6,8 +6,9 @@ precise patterns, and a short list of key names whose text values are always sec
 
 import json
 import re
+import string
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -30,18 +31,23 @@ PATTERNS = {
     "api-key": r"\bsk-(?:ant-|proj-|or-)?[A-Za-z0-9_-]{20,}",
     "stripe-key": r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
     "google-key": r"\bAIza[A-Za-z0-9_-]{35}",
-    "jwt": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+    "jwt": r"\beyJ[A-Za-z0-9_-]{8,}+\.eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}",
     "private-key": (
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s\\]*"
         r"(?:-----END [A-Z ]*PRIVATE KEY-----)?"
     ),
 }
-# How each of these can begin in JSON bytes. Every alternative starts with a plain character and
-# there is no \b: only then does `re` skip over innocent bytes (10 us a KB instead of 140).
+# How each of these can begin. Every alternative starts with a plain character and there is no \b:
+# only then does `re` skip over innocent text (10 us a KB instead of 140). None looks at more than a
+# few characters: somebody may write nothing but beginnings.
 BEGINNINGS = (
     r"AKIA|ASIA|gh[pousr]_[A-Za-z0-9]{36}|github_pat_|xox[abeoprs]-|sk-[A-Za-z0-9_-]{20}"
-    r"|sk_(?:live|test)_|rk_(?:live|test)_|AIza|eyJ[A-Za-z0-9_-]{8,}\.|-----BEGIN"
+    r"|sk_(?:live|test)_|rk_(?:live|test)_|AIza|eyJ[A-Za-z0-9_-]{8}|-----BEGIN"
 )
+MIN_BEGUN = 4  # characters of a registered value that are looked for before all of it is
+RUN = string.ascii_letters + string.digits + "_-"  # what the parts of a JWT, and most keys, are of
+JWT = re.compile(r"\beyJ[A-Za-z0-9_-]*+")
+JWT_PARTS = 3
 MIN_MATCH = 15  # characters; nothing shorter fits any of the patterns
 
 
@@ -84,7 +90,8 @@ _BLOCK = _begun(
 )
 # The first two characters of every pattern, or the first alone at the end of a text.
 GLANCES = r"A[KSI]|g[hi]|xo|sk|rk|ey|--|[Agxsre](?<!\w.)\Z|-\Z"  # a word's last letter begins none
-OPENINGS = re.compile(rf"(?:\b(?:{_WORDS})|{_BLOCK})\Z")
+OPENINGS = re.compile(rf"\b(?:{_WORDS})\Z")
+BLOCKS = re.compile(rf"{_BLOCK}\Z")
 KEY_NAMES = frozenset({
     "password", "passwd", "passphrase", "api_key", "apikey", "api-key", "secret", "client_secret",
     "access_token", "refresh_token", "auth_token", "authorization", "private_key", "secret_key",
@@ -149,25 +156,47 @@ class Redactor:
         pairs = sorted({secret[:2] for secret in escaped})
         glances = [f"{re.escape(pair[0])}(?:{re.escape(pair[1])}|\\Z)" for pair in pairs]
         self.glance = re.compile("|".join([*glances, GLANCES])).search
-        self._shortest = min([MIN_MATCH, *map(len, escaped)])
+        begun = sorted({re.escape(secret[:MIN_BEGUN]) for secret in escaped})
+        self._begun = re.compile("|".join([*begun, BEGINNINGS])).search
         registered = [re.escape(secret) for secret in self._registered]
-        parts = [f"(?P<registered>{'|'.join(registered)})"] if known else []
-        parts += [f"(?P<{name.replace('-', '_')}>{text})" for name, text in PATTERNS.items()]
-        self._text = re.compile("|".join(parts))
+        kinds = {"registered": "|".join(registered)} if known else {}
+        self._kinds = _any_of(kinds | PATTERNS)
+        self._but_jwt = _any_of(
+            {name: p for name, p in (kinds | PATTERNS).items() if name != "jwt"}
+        )
+        shortest = min([MIN_MATCH, *map(len, escaped)])
         names = "|".join(sorted(KEY_NAMES))
         self._suspect = re.compile(rf'{BEGINNINGS}|"(?i:{names})":'.encode()).search
-        self._least = min(self._shortest, min(map(len, KEY_NAMES)) + len('{"":"?"}'))
+        self._least = min(shortest, min(map(len, KEY_NAMES)) + len('{"":"?"}'))
 
     def text(self, text: str) -> str:
         """Return text with every secret replaced by a mark that names its kind."""
-        return self._text.sub(_mark, text)
+        return self.rest(text, 0)
+
+    def _secrets(self, text: str, start: int) -> Iterator[re.Match[str]]:
+        """Yield every secret from `start` on, in order; takes time in proportion to the text.
+
+        Where a JWT might begin and does not, none begins in the rest of its first part either: that
+        is not looked at again, however often it says `eyJ`.
+        """
+        at = no_jwt = start  # none begins before `no_jwt`
+        while (begun := self._begun(text, at)) is not None:
+            at = begun.start()
+            found = (self._kinds if at >= no_jwt else self._but_jwt)(text, at)
+            if found is not None:
+                yield found
+                at = found.end()
+                continue
+            if at >= no_jwt and (part := JWT.match(text, at)) is not None:
+                no_jwt = part.end()
+            at += 1
 
     def told(self, text: str) -> str:
         """Return a message redacted, also where it was cut in the middle of a registered secret.
 
         Of such a secret fewer than 16 characters stay, and less than half.
         """
-        clean = self._text.sub(_mark, text)
+        clean = self.text(text)
         for secret in self._registered:
             head = secret[: max(MIN_SECRET, min(MIN_BEGINNING, len(secret) // 2))]
             at = clean.find(head)
@@ -188,21 +217,21 @@ class Redactor:
         adds up to the whole text redacted. What stands before `start` was redacted already.
         """
         parts: list[str] = []
-        while True:
-            end = self._opening(text, start)
-            found = None
-            if len(text) - start >= self._shortest:
-                found = self._text.search(text, start)
-            if found is None or found.start() >= end:
-                parts.append(text[start:end])
-                return "".join(parts), end
+        end = self._opening(text, start)
+        for found in self._secrets(text, start):
+            if found.start() >= end:
+                break
             parts += text[start : found.start()], _mark(found)
             start = found.end()
+            if start > end:
+                end = self._opening(text, start)
+        return "".join([*parts, text[start:end]]), end
 
     def _opening(self, text: str, start: int) -> int:
         """Return where the first secret begins that `text` may be cut off in, else its end."""
-        begun = OPENINGS.search(text, start)
+        begun = BLOCKS.search(text, start)
         end = len(text) if begun is None else begun.start()
+        end = min(end, _word_opening(text, start))
         for secret in self._registered:
             first = secret[0]
             at = text.find(first, max(start, len(text) - len(secret) + 1), end)
@@ -216,10 +245,10 @@ class Redactor:
     def rest(self, text: str, start: int) -> str:
         """Return `text[start:]` redacted, as the end of a text of which more came before."""
         parts: list[str] = []
-        for found in self._text.finditer(text, start):
+        for found in self._secrets(text, start):
             parts += text[start : found.start()], _mark(found)
             start = found.end()
-        return "".join([*parts, text[start:]])
+        return "".join([*parts, text[start:]]) if parts else text[start:]
 
     def json(self, data: bytes) -> bytes:
         """Return canonical JSON bytes with every secret in them replaced."""
@@ -260,6 +289,31 @@ class Redactor:
             known = value.startswith("[redacted:") or REFERENCE.fullmatch(value) is not None
             return value if known else MARK.format(key.lower())
         return self._value(value)
+
+
+def _any_of(kinds: dict[str, str]) -> Callable[[str, int], re.Match[str] | None]:
+    """Return what finds a secret of one of these kinds at one place of a text."""
+    parts = [f"(?P<{name.replace('-', '_')}>{pattern})" for name, pattern in kinds.items()]
+    return re.compile("|".join(parts)).match
+
+
+def _word_opening(text: str, start: int) -> int:
+    """Return where a key begins that `text` may be cut off in, else its end.
+
+    That is in the last run of the characters of keys; of a JWT, whose parts are such runs, also up
+    to two runs before. In each of these the first place decides for the others.
+    """
+    run = max(start, len(text.rstrip(RUN)))
+    begun = OPENINGS.search(text, run)
+    end = len(text) if begun is None else begun.start()
+    for _ in range(JWT_PARTS - 1):
+        if run <= start or text[run - 1] != ".":
+            break
+        last, run = run - 1, max(start, len(text[: run - 1].rstrip(RUN)))
+        part = JWT.search(text, run, last)
+        if part is not None and OPENINGS.match(text, part.start()):
+            end = part.start()
+    return end
 
 
 def _mark(match: re.Match[str]) -> str:

@@ -374,7 +374,7 @@ class Executor:
     def _broken(self, machine: StreamMachine, error: ProviderError) -> ProviderError:
         partial = machine.partial().text
         if partial:
-            error.fields["partial"] = self._redactor.text(partial)
+            error.fields["partial"] = partial  # redacted by `_complete`, as all of an error
         return error
 
 
