@@ -17,6 +17,7 @@ from gatebook.kernel.classify import (
 from gatebook.kernel.messages import MessageStart, StreamEvent, Terminal, Timeouts
 from gatebook.providers.chat_answer import AnswerReader
 from gatebook.providers.chat_wire import ToolNames
+from gatebook.providers.halves import Halves
 from gatebook.providers.sse import Event, EventReader, EventTooLarge
 from gatebook.providers.transport import (
     ReadTimer,
@@ -74,6 +75,7 @@ class ChatStream:
         self._events: AsyncGenerator[StreamEvent, None] | None = None
         self._host = ""
         self._done = False
+        self._halves = Halves()
         self._size = 0
         self._fault: ProviderError | None = None  # raised after the events before it
         self._seen = False  # at least one event
@@ -190,10 +192,11 @@ class ChatStream:
                     break
                 if name == "error":
                     raise classify_event(parse_body(data), request_id=answer.request_id)
+                told = self._halves.whole(data)
                 if events:
-                    events += answer.read(data)
+                    events += answer.read(told)
                 else:
-                    events = answer.read(data)
+                    events = answer.read(told)
         except ProviderError as error:
             self._fault = error
         return events

@@ -11,6 +11,7 @@ from gatebook.errors import ProviderError
 from gatebook.kernel.classify import classify_body, malformed, parse_body
 from gatebook.kernel.messages import StreamEvent
 from gatebook.providers.chat_stream import MAX_HEAD, MAX_STREAM
+from gatebook.providers.halves import Halves
 from gatebook.providers.sdk import Converter, Opened
 from gatebook.providers.sse import EventReader, EventTooLarge
 from gatebook.providers.transport import stays_open
@@ -48,6 +49,7 @@ class SseConverter:
         self._inner = inner
         self._request_id = request_id
         self._reader = EventReader()
+        self._halves = Halves()
         self._size = 0
         self._seen = False  # at least one event
         self._head = b""  # what came before the first event: no event stream, if there is none
@@ -75,16 +77,17 @@ class SseConverter:
             self._seen = True
         elif not self._seen and len(self._head) < MAX_HEAD:
             self._head += raw[:MAX_HEAD]
-        for event in found:
-            yield from self._inner.feed(event)
+        for name, told in found:
+            yield from self._inner.feed((name, self._halves.whole(told)))
 
     def end(self) -> Iterator[StreamEvent]:
         """Yield the events that close the answer; an event may lack its empty line."""
         rest = None if self.done else self._reader.rest()
         if rest is not None:
             self._seen = True  # half an event is a stream that was cut, not a strange body
-            if isinstance(parse_body(rest[1]), dict):
-                yield from self._inner.feed(rest)
+            told = self._halves.whole(rest[1])
+            if isinstance(parse_body(told), dict):
+                yield from self._inner.feed((rest[0], told))
         if not self._seen:
             self._refuse_head()
         yield from self._inner.end()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gatebook.errors import ConfigError, GatebookError, ProviderError
 from gatebook.kernel.classify import classify_exception, classify_response, malformed
 from gatebook.kernel.messages import Timeouts
+from gatebook.providers.halves import Halves
 
 if TYPE_CHECKING:
     import httpx2
@@ -155,7 +156,7 @@ def checked_url(base_url: str) -> str:
 async def whole_body(response: "httpx2.Response", deadline: float) -> bytes:
     """Return the body of an answer, and close it. Raises what `read_body` raises."""
     try:
-        return await read_body(response, MAX_BODY, deadline)
+        return Halves().whole(await read_body(response, MAX_BODY, deadline))
     finally:
         await close_within(response.aclose())
 
