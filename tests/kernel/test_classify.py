@@ -84,6 +84,14 @@ def test_a_bare_status_decides_alone(status: int, expected: tuple[str, str]) -> 
             ("permanent", "context_length"),
         ),
         (
+            400,
+            error(
+                type="invalid_request_error",
+                message="input length and `max_tokens` exceed context limit: 7 + 2 > 8, decrease",
+            ),
+            ("permanent", "context_length"),
+        ),
+        (
             500,
             error(code=500, message="Context size has been exceeded.", type="server_error"),
             ("permanent", "context_length"),

@@ -164,6 +164,19 @@ def test_a_call_of_another_model_has_an_id_that_the_api_takes() -> None:
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", id) for id in sent_ids)
 
 
+@pytest.mark.parametrize("id", ["call_0", "functions.f:0"])
+def test_calls_that_another_model_gave_one_id_get_one_each(id: str) -> None:
+    """Some servers count anew in every turn; this API refuses an id that comes twice."""
+    turn = (Message.assistant("", ToolCallPart(id, "f")), Message.tool_result(id, "x"))
+
+    told = turns(*turn, *turn, *turn)
+
+    calls = [block["id"] for each in told[::2] for block in each["content"]]
+    assert len(set(calls)) == 3
+    assert [block["tool_use_id"] for each in told[1::2] for block in each["content"]] == calls
+    assert turns(*turn, *turn) == told[:4]  # the same in every request: caches go by the beginning
+
+
 @pytest.mark.parametrize(
     "part",
     [

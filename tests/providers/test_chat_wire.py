@@ -17,6 +17,7 @@ from gatebook.kernel.messages import (
     StreamEvent,
     TextDelta,
     ThinkingDelta,
+    ThinkingPart,
     ToolCallPart,
     ToolDefinition,
     Usage,
@@ -127,6 +128,32 @@ def test_a_conversation_with_tools_keeps_its_shape() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "done"},
         {"role": "assistant", "content": "ok"},
     ]
+
+
+def test_a_call_of_another_model_has_an_id_that_is_not_too_long() -> None:
+    """OpenAI takes 40 characters, and makes more in its other API."""
+    long = "fc_" + "0a" * 25
+    request = asking(
+        messages=(
+            Message.assistant("", ToolCallPart(long, "f"), ToolCallPart(long + "b", "f")),
+            Message.tool_result(long, "x"),
+            Message.tool_result(long + "b", "y"),
+        )
+    )
+
+    asked, *answered = sent(request)["messages"]
+
+    ids = [call["id"] for call in asked["tool_calls"]]
+    assert [each["tool_call_id"] for each in answered] == ids
+    assert len(set(ids)) == 2
+    assert max(map(len, ids)) <= 40
+
+
+def test_a_turn_of_nothing_but_thinking_is_left_out() -> None:
+    """A call that could not be read is no part of it, and some servers refuse an empty turn."""
+    request = asking(messages=(Message("assistant", (ThinkingPart("hm"),)), Message.user("again")))
+
+    assert sent(request)["messages"] == [{"role": "user", "content": "again"}]
 
 
 def test_a_thought_signature_goes_back_verbatim() -> None:

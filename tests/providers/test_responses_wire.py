@@ -250,6 +250,18 @@ def test_a_call_of_another_model_has_an_id_that_is_not_too_long() -> None:
     assert max(map(len, ids)) <= 64
 
 
+def test_calls_that_another_model_gave_one_id_get_one_each() -> None:
+    """Some servers count anew in every turn; here a call is known by its id alone."""
+    turn = (Message.assistant("", ToolCallPart("call_0", "f")), Message.tool_result("call_0", "x"))
+
+    first, its, second, seconds = [
+        item["call_id"] for item in body(asking(messages=turn * 2))["input"]
+    ]
+
+    assert (first, its) == ("call_0", "call_0")
+    assert second == seconds != first
+
+
 def test_a_thought_that_nobody_stored_is_left_out_with_its_names() -> None:
     """Its id alone means nothing to the server, nor an item that names it."""
     call = ToolCallPart("call_1", "t", "{}", '{"type":"function_call","id":"fc_1"}')

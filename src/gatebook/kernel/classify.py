@@ -34,6 +34,7 @@ CONTEXT_CODES = frozenset(
 )
 CONTEXT_PROSE = (
     "prompt is too long",  # Anthropic, 400 invalid_request_error
+    "exceed context limit",  # Anthropic too, where the prompt alone would fit
     "Context size has been exceeded",  # llama.cpp, with status 500
     "exceeds the maximum number of tokens allowed",  # Gemini, 400 INVALID_ARGUMENT
     "maximum context length is",  # vLLM, 400 BadRequestError

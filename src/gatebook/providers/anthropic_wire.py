@@ -26,7 +26,7 @@ from gatebook.kernel.messages import (
     ToolResultPart,
 )
 from gatebook.kernel.streams.blocks import arguments_fault
-from gatebook.providers.chat_wire import ToolNames, call_id, in_words, refused
+from gatebook.providers.chat_wire import CallIds, ToolNames, in_words, refused
 
 # What may be set beside the neutral request. Nothing here makes the provider act on its own:
 # hosted tools, containers and remote tool servers act outside the gate.
@@ -151,13 +151,14 @@ def _system(messages: Iterable[Message]) -> list[dict[str, Any]]:
 def _conversation(messages: Iterable[Message], names: ToolNames) -> list[dict[str, Any]]:
     """Return the turns: all results of one turn of calls must stand in one user message."""
     turns: list[dict[str, Any]] = []
+    ids = CallIds(CALL_ID)
     for message in messages:
         if message.role == "system":
             continue
         blocks = [
             block
             for part in message.content
-            if (block := _block(part, message.role, names)) is not None
+            if (block := _block(part, message.role, names, ids)) is not None
         ]
         while blocks and blocks[-1]["type"] in THOUGHTS:
             blocks.pop()  # what they led to did not come whole; the API refuses a turn of such end
@@ -171,7 +172,7 @@ def _conversation(messages: Iterable[Message], names: ToolNames) -> list[dict[st
     return turns
 
 
-def _block(part: Part, role: Role, names: ToolNames) -> dict[str, Any] | None:
+def _block(part: Part, role: Role, names: ToolNames, ids: CallIds) -> dict[str, Any] | None:
     """Return a part's block, or None for what the API would refuse."""
     match part:
         case TextPart(text) | RefusalPart(text):
@@ -182,12 +183,12 @@ def _block(part: Part, role: Role, names: ToolNames) -> dict[str, Any] | None:
         case ToolCallPart():
             return {
                 "type": "tool_use",
-                "id": call_id(part.id, CALL_ID),
+                "id": ids.of_call(part.id),
                 "name": names.wire(part.name),
                 "input": _arguments(part),
             }
         case ToolResultPart():
-            block = {"type": "tool_result", "tool_use_id": call_id(part.tool_call_id, CALL_ID)}
+            block = {"type": "tool_result", "tool_use_id": ids.of_result(part.tool_call_id)}
             if part.content:
                 block["content"] = part.content
             return {**block, "is_error": True} if part.is_error else block

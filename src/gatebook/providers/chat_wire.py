@@ -26,6 +26,7 @@ from gatebook.kernel.messages import (
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 NAME_CHARS = 64
+CALL_ID = re.compile(r".{1,40}", re.DOTALL)  # OpenAI's own; its other API makes longer ones
 
 # What may be set beside the neutral request. Everything here changes how a model answers; nothing
 # makes the provider act on its own (search, code, files): hosted tools act outside the gate.
@@ -129,7 +130,37 @@ def _hashed(made: str, name: str) -> str:
 
 def call_id(id: str, allowed: re.Pattern[str]) -> str:
     """Return a call's id as an API takes it; the ids of other providers may not fit."""
-    return id if allowed.fullmatch(id) else f"call_{hashlib.sha256(id.encode()).hexdigest()[:20]}"
+    return id if allowed.fullmatch(id) else _made_id(id)
+
+
+def _made_id(seed: str) -> str:
+    return f"call_{hashlib.sha256(seed.encode()).hexdigest()[:20]}"
+
+
+class CallIds:
+    """Ids of calls for an API that takes each only once in a conversation, for one request.
+
+    Some servers count anew in every turn; a result belongs to the last call of its id.
+    """
+
+    def __init__(self, allowed: re.Pattern[str]) -> None:
+        """Begin a conversation."""
+        self._allowed = allowed
+        self._sent: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def of_call(self, id: str) -> str:
+        """Return the id of the next call."""
+        sent = call_id(id, self._allowed)
+        while sent in self._taken:
+            sent = _made_id(f"{id}:{len(self._taken)}")
+        self._taken.add(sent)
+        self._sent[id] = sent
+        return sent
+
+    def of_result(self, id: str) -> str:
+        """Return the id of the call that a result answers."""
+        return self._sent.get(id) or call_id(id, self._allowed)
 
 
 def refused(message: str) -> ProviderError:
@@ -229,7 +260,11 @@ def _tool(tool: ToolDefinition, names: ToolNames) -> dict[str, Any]:
 def _message(message: Message, names: ToolNames) -> list[dict[str, Any]]:
     """Return one wire message, or one for each tool result."""
     results = [
-        {"role": "tool", "tool_call_id": part.tool_call_id, "content": part.content}
+        {
+            "role": "tool",
+            "tool_call_id": call_id(part.tool_call_id, CALL_ID),
+            "content": part.content,
+        }
         for part in message.content
         if isinstance(part, ToolResultPart)
     ]
@@ -244,13 +279,15 @@ def _message(message: Message, names: ToolNames) -> list[dict[str, Any]]:
         if refusal:
             wire["refusal"] = refusal
         if not message.text:
-            wire["content"] = None if calls or refusal else ""
+            if not (calls or refusal):
+                return results  # nothing but thinking: some servers refuse a turn of nothing
+            wire["content"] = None
     return [*results, wire]
 
 
 def _call(call: ToolCallPart, names: ToolNames) -> dict[str, Any]:
     wire: dict[str, Any] = {
-        "id": call.id,
+        "id": call_id(call.id, CALL_ID),
         "type": "function",
         "function": {"name": names.wire(call.name), "arguments": call.arguments},
     }

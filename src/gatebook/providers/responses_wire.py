@@ -20,7 +20,7 @@ from gatebook.kernel.messages import (
     ToolDefinition,
     ToolResultPart,
 )
-from gatebook.providers.chat_wire import ToolNames, call_id, refused, wire_name
+from gatebook.providers.chat_wire import CallIds, ToolNames, refused, wire_name
 
 # What may be set beside the neutral request: nothing that makes the provider act on its own, or
 # that keeps the conversation somewhere else (hosted tools, prompts, conversations, background).
@@ -77,10 +77,13 @@ def request_body(request: ChatRequest, names: ToolNames, *, stream: bool) -> dic
     _check(request)
     options = dict(request.provider_options)
     stored = bool(options.setdefault("store", False))
+    ids = CallIds(CALL_ID)
     verbosity, summary = options.pop("verbosity", None), options.pop("reasoning_summary", None)
     body: dict[str, Any] = {
         "model": request.model,
-        "input": [item for message in request.messages for item in _items(message, names, stored)],
+        "input": [
+            item for message in request.messages for item in _items(message, names, ids, stored)
+        ],
         **options,
     }
     if not stored and (request.reasoning_effort or REASONS.match(request.model)):
@@ -144,10 +147,10 @@ def _tool(tool: ToolDefinition, names: ToolNames) -> dict[str, Any]:
     return {**wire, "description": tool.description} if tool.description else wire
 
 
-def _items(message: Message, names: ToolNames, stored: bool) -> list[Any]:
+def _items(message: Message, names: ToolNames, ids: CallIds, stored: bool) -> list[Any]:
     """Return the input items of one message, in the order of its parts."""
     if message.role in ("system", "user"):
-        results = [_result(part) for part in message.content if isinstance(part, ToolResultPart)]
+        results = [_result(p, ids) for p in message.content if isinstance(p, ToolResultPart)]
         if results and not message.text:
             return results
         return [*results, {"role": message.role, "content": message.text}]
@@ -170,9 +173,9 @@ def _items(message: Message, names: ToolNames, stored: bool) -> list[Any]:
             items.append(_said(part.text, follows if named else None))
             follows = None
         elif isinstance(part, ToolCallPart):
-            items.append(_call(part, names, named=named))
+            items.append(_call(part, names, ids, named=named))
         elif isinstance(part, ToolResultPart):
-            items.append(_result(part))
+            items.append(_result(part, ids))
     return items
 
 
@@ -205,10 +208,10 @@ def _said(text: str, sent: SentItem | None) -> dict[str, Any]:
     return {**wire, "phase": sent.phase} if sent and sent.phase else wire
 
 
-def _call(part: ToolCallPart, names: ToolNames, *, named: bool) -> dict[str, Any]:
+def _call(part: ToolCallPart, names: ToolNames, ids: CallIds, *, named: bool) -> dict[str, Any]:
     wire = {
         "type": "function_call",
-        "call_id": call_id(part.id, CALL_ID),
+        "call_id": ids.of_call(part.id),
         "name": names.wire(part.name),
         "arguments": part.arguments,
     }
@@ -222,9 +225,9 @@ def _call(part: ToolCallPart, names: ToolNames, *, named: bool) -> dict[str, Any
     return wire
 
 
-def _result(part: ToolResultPart) -> dict[str, Any]:
+def _result(part: ToolResultPart, ids: CallIds) -> dict[str, Any]:
     return {
         "type": "function_call_output",
-        "call_id": call_id(part.tool_call_id, CALL_ID),
+        "call_id": ids.of_result(part.tool_call_id),
         "output": part.content,
     }
