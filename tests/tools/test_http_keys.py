@@ -1,5 +1,6 @@
 """Keys that the host gives to `http`: who gets them, and that nobody else does."""
 
+import base64
 import json
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 from tests.tools.shipped import ask
 from tests.tools.web import at, names, redirect, refused, tools, with_server
 
-from gatebook.testing.fault_server import FaultServer, answer
+from gatebook.testing.fault_server import FaultServer, Play, Send, answer
+
+KEY = "canary-7f3e91d2b4"
 
 
 def test_keys_go_to_their_host_only() -> None:
@@ -42,6 +45,62 @@ def test_a_key_that_a_server_repeats_is_cut() -> None:
 
     said = "no such key: canary-7f3e91d2b4 (Bearer canary-7f3e91d2b4)"
     with_server(scenario, answer(401, said, etag="canary-7f3e91d2b4"))
+
+
+@pytest.mark.parametrize(
+    ("body", "most"),
+    [
+        (b"pad " + KEY.encode() + b" \xff", 1_000),
+        (b"pad " + KEY.encode(), 4 + len(KEY) - 1),
+        (b"pad " + KEY.encode(), 4 + 8),
+        (b"\xff " + KEY.encode(), 2 + len(KEY) - 1),
+    ],
+    ids=["no text", "cut before its end", "its beginning", "no text and cut"],
+)
+def test_a_key_is_cut_out_of_any_body(body: bytes, most: int) -> None:
+    """Whoever asks may choose what an echo says, and where it is cut."""
+
+    async def scenario(server: FaultServer) -> None:
+        host = at(server)
+        get = tools([host], headers_for={host: {"X-Key": lambda: KEY}}, max_bytes=most)["get"]
+
+        found = await ask(get, url=server.url)
+
+        text = found["text"]
+        told = base64.b64decode(text) if found["encoding"] == "base64" else text.encode()
+        assert KEY[:8].encode() not in told
+        assert b"[key]" in told
+
+    with_server(scenario, answer(200, body))
+
+
+def test_a_key_that_an_error_quotes_is_cut() -> None:
+    """What cannot be read as HTTP is shown in the client's error."""
+
+    async def scenario(server: FaultServer) -> None:
+        host = at(server)
+        get = tools([host], headers_for={host: {"X-Key": lambda: KEY}})["get"]
+
+        with pytest.raises(ConnectionError) as caught:
+            await ask(get, url=server.url)
+
+        assert "[key]" in str(caught.value)
+        assert KEY not in str(caught.value)
+
+    with_server(scenario, Play(Send(f"HTTP/1.1 200 OK\r\nno {KEY}\r\n\r\n".encode())))
+
+
+def test_a_key_that_cannot_be_written_is_in_no_error() -> None:
+    """A file's last space is enough for that."""
+
+    async def scenario(server: FaultServer) -> None:
+        host = at(server)
+        get = tools([host], headers_for={host: {"X-Key": lambda: f"{KEY} "}})["get"]
+
+        assert KEY not in str(await refused(get, url=server.url))
+        assert server.count == 0
+
+    with_server(scenario, answer(200, ""))
 
 
 def test_a_key_function_is_asked_each_time() -> None:

@@ -131,18 +131,19 @@ class Exchange:
             raise bad_url(url, f"it has more than {MAX_URL} characters")
         target = self.reach.check(url)
         own, keys = self._own(target)
+        cleaner = _Cleaner(keys)
         answer: Response | None = None
         refused: Exception | None = None
         for address in await self._addresses(target):
             request = _request(method, url, target, address, {**headers, **own}, body)
             try:
-                answer = await self._exchanged(request, target, url)
+                answer = await self._exchanged(request, target, url, cleaner)
                 break
             except _NotConnected as exc:
                 refused = exc.__cause__ if isinstance(exc.__cause__, Exception) else exc
         if answer is None:
             raise _unreached(target, refused)
-        return _without(answer, keys)
+        return cleaner.answer(answer)
 
     def _own(self, target: Target) -> tuple[dict[str, str], list[str]]:
         """Return the headers that were declared for a host, and those values that are keys."""
@@ -171,8 +172,10 @@ class Exchange:
             raise ActionError.transient(f"the host {target.host.name} has no address")
         return self.reach.check_addresses(target, found)[:MAX_ADDRESSES]
 
-    async def _exchanged(self, request: "httpx2.Request", target: Target, url: str) -> Response:
-        """Make one request and read its answer.
+    async def _exchanged(
+        self, request: "httpx2.Request", target: Target, url: str, cleaner: "_Cleaner"
+    ) -> Response:
+        """Make one request and read its answer; what errors quote is cleaned.
 
         Raises:
             _NotConnected: nothing was sent. Permanent: its certificate is not good, or the
@@ -194,9 +197,10 @@ class Exchange:
                     raise ActionError.permanent(text) from exc
                 raise _NotConnected from exc
             except (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol) as exc:
-                raise bad_url(url, described(exc)) from exc
+                raise bad_url(url, cleaner.text(described(exc))) from exc
             except httpx2.HTTPError as exc:
-                text = f"the exchange with {target.host.name} broke: {described(exc)}"
+                told = cleaner.text(described(exc))
+                text = f"the exchange with {target.host.name} broke: {told}"
                 raise ConnectionError(text) from exc
 
     async def _read(self, response: "httpx2.Response", url: str) -> Response:
@@ -218,6 +222,41 @@ class Exchange:
             if name in response.headers
         }
         return Response(url, response.status_code, headers, text, encoding, more)
+
+
+class _Cleaner:
+    """Cuts the keys of one request out of what comes back: servers quote what they refuse."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        """Take the values of headers; of `Bearer x` also x alone is a key."""
+        found = {word for key in keys for word in (key, key.rpartition(" ")[2])}
+        self._words = sorted((w for w in found if len(w) >= MIN_KEY), key=len, reverse=True)
+
+    def answer(self, answer: Response) -> Response:
+        """Return an answer without keys, nor the beginning of one where its body was cut."""
+        if not self._words:
+            return answer
+        headers = {name: self.text(value) for name, value in answer.headers.items()}
+        if answer.encoding == "base64":
+            body = self._body(base64.b64decode(answer.text).decode("latin-1"), answer.truncated)
+            body = base64.b64encode(body.encode("latin-1")).decode()
+        else:
+            body = self._body(answer.text, answer.truncated)
+        return replace(answer, url=self.text(answer.url), headers=headers, text=body)
+
+    def text(self, text: str) -> str:
+        """Return a text without keys."""
+        for word in self._words:
+            text = text.replace(word, KEY_SHOWN)
+        return text
+
+    def _body(self, text: str, truncated: bool) -> str:
+        text = self.text(text)
+        for word in self._words if truncated else ():
+            for size in range(len(word) - 1, MIN_KEY - 1, -1):
+                if text.endswith(word[:size]):
+                    return text[:-size] + KEY_SHOWN
+        return text
 
 
 class _NotConnected(Exception):
@@ -296,8 +335,9 @@ def _current(name: str, value: HeaderValue) -> str:
     except Exception as exc:  # noqa: BLE001 - a user's function may raise anything
         text = f"the function for header {name} raised {type(exc).__name__}"
         raise ActionError.permanent(text) from None
-    if not isinstance(found, str) or not (found.isascii() and found.isprintable()):
-        detail = "its value has a character that no header may hold"
+    held = isinstance(found, str) and found.isascii() and found.isprintable()
+    if not held or found != found.strip():  # else the client's own error shows the value
+        detail = "its value has a character that no header may hold, or a space at an end"
         raise Permanent(code="E_HTTP_HEADER", value=name, detail=detail)
     return found
 
@@ -331,19 +371,3 @@ def _text(
     except (LookupError, UnicodeError):
         return base64.b64encode(body).decode(), "base64"
     return text, "utf-8"
-
-
-def _without(answer: Response, keys: Iterable[str]) -> Response:
-    """Return the answer without the keys that it repeats: servers quote what they refuse."""
-    found = {word for key in keys for word in (key, key.rpartition(" ")[2])}
-    words = sorted((word for word in found if len(word) >= MIN_KEY), key=len, reverse=True)
-
-    def clean(text: str) -> str:
-        for word in words:
-            text = text.replace(word, KEY_SHOWN)
-        return text
-
-    if not words:
-        return answer
-    headers = {name: clean(value) for name, value in answer.headers.items()}
-    return replace(answer, url=clean(answer.url), headers=headers, text=clean(answer.text))
