@@ -97,8 +97,8 @@ LEDGER_BUILDS = (
     Build(
         "siblings find the same room in a ledger",
         "kernel/spending/ledgers.py",
-        "            self._known[move.ledger] = move.on(self._known.get(move.ledger, EMPTY))\n",
-        "            pass\n",
+        "        self._known[move.ledger] = move.on(self._known.get(move.ledger, EMPTY))\n",
+        "        pass\n",
         (f"{KERNEL}/test_ledgers.py",),
     ),
     Build(
