@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.runtime.approving import ASK, Asks, Bank, asking, elsewhere, refused
-from tests.runtime.kit import Desk, flow, run
+from tests.runtime.kit import Desk, RefusingJournal, flow, run
 
 from gatebook import ApprovalTerms, Transient, tool
 from gatebook.errors import ActionDenied, ActionError, InvalidInput
@@ -51,6 +51,23 @@ def test_a_granted_tool_is_not_asked_about_again() -> None:
             assert [f"r#{each.decision.grant}" for each in requests[1:]] == [given.id, given.id]
             assert {each.decision.verdict for each in requests} == {"ask"}
             assert (await desk.only("r", Granted)).reason == "all small"
+
+    run(scenario())
+
+
+def test_a_grant_answers_what_is_left_of_what_others_answer_meanwhile() -> None:
+    """One question that somebody was quicker to answer must not leave the others open."""
+
+    async def scenario() -> None:
+        desk, bank = Desk(Asks()), Bank()
+        quicker = InvalidInput("E_APPROVAL_ANSWERED", run="r", approval="r#2", by="bob")
+        journal = RefusingJournal(desk.journal, ({"granted", "approval_answered"}, quicker))
+        async with desk.open(journal=journal) as runtime:
+            handle, _, _ = await asking(runtime, desk, bank.paying(20, 30))
+            await runtime.grant("r", "pay", until=DAY, by="ann")
+
+            assert journal.refusals == []
+            assert await desk.settled(handle) == Finished(["paid 20", "paid 30"])
 
     run(scenario())
 

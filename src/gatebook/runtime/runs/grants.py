@@ -17,6 +17,8 @@ from gatebook.runtime.runs.approvals import Inbox, moment, names_of, place_of_id
 
 _LAST = round(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1e6)  # what any clock can show
 
+TRIES = 10  # to answer what waits, while others answer it too
+
 
 class GrantGiven(msgspec.Struct, frozen=True):
     """A grant that stands in a run: "also allow this tool in this run until ..."."""
@@ -64,14 +66,19 @@ class Grants:
             groups=names_of(groups),
             reason=clean(text_of("reason", reason)),
         )
-        answers = await self._answers(run, event)
-        try:
-            seq = await self._inbox.say(run, event, *answers)
-        except InvalidInput as exc:
-            if not answers or not exc.code.startswith("E_APPROVAL_"):
-                raise
-            seq = await self._inbox.say(run, event)
+        seq = await self._given(run, event)
         return GrantGiven(name_of(run.id, seq), tool, moment(event.until), by)
+
+    async def _given(self, run: RunKey, event: Granted) -> int:
+        """Append a grant with its answers, fewer when somebody else has answered meanwhile."""
+        for _ in range(TRIES):
+            answers = await self._answers(run, event)
+            try:
+                return await self._inbox.say(run, event, *answers)
+            except InvalidInput as exc:
+                if not answers or not exc.code.startswith("E_APPROVAL_"):
+                    raise
+        return await self._inbox.say(run, event)
 
     async def _answers(self, run: RunKey, event: Granted) -> list[ApprovalAnswered]:
         """Return a yes to each open question about a tool that its granter might approve.
