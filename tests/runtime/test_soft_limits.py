@@ -160,6 +160,27 @@ def test_beyond_a_soft_limit_a_model_call_goes_to_the_other_route() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("route", ["", CHEAP])
+def test_a_price_that_nobody_knows_is_beyond_a_soft_limit_in_dollars(route: str) -> None:
+    """It is never counted as nothing; a hard limit in dollars would refuse the call."""
+
+    async def scenario() -> None:
+        desk = Desk(prices={CHEAP: PRICES[CHEAP]})
+        program, model = flow(talking, models=[DEAR, CHEAP]), answers(1)
+        budget = Budget(soft=Soft(usd="5", route=route))
+        async with desk.open(providers={"fake": model}) as runtime:
+            handle = await runtime.start(program, 1, run_id="r", budget=budget)
+            state = await desk.settled(handle)
+            kind: Any = ActionRequested if route else ApprovalAsked
+            found = await desk.only("r", kind)
+
+        assert isinstance(state, Finished if route else Waiting)
+        assert [each.model for each in model.asked] == (["cheap"] if route else [])
+        assert "$5.00 usd may be reached: the price of the call is unknown" in found.decision.reason
+
+    run(scenario())
+
+
 def test_the_other_route_is_decided_like_any() -> None:
     """A budget opens nothing that policy keeps closed."""
 

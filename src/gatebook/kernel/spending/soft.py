@@ -10,9 +10,11 @@ from gatebook.kernel.actions import Action, CallLLM, CallTool, split_route
 from gatebook.kernel.budget import METERS, Amount, Limits, Shortfall, SoftLimit, charged, shortfall
 from gatebook.kernel.codec import Raw, canonical
 from gatebook.kernel.policy import Decision
-from gatebook.kernel.spending.reserving import Purse, estimate_tokens
+from gatebook.kernel.spending.prices import dollars_text
+from gatebook.kernel.spending.reserving import Purse, estimate_tokens, in_dollars
 
 RULE = "gatebook.soft"  # no rule of a policy may have this name
+UNKNOWN = "unknown"
 
 
 def softened(
@@ -23,10 +25,9 @@ def softened(
     for each in soft:
         if each.route and (not isinstance(action, CallLLM) or action.route == each.route):
             continue
-        short = _reached(each.limits, action, purse)
-        if short is None:
+        told = _beyond(each.limits, action, purse)
+        if told is None:
             continue
-        told = short.told()
         if not each.route:
             return _asked(told)
         if changed is decision and isinstance(action, CallLLM):
@@ -43,6 +44,29 @@ def moved(soft: Sequence[SoftLimit], started: Limits, now: Limits) -> tuple[Soft
     return tuple(SoftLimit(each.limits.grown(by), each.route) for each in soft)
 
 
+def _beyond(limits: Limits, action: Action, purse: Purse) -> dict[str, object] | None:
+    """Return what is told of a limit that is reached, None for one that surely is not.
+
+    A price that nobody knows is not nothing; under a hard limit in dollars it is a denial.
+    """
+    short = _reached(limits, action, purse)
+    if short is not None:
+        return short.told()
+    if not isinstance(action, CallLLM) or limits.usd_micros is None or in_dollars(purse):
+        return None
+    if purse.price(action) is not None:
+        return None
+    limit = dollars_text(limits.usd_micros)
+    return {"meter": "usd", "limit": limit, "used": UNKNOWN, "want": UNKNOWN}
+
+
+def _why(told: dict[str, object]) -> str:
+    limit = f"the soft limit of {told['limit']} {told['meter']}"
+    if told["want"] == UNKNOWN:
+        return f"{limit} may be reached: the price of the call is unknown"
+    return f"{limit} is reached"
+
+
 def _reached(limits: Limits, action: Action, purse: Purse) -> Shortfall | None:
     match action:
         case CallTool():
@@ -57,7 +81,8 @@ def _reached(limits: Limits, action: Action, purse: Purse) -> Shortfall | None:
 
 
 def _asked(told: dict[str, object]) -> Decision:
-    reason = f"the soft limit of {told['limit']} {told['meter']} is reached: {told['used']} used"
+    used = "" if told["used"] == UNKNOWN else f": {told['used']} used"
+    reason = f"{_why(told)}{used}"
     return Decision("ask", reason, RULE, facts=_facts(told))
 
 
@@ -71,7 +96,7 @@ def _elsewhere(action: CallLLM, route: str, told: dict[str, object]) -> Decision
     ]
     return Decision(
         "modify",
-        f"the soft limit of {told['limit']} {told['meter']} is reached: {route} instead",
+        f"{_why(told)}: {route} instead",
         RULE,
         args=Raw(canonical(args)),
         facts=_facts(told),
