@@ -217,10 +217,13 @@ def test_on_a_terminal_an_answer_that_does_not_count_is_told(gatebook: Inside) -
         ("paid", "--after", "-1"),
         ("paid", "--after", "2+t1.0"),
         ("--after", "2+t1.0.97.454"),
+        ("paid", "--after", "99"),
+        ("paid", "--no-follow", "--after", "99"),
+        ("--no-follow", "--after", "99"),
     ],
 )
 def test_what_is_no_cursor_is_refused(args: tuple[str, ...], gatebook: Inside) -> None:
-    """Reading from the beginning instead would show everything twice."""
+    """Reading from the beginning instead would show everything twice, to wait would skip."""
     gatebook("run", "app:pay", "17", "--run-id", "paid", "--policy", "allow-declared")
 
     done = gatebook("tail", *args)

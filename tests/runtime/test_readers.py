@@ -221,6 +221,23 @@ def test_what_is_no_cursor_is_refused(cursor: Any) -> None:
     assert caught.value.code == "E_CURSOR_INVALID"
 
 
+@pytest.mark.parametrize("deltas", [False, True])
+def test_a_place_that_the_run_has_not_come_to_is_refused(deltas: bool) -> None:
+    """Another run's cursor, or one from before a backup was restored: events would be left out."""
+
+    async def scenario() -> None:
+        desk = Desk(clock=LoopClock())
+        async with desk.open(providers={"fake": Model(said("hello"))}) as runtime:
+            handle = await runtime.start(ASKS, None, run_id="r")
+            with pytest.raises(InvalidInput) as caught:
+                async for _ in handle.events(after=99, deltas=deltas):  # type: ignore[call-overload]
+                    pass
+
+            assert (caught.value.code, "99" in str(caught.value)) == ("E_CURSOR_INVALID", True)
+
+    asyncio.run(scenario())
+
+
 def test_a_run_that_ended_before_the_cursor_has_nothing_more() -> None:
     """A reader that comes back after the end must not wait for ever."""
 

@@ -58,8 +58,11 @@ async def _one(given: Given, run: str, after: int | str, *, follow: bool) -> int
     """Show one run; return the exit code."""
     printer = Printer(given, named=False)
     async with existing(given) as client:
-        handle: RunHandle[Any] = client.handle((await find(client, run)).run.id)
+        row = await find(client, run)
+        handle: RunHandle[Any] = client.handle(row.run.id)
         seq, _ = place_of(after)
+        if seq > row.head.seq:
+            raise InvalidInput("E_CURSOR_INVALID", value=after)
         for recorded in await client.journal.read(handle.key, limit=seq):
             printer.teller.parts(recorded)  # what is asked before the cursor is answered after it
         if not follow:
@@ -86,8 +89,11 @@ async def _all(given: Given, after: int | None, *, follow: bool) -> None:
 
 async def _store(client: Client, after: int | None, *, follow: bool) -> AsyncIterator[Recorded]:
     journal = client.journal
+    last = await journal.wait(-1)
     if after is None:
-        after = await journal.wait(-1) if follow else 0
+        after = last if follow else 0
+    if after > last:
+        raise InvalidInput("E_CURSOR_INVALID", value=after)
     while True:
         page = await journal.tail(client.tenant, after=after, limit=PAGE)
         for recorded in page:

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import msgspec
 
+from gatebook.errors import InvalidInput
 from gatebook.kernel.actions import CallLLM
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import (
@@ -83,7 +84,8 @@ class Follower:
     """One reader's place in a run, and what it needs to know to go on from there.
 
     Raises:
-        InvalidInput: E_CURSOR_INVALID.
+        InvalidInput: E_CURSOR_INVALID; when it reads, for a place that the run has not come to:
+            it is another run's, or the store is an older copy, and events would be left out.
     """
 
     def __init__(self, door: Door, run: RunKey, after: int | str) -> None:
@@ -100,6 +102,7 @@ class Follower:
 
     async def events(self) -> AsyncGenerator[Recorded]:
         """Yield the run's events, and new ones as they come, to its end."""
+        await self._check_place()
         subscribe = self._door.hub.subscribe
         with subscribe(self._run, catch_up=False, keeps=False, hears=False) as news:
             while True:
@@ -117,6 +120,7 @@ class Follower:
     async def items(self) -> AsyncGenerator[Recorded | Delta | Reset]:
         """Yield events, and before each outcome of a model call what its answer says."""
         answers, journal = self._answers, self._door.journal
+        await self._check_place()
         if self._seq:
             for each in await journal.read(self._run, limit=self._seq):
                 answers.remember(each.event)
@@ -149,6 +153,10 @@ class Follower:
                 yield item
             elif isinstance(item, Delta) and isinstance(item.event, TextDelta):
                 yield item.event.text
+
+    async def _check_place(self) -> None:
+        if self._seq and self._seq > (await self._door.journal.row(self._run)).head.seq:
+            raise InvalidInput("E_CURSOR_INVALID", value=self.cursor)
 
     def _said(self) -> Iterator[Delta]:
         return self._answers.said(self._door.hub.current(self._run))
