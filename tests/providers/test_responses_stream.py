@@ -179,9 +179,29 @@ def test_a_call_whose_arguments_come_only_at_its_end_is_whole(
     assert [(call.id, call.arguments) for call in told.tool_calls] == [("call_1", '{"a":1}')]
 
 
+@pytest.mark.parametrize("pieces", [['{"', '":1}'], ['{"a":1', "1", "}"], ['{"a":1}', '{"a":1}']])
+def test_the_end_of_a_call_says_what_its_arguments_are(pieces: list[str]) -> None:
+    """A piece that was lost or came twice must not run a tool with other arguments."""
+    kind = "response.function_call_arguments.delta"
+    deltas = [event(kind, output_index=0, delta=piece) for piece in pieces]
+
+    told = read(CREATED, added(CALLED), *deltas, done(CALLED), COMPLETED)
+
+    assert [call.arguments for call in told.tool_calls] == ['{"a":1}']
+
+
+def test_a_call_that_ends_as_no_json_does_not_run() -> None:
+    """What its pieces say does not count then either."""
+    delta = event("response.function_call_arguments.delta", output_index=0, delta="{}")
+
+    told = read(CREATED, added(CALLED), delta, done({**CALLED, "arguments": '{"a":'}), COMPLETED)
+
+    assert (told.tool_calls, len(told.invalid_tool_calls)) == ((), 1)
+
+
 def test_parallel_calls_are_told_apart() -> None:
     """Their deltas may take turns."""
-    other = {**CALLED, "id": "fc_2", "call_id": "call_2"}
+    other = {**CALLED, "id": "fc_2", "call_id": "call_2", "arguments": "{}"}
 
     def piece(index: int, delta: str) -> tuple[str, bytes]:
         return event("response.function_call_arguments.delta", output_index=index, delta=delta)

@@ -261,10 +261,11 @@ class ResponsesConverter:
                 text = "\n\n".join(part.text for part in parts if part.text)
                 events += [ThinkingDelta(index, text)] if text else []
             return events
+        called = item.type == "function_call" and item.arguments
         if index in self._heard:
-            return []
+            return self._calls.settle(index, item.arguments or "") if called else []
         events = self._told_thought(item if item.type == "message" else None)
-        if item.type == "function_call" and item.arguments:
+        if called:
             return events + self._call(index, item)
         for part in (item.content or ()) if item.type == "message" else ():
             if part.text:

@@ -5,7 +5,7 @@ Knows every way an index, an id or a name goes missing; does not judge arguments
 
 import hashlib
 
-from gatebook.kernel.messages import StreamEvent, ToolCallDelta, ToolCallStart
+from gatebook.kernel.messages import StreamEvent, ToolCallDelta, ToolCallEnd, ToolCallStart
 from gatebook.kernel.streams.blocks import arguments_fault
 
 
@@ -70,6 +70,17 @@ class ToolCallAssembly:
             if call.name:
                 events.append(ToolCallDelta(call.number, arguments))
         return events
+
+    def settle(self, index: int, arguments: str) -> list[StreamEvent]:
+        """Take the whole arguments of a call, where a provider says them after the fragments.
+
+        They count: a fragment may have been lost or have come twice on the way.
+        """
+        call = self._by_index.get(index)
+        if call is None or not call.name or "".join(call.pieces) == arguments:
+            return []
+        call.pieces = [arguments]
+        return [ToolCallEnd(call.number, call.id, call.name, arguments)]
 
     def close(self) -> list[StreamEvent]:
         """Return the events of calls whose name never came: their answer is not runnable."""
