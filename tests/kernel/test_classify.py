@@ -167,7 +167,18 @@ def test_every_shape_of_error_object_is_understood(body: Any) -> None:
     assert read_fault(body).message == "no money"
 
 
-@pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[]", b"null", b"[" * 100_000, b'"text"'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b'"text"',
+        b'{"code":"%s"}' % (b"9" * 5_000),
+    ],
+)
 def test_a_body_that_makes_no_sense_is_no_crash(body: bytes) -> None:
     """The status still decides when a proxy sends rubbish."""
     assert verdict(answered(502, body)) == ("transient", "server")

@@ -37,6 +37,7 @@ from tests.providers.calls import (
 
 KEY = "sk-test-0123456789"
 BOTH = pytest.mark.parametrize("fails", [failing, failing_whole], ids=["stream", "whole"])
+QUOTA = {"code": "insufficient_quota"}
 
 
 def test_a_whole_answer_is_returned() -> None:
@@ -74,6 +75,7 @@ def test_the_request_carries_key_idempotency_key_and_path() -> None:
         (answer(401, {"error": {"code": "invalid_api_key"}}), ("permanent", "auth")),
         (answer(503, {"error": "x"}), ("transient", "server")),
         (answer(429, {"error": "x"}), ("rate_limited", "rate_limited")),
+        (answer(429, {"error": QUOTA | {"message": "cut in \ud83d"}}), ("permanent", "quota")),
         (answer(502, "<html>bad gateway</html>"), ("transient", "server")),
         (answer(302, "", location="http://127.0.0.1:1/"), ("permanent", "invalid_request")),
         (answer(200, "<html>login</html>"), ("transient", "malformed")),

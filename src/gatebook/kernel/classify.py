@@ -382,7 +382,9 @@ def _status(source: dict[str, Any]) -> int | None:
         value = source.get(key)
         if isinstance(value, str) and value in GOOGLE_STATUS:
             return GOOGLE_STATUS[value]
-        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        number = value
+        if isinstance(value, str) and len(value) == 3 and value.isdecimal():
+            number = int(value)
         if type(number) is int and 300 <= number < 600:
             return number
     return None

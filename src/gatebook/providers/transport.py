@@ -189,7 +189,7 @@ async def refusal_of(response: "httpx2.Response", deadline: float = math.inf) ->
     """Return what a response that is no success means, having read what came of it; closes it."""
     soon = asyncio.get_running_loop().time() + ERROR_BODY_S
     try:
-        body = await read_body(response, MAX_ERROR_BODY, min(deadline, soon))
+        body = Halves().whole(await read_body(response, MAX_ERROR_BODY, min(deadline, soon)))
     except ProviderError:
         body = b""  # the status says enough
     finally:
