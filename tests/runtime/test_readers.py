@@ -195,6 +195,30 @@ def test_a_secret_in_pieces_reaches_neither_readers_nor_the_store() -> None:
     run_jumping(scenario())
 
 
+def test_an_answer_that_is_no_text_keeps_no_other_from_its_readers() -> None:
+    """The providers of all runs of a worker share what keeps their pieces."""
+
+    async def scenario() -> None:
+        desk, hold = Desk(clock=LoopClock()), asyncio.Event()
+        odd = Model(spoken("a \ud83d", " b", hold=hold, at=2))
+        models = {"fake": Model(spoken(*WORDS, hold=hold, at=3)), "odd": odd}
+
+        async def asks_odd(ctx: Any) -> str:
+            return str((await ctx.call_llm("odd:m", "hi")).text)
+
+        async with desk.open(providers=models) as runtime:
+            other = await runtime.start(flow(asks_odd, models=["odd:m"]), None, run_id="other")
+            await runtime.start(ASKS, None, run_id="r")
+            async with asyncio.timeout(5):
+                items, _ = await begun(elsewhere(desk), upto="one two three ")
+            hold.set()
+
+            assert written(items) == "one two three "
+            assert type(await other.settled()).__name__ == "Failed"
+
+    run_jumping(scenario())
+
+
 async def _live(handle: RunHandle[Any]) -> list[Any]:
     return [item async for item in handle.live()]
 

@@ -131,8 +131,12 @@ class Voices:
 
     async def _flush(self) -> None:
         waiting: dict[Lease, list[tuple[Voice, Piece]]] = {}
-        for voice in self._live:
-            piece = voice.unkept()
+        for voice in list(self._live):
+            try:
+                piece = voice.unkept()
+            except UnicodeEncodeError:  # half a character, from a provider of somebody's own
+                self._live.discard(voice)
+                continue
             if piece is not None:
                 waiting.setdefault(voice.lease, []).append((voice, piece))
         await asyncio.gather(*(self._put(lease, found) for lease, found in waiting.items()))
