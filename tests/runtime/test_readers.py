@@ -152,12 +152,21 @@ def test_two_answers_at_once_are_two_texts() -> None:
     run_jumping(scenario())
 
 
-def test_what_an_answer_said_before_it_failed_is_told_to_late_readers_too() -> None:
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ProviderError("busy", kind="permanent", category="server", phase="response"),
+        ValueError("a provider of somebody's own may raise anything"),
+    ],
+    ids=["an error", "a bug"],
+)
+def test_what_an_answer_said_before_it_failed_is_told_to_late_readers_too(
+    broken: Exception,
+) -> None:
     """The text of a run does not depend on when somebody reads it."""
 
     async def scenario() -> None:
         desk = Desk(clock=LoopClock())
-        broken = ProviderError("busy", kind="permanent", category="server", phase="response")
         model = Model([MessageStart("m"), TextDelta(0, "half an"), broken])
         async with desk.open(providers={"fake": model}) as runtime:
             handle = await runtime.start(ASKS, None, run_id="r")

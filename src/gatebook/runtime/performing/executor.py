@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -41,6 +41,7 @@ from gatebook.runtime.performing.secrets import Lent, Secrets, late
 from gatebook.runtime.performing.voices import Voices
 from gatebook.runtime.subscriptions import Hub, Progress
 
+Failure = TypeVar("Failure", bound=ActionError)
 NOTHING_LENT = Lent()
 
 _log = logging.getLogger(__name__)
@@ -298,7 +299,7 @@ class Executor:
         except Exception as exc:  # noqa: BLE001 - an adapter's bug must not take the worker down
             if not machine.complete:  # else only what came after the answer broke
                 text = f"provider {action.provider!r} raised {described(exc)}"
-                return Ended(error=Permanent(text))
+                return Ended(error=self._broken(machine, Permanent(text)))
         return self._answered(action.route, bound(machine.response, action.provider))
 
     def _answered(self, route: str, response: ChatResponse) -> Ended:
@@ -371,7 +372,7 @@ class Executor:
         if ended is not None:
             raise self._broken(machine, ended)
 
-    def _broken(self, machine: StreamMachine, error: ProviderError) -> ProviderError:
+    def _broken(self, machine: StreamMachine, error: Failure) -> Failure:
         partial = machine.partial().text
         if partial:
             error.fields["partial"] = partial  # redacted by `_complete`, as all of an error
