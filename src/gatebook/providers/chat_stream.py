@@ -157,6 +157,7 @@ class ChatStream:
             for event in answer.end():
                 yield event
         except ProviderError as error:
+            error.fields.setdefault("request_id", answer.request_id)
             raise located(without_key(error, key), self._host) from error.__cause__
         finally:
             timer.stop()

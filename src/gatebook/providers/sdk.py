@@ -86,6 +86,7 @@ class Opened(NamedTuple):
     converter: Converter
     close: Callable[[], Awaitable[Any]]
     stays_open: bool = True  # its connection, after the answer
+    request_id: str | None = None
 
 
 class SdkStream:
@@ -177,10 +178,12 @@ class SdkStream:
                     timer.until(min(clock() + idle_s, total))
             for event in converter.end():
                 yield event
-        except TimeoutError as exc:
-            raise _at(timed_out("the stream fell silent", in_stream=True), self._host) from exc
         except Exception as exc:  # noqa: BLE001 - an SDK may raise anything
-            raise _shown(exc, key, self._host, in_stream=True) from _cause(exc, key)
+            error = sdk_error(exc, in_stream=True)
+            if isinstance(exc, TimeoutError):
+                error = timed_out("the stream fell silent", in_stream=True)
+            error.fields.setdefault("request_id", opened.request_id)
+            raise _at(without_key(error, key), self._host) from _cause(exc, key)
         finally:
             timer.stop()
 
@@ -234,7 +237,7 @@ async def before(deadline: float, work: Awaitable[T], key: str, host: str) -> T:
     except TimeoutError as exc:
         raise _at(timed_out("no answer came in time"), host) from exc
     except Exception as exc:  # noqa: BLE001 - an SDK may raise anything
-        raise _shown(exc, key, host, in_stream=False) from _cause(exc, key)
+        raise _at(without_key(sdk_error(exc), key), host) from _cause(exc, key)
 
 
 def require_extra(module: str, extra: str, *, instead: str = "") -> None:
@@ -371,10 +374,6 @@ def _body(exc: BaseException, response: Any) -> bytes | str | None:
         return content[:MAX_ERROR_BODY]
     fault = _fault(exc)
     return fault if fault is None or isinstance(fault, str) else msgspec.json.encode(fault)
-
-
-def _shown(exc: Exception, key: str, host: str, *, in_stream: bool) -> ProviderError:
-    return _at(without_key(sdk_error(exc, in_stream=in_stream), key), host)
 
 
 def _at(error: ProviderError, host: str) -> ProviderError:

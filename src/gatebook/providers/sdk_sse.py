@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def opened_sse(response: "httpx2.Response", answer: Converter, *, request_id: str | None) -> Opened:
     """Return a 200 as a stream to read, whose events go to `answer`."""
     converter = SseConverter(answer, request_id=request_id)
-    return Opened(network_reads(response), converter, response.aclose, stays_open(response))
+    kept = stays_open(response)
+    return Opened(network_reads(response), converter, response.aclose, kept, request_id)
 
 
 def network_reads(response: "httpx2.Response") -> AsyncIterator[bytes]:

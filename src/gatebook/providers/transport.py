@@ -88,6 +88,9 @@ def without_key(error: ProviderError, key: str) -> ProviderError:
     A long message was cut, maybe in the middle of the key.
     """
     if key:
+        served_as = error.fields.get("request_id")
+        if served_as:
+            error.fields["request_id"] = served_as.replace(key, KEY_SHOWN)
         text = error.message.replace(key, KEY_SHOWN)
         for size in range(min(len(key), len(text)), KEY_PART - 1, -1):
             if text.endswith(key[:size]):
@@ -98,10 +101,15 @@ def without_key(error: ProviderError, key: str) -> ProviderError:
 
 
 def located(error: ProviderError, where: str) -> ProviderError:
-    """Return the error with the address it came from, and what to look at when nobody is there."""
+    """Return the error with the address it came from, and what to look at when nobody is there.
+
+    With the provider's id of the request, if it gave one: its support desk asks for it.
+    """
     asked = "is the server running? its base_url stands in gatebook.toml"
     nobody = error.category == "connection" and error.fields.get("phase") == "connect"
-    error.message += f" (at {where}: {asked})" if nobody else f" (from {where})"
+    served_as = error.fields.get("request_id")
+    came = f"{where}, request {served_as}" if served_as else where
+    error.message += f" (at {where}: {asked})" if nobody else f" (from {came})"
     return error
 
 
