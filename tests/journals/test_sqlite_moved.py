@@ -50,7 +50,8 @@ def test_nothing_is_acknowledged_that_nobody_would_find(
             lambda: journal.wait(1_000),
         ):
             with pytest.raises(StoreError) as caught:
-                await asyncio.wait_for(ask(), 30)
+                async with asyncio.timeout(30):
+                    await ask()
             codes.append(caught.value.code)
         await journal.close()
         return codes

@@ -91,7 +91,7 @@ def test_every_family_of_facts_is_listed() -> None:
 
 def test_every_key_of_a_test_is_listed() -> None:
     """The last section is all there is to know about `call`."""
-    sentence = PAGE.rpartition("what is decided about: ")[2].partition(". What")[0]
+    sentence = PAGE.rpartition("what is decided about: ")[2].partition(". ")[0]
 
     assert names(sentence) == list(CALL_KEYS)
 
