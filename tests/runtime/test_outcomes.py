@@ -11,11 +11,11 @@ from tests.runtime.kit import Desk, Model, eventually, flow, run
 from tests.runtime.lending import asking
 
 from gatebook import Agent, ToolContext, tool
-from gatebook.errors import Permanent, RateLimited, Transient
+from gatebook.errors import ActionError, InvalidInput, Permanent, RateLimited, Transient
 from gatebook.kernel.budget import Amount
 from gatebook.kernel.events import ActionFailed, ActionUnknown, AttemptFailed
 from gatebook.runtime.performing.ended import Ended
-from gatebook.runtime.runs.states import Failed, Waiting
+from gatebook.runtime.runs.states import Failed, Finished, Waiting
 
 
 class Net(Exception):
@@ -157,6 +157,41 @@ def test_a_tool_may_say_that_its_exceptions_leave_doubt() -> None:
     event = run(ending(ValueError("bad"), on_error="unknown"))
 
     assert isinstance(event, ActionUnknown)
+
+
+def test_errors_of_ours_that_such_a_tool_raises_leave_doubt_too() -> None:
+    """Whoever calls Gatebook in a tool may pass it what it refuses, after the effect."""
+    event = run(ending(InvalidInput("E_CONTENT"), on_error="unknown"))
+
+    assert isinstance(event, ActionUnknown)
+
+
+@pytest.mark.parametrize(("options", "end"), [({"on_error": "unknown"}, Waiting), ({}, Finished)])
+def test_a_result_that_cannot_be_recorded_leaves_doubt_with_such_a_tool(
+    options: Any, end: Any
+) -> None:
+    """It has acted: a model that reads of a failure would do it again."""
+
+    async def scenario() -> None:
+        desk = Desk()
+
+        @tool(**options)
+        async def act() -> Any:
+            return object()
+
+        async def body(ctx: Any) -> str:
+            try:
+                await ctx.call_tool(act)
+            except ActionError as exc:
+                return exc.code
+            return ""
+
+        async with desk.open() as runtime:
+            state = await desk.settled(await runtime.start(flow(body, act), None, run_id="r"))
+
+        assert isinstance(state, end)
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("error", [OSError("x"), None])

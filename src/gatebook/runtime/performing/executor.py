@@ -202,8 +202,9 @@ class Executor:
             ended = self._stopped(permit, tool)
         except ActionError as exc:
             ended = Ended(error=sounded(exc, spec.name, self._redactor))
-        except InvalidInput as exc:
-            ended = Ended(error=Permanent(text_of(exc), code=exc.code))
+        except InvalidInput as exc:  # of its arguments, before it ran; else of what it made
+            doubtful = spec.on_error == "unknown" and not exc.code.startswith("E_ARGS")
+            ended = Ended(error=Permanent(text_of(exc), code=exc.code), doubtful=doubtful)
         except OSError as exc:
             ended = Ended(error=crashed(tool, exc, kind="transient"), doubtful=True)
         except (SystemExit, KeyboardInterrupt) as exc:
