@@ -193,6 +193,12 @@ def test_a_wrong_declaration_is_refused_at_once(change: Any, code: str) -> None:
     assert str(caught.value)
 
 
+def test_a_setting_in_the_wrong_place_is_told_its_place() -> None:
+    """`ctx.call_llm` takes the same words as keywords, so they are tried here."""
+    with pytest.raises(GatebookError, match=r"write settings=\{'temperature': \.\.\.\}"):
+        agent(temperature=0.2)
+
+
 def test_a_plain_function_is_told_to_be_decorated() -> None:
     """The commonest mistake; the remedy is one word."""
     with pytest.raises(GatebookError, match="decorate the function with @tool"):

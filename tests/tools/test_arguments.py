@@ -152,7 +152,7 @@ def test_a_refusal_names_the_path_what_is_wanted_and_what_came() -> None:
     error = refusal(order, b'{"item":{"name":"x","price":"1"},"count":"many"}')
 
     assert str(error) == (
-        "argument count of 'order': want Input should be a valid integer, got 'many'; "
+        "argument count of 'order': want a valid integer, got 'many'; "
         "pass a value that fits the tool's schema [E_ARGS_SCHEMA]"
     )
 

@@ -201,7 +201,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "E_LABEL": ("{value} is no label", "labels are texts by text: labels={{'team': 'desk'}}"),
     "E_POLICY_LIST": (
-        "{name}= of a policy cannot be or hold {value}",
+        "{name} of a policy cannot be or hold {value}",
         "pass a list of names; ask_before= takes read, idempotent and at_most_once",
     ),
     "E_POLICY_SYNTAX": ("{path}: the policy is not TOML: {detail}", "correct that line"),

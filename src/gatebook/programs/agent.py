@@ -99,6 +99,8 @@ class Agent(Generic[Out]):
         unknown = [key for key in options if key not in AgentOptions.__annotations__]
         if unknown:
             fix = "give " + ", ".join(AgentOptions.__annotations__)
+            if unknown[0] in ModelSettings.__annotations__:
+                fix = f"write settings={{{unknown[0]!r}: ...}}"
             raise undeclarable(program, f"there is no option {unknown[0]}", fix)
         asked = output_of(output, program=program)
         self._facts = _Facts(

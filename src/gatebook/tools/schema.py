@@ -155,7 +155,8 @@ class Arguments:
             return InvalidInput("E_ARGS_EXTRA", tool=self._tool, path=paths[0], paths=paths)
         missing = first["type"] == "missing"
         extra = next((_path(each) for each in problems if each["type"] == "extra_forbidden"), "")
-        want = "a value, it is required" if missing else first["msg"]
+        wanted = first["msg"].removeprefix("Input should be ")
+        want = "a value, it is required" if missing else wanted
         return InvalidInput(
             "E_ARGS_SCHEMA",
             tool=self._tool,
