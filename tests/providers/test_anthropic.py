@@ -342,7 +342,7 @@ def test_fifty_cancelled_streams_leave_a_pool_of_two_healthy() -> None:
     def choose(request: Any) -> Play:
         return ENDLESS if b"endless" in request.body else play(*text_events("fine"))
 
-    asyncio.run(against(FaultServer(choose=choose), scenario, max_connections=2))
+    asyncio.run(against(FaultServer(choose), scenario, max_connections=2))
 
 
 def test_whole_streams_use_one_connection() -> None:
@@ -358,7 +358,7 @@ def test_whole_streams_use_one_connection() -> None:
     def choose(request: Any) -> Play:
         return answer(529, ERROR) if b"fail" in request.body else play(*text_events("fine"))
 
-    asyncio.run(against(FaultServer(choose=choose), scenario))
+    asyncio.run(against(FaultServer(choose), scenario))
 
 
 def test_a_full_pool_is_an_error_that_was_not_sent() -> None:

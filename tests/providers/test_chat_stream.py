@@ -444,7 +444,7 @@ def test_fifty_cancelled_streams_leave_a_pool_of_two_healthy() -> None:
     def choose(request: Any) -> Play:
         return ENDLESS if b"endless" in request.body else text_stream("fine")
 
-    asyncio.run(against(FaultServer(choose=choose), scenario, max_connections=2))
+    asyncio.run(against(FaultServer(choose), scenario, max_connections=2))
 
 
 def test_a_stream_that_is_never_iterated_is_closed() -> None:

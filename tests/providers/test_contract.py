@@ -38,7 +38,7 @@ def test_a_provider_answers_streamed_and_whole_alike(make: Callable[[str], Provi
     """Which of the two the runtime asks for must not change a run."""
 
     async def scenario() -> None:
-        async with FaultServer(choose=choose) as server:
+        async with FaultServer(choose) as server:
             provider = make(server.url)
             streamed, _ = await attempt(provider, asking())
             whole = await provider.complete(asking(), CALL)

@@ -411,7 +411,7 @@ def test_calls_at_once_get_their_own_answers() -> None:
 
         assert [got.text for got, _ in answers] == [str(n) for n in range(20)]
 
-    against(FaultServer(choose=echo), scenario)
+    against(FaultServer(echo), scenario)
 
 
 def test_a_provider_works_in_one_loop_after_another() -> None:

@@ -335,7 +335,7 @@ def test_connections_are_used_again() -> None:
     def choose(request: Any) -> Play:
         return text_stream("a") if json.loads(request.body).get("stream") else text_answer("a")
 
-    asyncio.run(against(FaultServer(choose=choose), scenario))
+    asyncio.run(against(FaultServer(choose), scenario))
 
 
 def test_a_cancelled_call_closes_its_connection() -> None:

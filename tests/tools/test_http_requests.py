@@ -151,7 +151,7 @@ def test_requests_do_not_wait_for_each_other() -> None:
             await server.until(lambda s: s.count == 5)
             group.create_task(ask(get, url=f"{server.url}/last"))
 
-    with_server(scenario, choose=choose)
+    with_server(scenario, choose)
 
 
 def held(free: asyncio.Event) -> Play:

@@ -16,11 +16,11 @@ Scenario = Callable[[FaultServer], Awaitable[Any]]
 HERE = ("127.0.0.1",)
 
 
-def with_server(scenario: Scenario, *plays: Any, choose: Any = None) -> Any:
+def with_server(scenario: Scenario, *plays: Any) -> Any:
     """Run a scenario beside a server."""
 
     async def bounded() -> Any:
-        async with asyncio.timeout(PATIENCE_S), FaultServer(*plays, choose=choose) as server:
+        async with asyncio.timeout(PATIENCE_S), FaultServer(*plays) as server:
             return await scenario(server)
 
     return asyncio.run(bounded())

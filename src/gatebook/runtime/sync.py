@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gatebook.errors import RunWaiting
@@ -18,6 +18,7 @@ from gatebook.runtime.runtime import Runtime
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+T = TypeVar("T")
 
 
 def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
@@ -58,8 +59,7 @@ def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
             row = await run.row()
             return RunResult(state.output, run.id, row.head.spent, row.head.seq)
 
-    result: RunResult[Out] = on_loop_thread(main())
-    return result
+    return on_loop_thread(main())
 
 
 def _waiting(run_id: str, state: Waiting) -> RunWaiting:
@@ -68,12 +68,12 @@ def _waiting(run_id: str, state: Waiting) -> RunWaiting:
     return RunWaiting("E_RUN_WAITING", run=run_id, detail=on, on=state.on, fix=fix)
 
 
-def on_loop_thread(main: Any) -> Any:
+def on_loop_thread(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a new thread with a loop of its own; Ctrl-C cancels it."""
     outcome: dict[str, Any] = {}
     started = threading.Event()
 
-    async def body() -> Any:
+    async def body() -> T:
         outcome["task"], outcome["loop"] = asyncio.current_task(), asyncio.get_running_loop()
         started.set()
         return await main
@@ -97,4 +97,5 @@ def on_loop_thread(main: Any) -> Any:
         raise
     if "error" in outcome:
         raise outcome["error"]
-    return outcome["result"]
+    result: T = outcome["result"]
+    return result

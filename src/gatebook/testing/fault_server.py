@@ -213,15 +213,14 @@ class FaultServer:
         hangups: how many requests the client left before their play had ended.
     """
 
-    def __init__(self, *plays: Play | Chooser, choose: Chooser | None = None) -> None:
-        """Take one play for each request in turn (the last for all others), or a chooser.
+    def __init__(self, *plays: Play | Chooser) -> None:
+        """Take one play for each request in turn; the last is for all others.
 
         A play may be a function of the request, as `tells` makes it.
         """
         self.requests: list[Received] = []
         self.connections = self.open_connections = self.hangups = 0
         self._plays = plays
-        self._choose = choose
         self._changed = asyncio.Condition()
         self._writers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
@@ -285,8 +284,6 @@ class FaultServer:
             await self._count(open_connections=-1)
 
     def _next(self, received: Received) -> Play:
-        if self._choose is not None:
-            return self._choose(received)
         play = self._plays[min(self.count, len(self._plays)) - 1]
         return play if isinstance(play, Play) else play(received)
 
