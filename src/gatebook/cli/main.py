@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -31,10 +31,10 @@ VERBS = {
     "signal": "Send a signal to a run.",
     "cancel": "Cancel a run.",
     "budget": "Show what a run may still use; raise its limits.",
-    "approvals": "List what waits for somebody's word.",
+    "approvals": "List what waits for somebody's answer.",
     "approve": "Let actions that were asked about start.",
     "deny": "Refuse actions that were asked about.",
-    "grants": "Tools that are not asked about again in a run.",
+    "grants": "Allow a tool in a run without asking again; list, revoke.",
     "resolve": "Say what became of an action whose outcome is unknown.",
     "endorse": "Show a run's labels, or vouch for what brought one in.",
     "replay": "Step a program over a run's journal, without effects.",
@@ -58,33 +58,44 @@ HINTS = {
 
 
 class Verbs(click.Group):
-    """A group that imports a verb when it is called."""
+    """A group that imports a verb when it is called.
+
+    Args:
+        verbs: what each is about, by name, in the order people need them.
+        package: where their modules are; each has a `command`.
+    """
+
+    def __init__(self, *args: Any, verbs: Mapping[str, str], package: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.subcommand_metavar = "VERB ..."
+        self.verbs = verbs
+        self.package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs, in the order people need them."""
-        return list(VERBS)
+        """Return the verbs."""
+        return list(self.verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a verb's command, or return None."""
-        if cmd_name not in VERBS:
+        if cmd_name not in self.verbs:
             return None
-        command: click.Command = import_module(f"gatebook.cli.verbs.{cmd_name}").command
+        command: click.Command = import_module(f"{self.package}.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs from the table, so that --help imports none of them."""
         with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl(list(self.verbs.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb, or say which one was probably meant."""
         name = args[0]
-        if name not in VERBS and not name.startswith("-"):
+        if name not in self.verbs and not name.startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(name, VERBS, 1, 0.5)
+            near = difflib.get_close_matches(name, self.verbs, 1, 0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"there is no verb {name[:40]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
@@ -92,8 +103,9 @@ class Verbs(click.Group):
 
 @click.group(
     cls=Verbs,
+    verbs=VERBS,
+    package="gatebook.cli.verbs",
     context_settings={"help_option_names": ["-h", "--help"]},
-    subcommand_metavar="VERB ...",
     epilog=(
         "RUN is a run id, a unique beginning of one, or @last.\n\n"
         "Exit codes: 0 done, 1 error, 2 usage, 3 the run ended badly, 4 the run waits; "

@@ -117,7 +117,7 @@ class Backtest:
 def command(
     given: Given, new: tuple[str, ...], since: str | None, runs: tuple[str, ...], program: str
 ) -> int:
-    """Decide everything that is recorded again, by the policy in files, and show what would differ.
+    """Decide all recorded actions again, by the policy in files, and show what would differ.
 
     Each decision is taken alone, as if all before it had happened as recorded, and as if the
     policy were enforced. Nothing is written, called or started. Rows are RUN#SEQ (which `policy

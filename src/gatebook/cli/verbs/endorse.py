@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Show what labels a run carries, or vouch for what brought one in.
 
-    A label falls only so; it comes back with the next result that carries it.
+    Nothing else takes a label off a run; the next result that carries it brings it back.
     """
 
     async def endorse() -> None:

@@ -29,7 +29,7 @@ STDOUT = "-"
 )
 @as_json
 def command(target: str, out: str, as_json: bool) -> None:
-    """Write a first policy from what an app declares, and never over a file that is there.
+    """Write a first policy from what an app declares; an existing file is never overwritten.
 
     APP is MODULE:ATTR: a program, a Runtime or a list of programs. Tools that only read are
     allowed, every other tool is allowed and asks first, models are the declared routes, and

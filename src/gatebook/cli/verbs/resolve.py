@@ -32,8 +32,8 @@ def command(
 ) -> None:
     """Say what became of an action whose outcome is unknown.
 
-    Look at the service first. ACTION is its address, as `gatebook show` names it. A result that is
-    not what the tool declares is refused, where the program is known.
+    Look at the service first. ACTION is its address, as `gatebook show` names it. A result of
+    another type than the tool declares is refused where the program is known.
     """
     if (succeeded is not None) + (failed is not None) + retry != 1:
         raise click.UsageError("give one of --succeeded, --failed and --retry")

@@ -25,8 +25,9 @@ from gatebook.cli.store import existing, find, whoami
 def command(given: Given, run: str, name: str, payload: str | None) -> None:
     """Send a signal to a run.
 
-    It is kept until the run waits for it. The payload is JSON, null unless given. One that the
-    run could not read is refused, where its program is known: from the settings or an earlier run.
+    It is kept until the run waits for it. The payload is JSON, null unless given. A payload that
+    does not fit the type the run waits for is refused where the program is known: from the
+    settings or an earlier run.
     """
     value = None if payload is None else read_json(payload)
 

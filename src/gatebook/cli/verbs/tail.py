@@ -41,9 +41,9 @@ WORDS = re.compile(r" *[^ ]+| +")
 def command(given: Given, run: str | None, after: str | None, no_follow: bool) -> int:
     """Follow the events of one run to its end, or of all runs until Ctrl-C.
 
-    The first column is the cursor to come back with. A run is shown from its beginning, with what
-    its models say while they say it, whichever process they say it to; the store from now on,
-    unless --after says where.
+    The first column is the cursor to come back with. A run is shown from its beginning, and the
+    answers of its models as they are written, whichever process drives it. All runs are shown
+    from now on. --after says where to begin instead.
     """
     place_of(after or 0)
     if run is not None:
