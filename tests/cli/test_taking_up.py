@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gatebook import AllowDeclared
-from gatebook.cli.memory import RUNS, Told, recall, remember, told_runs
+from gatebook.cli.memory import RUNS, Remembered, recall, remember, remembered_runs
 from gatebook.cli.verbs.show import policy_of
 from gatebook.kernel.actions import Sleep
 from gatebook.kernel.codec import Raw
@@ -224,21 +224,21 @@ class TestMemory:
 
     def test_it_is_bounded_and_forgets_the_oldest(self, url: str, tmp_path: Path) -> None:
         """A store with many runs must not make each start slow."""
-        remember(url, "first", {"pay": "app:pay"}, "pay", Told("app:pay", "/x"))
+        remember(url, "first", {"pay": "app:pay"}, "pay", Remembered("app:pay", "/x"))
         file = tmp_path / "journal.db.apps.json"
         kept = json.loads(file.read_text())
         runs = kept["pay"]["runs"]
         kept["pay"]["runs"] = runs | {f"r{n}": runs["first"] for n in range(RUNS - 1)}
         file.write_text(json.dumps(kept))
 
-        remember(url, "last", {"pay": "app:pay"}, "pay", Told("app:pay", "/x"))
+        remember(url, "last", {"pay": "app:pay"}, "pay", Remembered("app:pay", "/x"))
 
-        names = list(told_runs(recall(url), "pay"))
+        names = list(remembered_runs(recall(url), "pay"))
         assert (names[0], names[-1], len(names)) == ("r0", "last", RUNS)
 
     def test_what_is_not_text_counts_as_not_remembered(self, url: str, tmp_path: Path) -> None:
         """A file that was written over by hand chooses no policy."""
-        remember(url, "a", {"pay": "app:pay"}, "pay", Told("app:pay", "/x", "allow-declared"))
+        remember(url, "a", {"pay": "app:pay"}, "pay", Remembered("app:pay", "/x", "allow-declared"))
         file = tmp_path / "journal.db.apps.json"
         kept = json.loads(file.read_text())
         kept["pay"]["runs"]["a"]["policy"] = 7
@@ -246,4 +246,4 @@ class TestMemory:
         file.write_text(json.dumps(kept))
         os.chmod(file, 0o600)
 
-        assert told_runs(recall(url), "pay") == {}
+        assert remembered_runs(recall(url), "pay") == {}

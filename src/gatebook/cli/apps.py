@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from typing import Any
 
-from gatebook.cli.memory import Told, recall, remember, told_runs
+from gatebook.cli.memory import Remembered, recall, remember, remembered_runs
 from gatebook.cli.options import Given
 from gatebook.errors import ConfigError
 from gatebook.journals import open_journal
@@ -129,7 +129,7 @@ def _programs_of(module: Any) -> list[str]:
     return [name for name, value in vars(module).items() if is_program(value)]
 
 
-def load_policy(given: Given, app: App, told: Told | None = None, *, run: str = "") -> Any:
+def load_policy(given: Given, app: App, past: Remembered | None = None, *, run: str = "") -> Any:
     """Return the policy in force; for a run that is taken up, the one that it was given.
 
     A --policy given now wins, then the --policy that this run was started with, then the
@@ -137,7 +137,7 @@ def load_policy(given: Given, app: App, told: Told | None = None, *, run: str = 
     run was given never counts.
 
     Args:
-        told: what the run was given, see `told_of`; None for a run that is yet to start.
+        past: what the run was given, see `remembered_of`; None for one yet to start.
         run: its id.
 
     Raises:
@@ -148,15 +148,15 @@ def load_policy(given: Given, app: App, told: Told | None = None, *, run: str = 
     setting = given.settings.policy
     if given.policy:
         return _named(given.policy)
-    if told is not None and not told.app and given.settings.app is None:
+    if past is not None and not past.app and given.settings.app is None:
         own = None  # the app was found by what other runs were given
-    if told is not None and told.policy and (told.flag or (own is None and setting is None)):
-        return _named(told.policy, folder=told.folder)
+    if past is not None and past.policy and (past.flag or (own is None and setting is None)):
+        return _named(past.policy, folder=past.folder)
     if own is not None:
         return _read(own, folder=app.folder)
     if setting is not None:
         return _named(setting)
-    detail = "was given" if told is None else f"is remembered for run {run!r}"
+    detail = "was given" if past is None else f"is remembered for run {run!r}"
     raise ConfigError("E_POLICY_MISSING", detail=detail)
 
 
@@ -210,19 +210,19 @@ def beside(given: Given, app: App | None = None) -> Given:
     return given
 
 
-def app_for(given: Given, programs: list[str], told: Told | None = None) -> App:
+def app_for(given: Given, programs: list[str], past: Remembered | None = None) -> App:
     """Return the app that holds programs: from --app or the settings, else as `run` remembered.
 
     Args:
         programs: the names that are needed; empty for all that are known and can be loaded.
-        told: what the run was given that is taken up; its program comes from there.
+        past: what the run was given that is taken up; its program comes from there.
 
     Raises:
         ConfigError: E_APP, E_PROGRAM_UNKNOWN, E_APP_MISSING.
     """
     target, folder = given.settings.app, None
-    if target is None and told is not None and told.app:
-        target, folder = told.app, told.folder
+    if target is None and past is not None and past.app:
+        target, folder = past.app, past.folder
     if target is not None:
         app = load_app(target, folder=folder)
         for name in programs:
@@ -255,10 +255,10 @@ def app_for(given: Given, programs: list[str], told: Told | None = None) -> App:
     return merged
 
 
-def told_of(given: Given, row: RunRow) -> Told:
+def remembered_of(given: Given, row: RunRow) -> Remembered:
     """Return what `run` remembers of a run; nothing of it when it remembers nothing."""
     known = recall(open_journal(given.settings.store).url)
-    return told_runs(known, row.program).get(row.run.id, Told())
+    return remembered_runs(known, row.program).get(row.run.id, Remembered())
 
 
 def note_run(given: Given, url: str, app: App, *, program: str, run: str) -> None:
@@ -266,5 +266,5 @@ def note_run(given: Given, url: str, app: App, *, program: str, run: str) -> Non
     policy = given.settings.policy or ""
     if is_policy_file(policy):
         policy = ",".join(os.path.abspath(part) for part in policy.split(","))
-    told = Told(app.targets[program], os.getcwd(), policy, flag=bool(given.policy))
-    remember(url, run, app.targets, program, told)
+    past = Remembered(app.targets[program], os.getcwd(), policy, flag=bool(given.policy))
+    remember(url, run, app.targets, program, past)

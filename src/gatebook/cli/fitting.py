@@ -7,7 +7,7 @@ nothing of a program whose definition is not the run's.
 from collections.abc import Mapping
 from typing import Any
 
-from gatebook.cli.apps import app_for, told_of
+from gatebook.cli.apps import app_for, remembered_of
 from gatebook.cli.options import Given
 from gatebook.errors import ConfigError, Diverged, InvalidInput
 from gatebook.kernel.codec import canonical
@@ -21,7 +21,7 @@ from gatebook.runtime.replay import Replay, final_args
 def program_of(given: Given, row: RunRow) -> Program[Any, Any] | None:
     """Return a run's program from --app, the settings or what `run` remembered; else None."""
     try:
-        program = app_for(given, [row.program], told_of(given, row)).program(row.program)
+        program = app_for(given, [row.program], remembered_of(given, row)).program(row.program)
         return program if program.digest == row.definition else None
     except ConfigError:
         return None

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 RUNS = 1_000  # remembered of a program; older ones need a --policy again
 
 
-class Told(NamedTuple):
-    """What `run` was given when it started a run; "" for what it was not given.
+class Remembered(NamedTuple):
+    """What `run` remembers of a run that it started: what it was given, "" for what it was not.
 
     Attributes:
         app, folder: where its program came from.
@@ -31,7 +31,9 @@ class Told(NamedTuple):
     flag: bool = False
 
 
-def remember(url: str, run: str, programs: Mapping[str, str], program: str, told: Told) -> None:
+def remember(
+    url: str, run: str, programs: Mapping[str, str], program: str, past: Remembered
+) -> None:
     """Note where an app's programs (name -> target) came from, and what one run was given."""
     path = _memory(url)
     if path is None:
@@ -39,10 +41,10 @@ def remember(url: str, run: str, programs: Mapping[str, str], program: str, told
     with _alone(path.parent):
         known = recall(url)
         for name, target in programs.items():
-            known.setdefault(name, {}).update(app=target, folder=told.folder)
+            known.setdefault(name, {}).update(app=target, folder=past.folder)
         entry = known[program]
         runs = {key: each for key, each in _runs(entry).items() if key != run}
-        runs[run] = told._asdict()
+        runs[run] = past._asdict()
         entry["runs"] = dict(list(runs.items())[-RUNS:])
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -62,13 +64,13 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def told_runs(known: Mapping[str, Mapping[str, Any]], program: str) -> dict[str, Told]:
+def remembered_runs(known: Mapping[str, Mapping[str, Any]], program: str) -> dict[str, Remembered]:
     """Return what the remembered runs of a program were given, by run id."""
     found = {}
     for run, entry in _runs(known.get(program, {})).items():
         match entry:
             case {"app": str(app), "folder": str(folder), "policy": str(policy)}:
-                found[run] = Told(app, folder, policy, entry.get("flag") is True)
+                found[run] = Remembered(app, folder, policy, entry.get("flag") is True)
             case _:
                 pass
     return found

@@ -76,7 +76,7 @@ class LLMOptions(ModelSettings, total=False):
 
 
 class WorkflowContext:
-    """A workflow's door to the outside. Made for it; passed as its first argument."""
+    """What a workflow acts through: it is passed as its first argument."""
 
     def __init__(
         self,

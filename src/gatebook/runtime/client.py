@@ -52,7 +52,7 @@ def check_program(value: Any) -> None:
 
 
 class Client:
-    """A door to one store. Use it as `async with Client(...) as client`.
+    """Starts, reads and steers the runs of one store. Use `async with Client(...) as client`.
 
     Args:
         store: a location ("sqlite:///runs.db", ":memory:") or a Journal; None is the default

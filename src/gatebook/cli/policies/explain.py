@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from gatebook.cli.apps import App, beside, load_policy, told_of
+from gatebook.cli.apps import App, beside, load_policy, remembered_of
 from gatebook.cli.options import Given, Verb, common, read_json, read_labels
 from gatebook.cli.output import document, on_terminal, safe, say, table
 from gatebook.cli.policies.files import settings_app
@@ -212,8 +212,8 @@ def _request(name: str, args: Any, facts: Mapping[str, Any], tools: Mapping[str,
 def _document(given: Given, app: App | None, row: RunRow | None = None) -> Document | None:
     """Return the policy file in force, None when none is named or the policy is code."""
     try:
-        told = None if row is None else told_of(given, row)
-        policy = load_policy(given, app or App({}), told)
+        past = None if row is None else remembered_of(given, row)
+        policy = load_policy(given, app or App({}), past)
     except ConfigError as exc:
         if exc.code != "E_POLICY_MISSING" or given.policy:
             raise

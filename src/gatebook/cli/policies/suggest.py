@@ -5,7 +5,7 @@ from typing import Any
 import click
 import msgspec
 
-from gatebook.cli.apps import App, beside, load_policy, told_of
+from gatebook.cli.apps import App, beside, load_policy, remembered_of
 from gatebook.cli.options import Given, Verb, common, run_argument
 from gatebook.cli.output import document, say
 from gatebook.cli.policies.recorded import Declared, read_run, specs, validator
@@ -76,7 +76,7 @@ def command(given: Given, run: str) -> None:
 def _policy(given: Given, app: App | None, row: RunRow) -> Document:
     """Return the policy file in force; one that allows nothing when there is none."""
     try:
-        policy = load_policy(given, app or App({}), told_of(given, row))
+        policy = load_policy(given, app or App({}), remembered_of(given, row))
         return document_of(policy) or Document()
     except ConfigError as exc:
         if exc.code != "E_POLICY_MISSING" or given.policy:

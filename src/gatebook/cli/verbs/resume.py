@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gatebook.cli.apps import App, app_for, beside, load_policy, told_of
+from gatebook.cli.apps import App, app_for, beside, load_policy, remembered_of
 from gatebook.cli.driving import runtime_for
 from gatebook.cli.gone import app_without
 from gatebook.cli.main import (
@@ -99,14 +99,14 @@ async def _resume(given: Given, row: RunRow, *, adopt: bool, on_ask: Any) -> int
 
 def _app_and_policy(given: Given, row: RunRow) -> tuple[App, Any]:
     """Return what a run goes on with. A cancelled one ends without its program, if it is gone."""
-    told = told_of(given, row)
+    past = remembered_of(given, row)
     try:
-        app = app_for(given, [row.program], told)
+        app = app_for(given, [row.program], past)
     except ConfigError:
         if row.head.status is not Status.CANCELLING:
             raise
         return app_without(row.program), AllowListPolicy(tools=[], providers=[])
-    return app, load_policy(given, app, told, run=row.run.id)
+    return app, load_policy(given, app, past, run=row.run.id)
 
 
 async def _let_go_on(runtime: Runtime, key: RunKey, app: App) -> RunHandle[Any]:

@@ -8,7 +8,7 @@ import click
 from gatebook.cli.apps import App, app_for, beside, load_policy
 from gatebook.cli.driving import Signals, pause, runtime_for
 from gatebook.cli.main import OK
-from gatebook.cli.memory import Told, recall, told_runs
+from gatebook.cli.memory import Remembered, recall, remembered_runs
 from gatebook.cli.options import Given, Verb, common
 from gatebook.cli.output import json_line, log_to_stderr, safe, say
 from gatebook.cli.store import existing, open_runs
@@ -93,15 +93,15 @@ def _policy(given: Given, app: App, url: str, open_runs: list[tuple[str, str]]) 
     if given.policy:
         return load_policy(given, app)
     known = recall(url)
-    remembered = {name: told_runs(known, name) for name in app.programs}
+    remembered = {name: remembered_runs(known, name) for name in app.programs}
     given_to = {
-        run: remembered[program].get(run, Told())
+        run: remembered[program].get(run, Remembered())
         for run, program in open_runs
         if program in remembered
     } or {run: told for runs in remembered.values() for run, told in runs.items()}
     if not given_to:
         return load_policy(given, app)
-    policies: dict[Told, Any] = {}
+    policies: dict[Remembered, Any] = {}
     for run, told in given_to.items():
         if told not in policies:
             policies[told] = load_policy(given, app_for(given, [], told), told, run=run)
