@@ -240,7 +240,7 @@ def test_a_server_that_is_not_there_is_named(fails: Any, adapter: Adapter) -> No
 
         error = await fails(provider, asking())
 
-        told = f"(at {host}: is the server running? its base_url stands in gatebook.toml)"
+        told = f"(at {host}: is it reachable from here? base_url in gatebook.toml names another)"
         assert error.message.endswith(told)
         assert error.message.count(host) == 1
         assert "t0ken" not in error.message

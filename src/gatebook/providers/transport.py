@@ -105,7 +105,7 @@ def located(error: ProviderError, where: str) -> ProviderError:
 
     With the provider's id of the request, if it gave one: its support desk asks for it.
     """
-    asked = "is the server running? its base_url stands in gatebook.toml"
+    asked = "is it reachable from here? base_url in gatebook.toml names another"
     nobody = error.category == "connection" and error.fields.get("phase") == "connect"
     served_as = error.fields.get("request_id")
     came = f"{where}, request {served_as}" if served_as else where
