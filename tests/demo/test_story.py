@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the demo as a process and return how it ended and what it said."""
     return subprocess.run(
         [sys.executable, "-m", "gatebook.demo", "--folder", str(folder), *arguments],
+        env=os.environ | {"COLUMNS": "200"},  # else a phrase may be broken by whoever runs this
         capture_output=True,
         text=True,
         check=False,
