@@ -1,5 +1,6 @@
 """A document behind the policy seam: what the gate gets for a decision, through the real gate."""
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -354,6 +355,21 @@ def test_a_shadow_policy_limits_nothing_and_says_what_its_budgets_would_have_ref
     assert not owns_retries(policy)
     assert (last.verdict, last.shadow) == ("allow", "allow")
     assert (over.verdict, over.shadow) == ("allow", "deny")
+
+
+def test_a_shadow_policy_says_what_a_price_that_nobody_knows_would_have_refused() -> None:
+    """What cannot be counted cannot be limited: no trial may call that allowed."""
+    policy = rules(
+        'id = "open"\nthen = "allow"\naction = "call_llm"',
+        top='mode = "shadow"\n[budgets]\ncost_usd = "1"',
+    )
+
+    known = policy.authorize(LLM, context(run=RunFacts(est_cost_usd=Decimal("0.5"))))
+    unknown = policy.authorize(LLM, context(run=RunFacts()))
+
+    assert (known.verdict, known.shadow) == ("allow", "allow")
+    assert (unknown.verdict, unknown.shadow) == ("allow", "deny")
+    assert "E_PRICE_UNKNOWN" in unknown.reason
 
 
 def test_hidden_tools_are_not_offered() -> None:

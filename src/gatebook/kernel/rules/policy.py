@@ -80,16 +80,19 @@ class RulesPolicy(Policy):
 
     def _short(self, decision: Decision, action: Action, context: PolicyContext) -> Decision:
         """Return what a shadow would have said of an action that its budgets cannot carry."""
-        want = Amount(tool_calls=1) if isinstance(action, CallTool) else Amount()
+        want, error = Amount(tool_calls=1) if isinstance(action, CallTool) else Amount(), None
         if isinstance(action, CallLLM):
             cost = (context.run or NOT_KNOWN).est_cost_usd
             micros = 0 if cost is None else micro_usd(cost, exact=False) or 0
             want = Amount(llm_tokens=context.est_tokens, usd_micros=micros)
+            if cost is None and self._limits.usd_micros is not None:
+                error = GatebookError("E_PRICE_UNKNOWN", tool=describe(action))
         short = shortfall(self._limits, context.used, want)
-        if short is None:
+        if short is not None:
+            error = GatebookError("E_BUDGET", tool=describe(action), **short.told())
+        if error is None:
             return decision
-        reason = str(GatebookError("E_BUDGET", tool=describe(action), **short.told()))
-        return msgspec.structs.replace(decision, shadow="deny", rule="", reason=reason)
+        return msgspec.structs.replace(decision, shadow="deny", rule="", reason=str(error))
 
     def _decide(self, request: Request) -> Decision:
         ruling = self.book.decide(request)
