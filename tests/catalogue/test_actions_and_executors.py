@@ -272,7 +272,7 @@ def test_a_tool_cannot_start_or_drive_runs_of_its_runtime(deed: Any, sync: bool)
     error = run(from_inside(deed, sync=sync)).error
 
     assert error.code == "E_REENTRANT"
-    legible(error.message, "E_REENTRANT", "run 'r'", "not from inside a tool")
+    legible(error.message, "E_REENTRANT", "run 'r'", "not from inside a tool", "to answer for")
     assert CALLED == []
 
 

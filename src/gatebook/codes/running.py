@@ -132,8 +132,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "ask for at most {limit} at once: split the work",
     ),
     "E_REENTRANT": (
-        "a tool of run {run} tried to start or drive a run",
-        "start it from the code that holds the runtime, not from inside a tool",
+        "a tool or hook of run {run} tried to start or drive a run, or to answer for a person",
+        "do that in the code that holds the runtime, not from inside a tool or hook",
     ),
     "E_TOOL_EXIT": ("{tool} raised {detail}", "a tool must not end the process"),
     "E_PERMIT": ("no permit for {tool}: {detail}", "only the runtime may call an executor"),
