@@ -212,7 +212,7 @@ def test_the_user_a_run_acts_for_cannot_answer(ruled: Inside) -> None:
     ruled("run", "app:pay", "17", "--run-id", "r", *context, *RULED)
     id = asked_id(ruled)
 
-    assert "E_APPROVAL_SELF" in ruled("approve", id).stderr
+    assert "deny it to take it back [E_APPROVAL_SELF]" in ruled("approve", id).stderr
     assert "E_APPROVAL_SELF" in ruled("approve", id, "--by", "ANN").stderr
     assert ruled("approve", id, "--by", "bob").returncode == 0
 

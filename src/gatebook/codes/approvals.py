@@ -30,8 +30,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "ask for it again only if it is still wanted",
     ),
     "E_APPROVAL_SELF": (
-        "approval {approval} is for {by}, who cannot answer it",
-        "let somebody else answer",
+        "approval {approval} is for {by}, who cannot give it",
+        "let somebody else answer, or deny it to take it back",
     ),
     "E_APPROVAL_APPROVER": (
         "{by} may not answer approval {approval}; these may: {names}",
