@@ -217,6 +217,41 @@ def test_the_user_a_run_acts_for_cannot_answer(ruled: Inside) -> None:
     assert ruled("approve", id, "--by", "bob").returncode == 0
 
 
+TWO = """
+[[rule]]
+id = "another"
+then = "ask"
+tool = "refund"
+approvers = ["bob"]
+"""
+
+
+def test_who_approves_first_of_two_is_told_who_else_must(ruled: Inside) -> None:
+    """Nothing goes on with one of two answers, so nobody is told to let it go on."""
+    (ruled.path / "rules.toml").write_text(RULES + TWO)
+    ruled("run", "app:pay", "17", "--run-id", "r", *RULED)
+    id = asked_id(ruled)
+
+    first = ruled("approve", id, "--by", "ann")
+    second = ruled("approve", id, "--by", "bob")
+
+    assert f"approval {id}: approved; bob must approve it too, before 20" in first.stderr
+    assert "gatebook resume" not in first.stderr
+    assert "approved, to be used before" in second.stderr
+    assert "gatebook resume r" in second.stderr
+
+
+def test_a_person_at_a_terminal_is_not_asked_what_only_others_can_answer_now(ruled: Inside) -> None:
+    """Their yes is taken; the question waits for the next."""
+    (ruled.path / "rules.toml").write_text(RULES + TWO)
+
+    code, screen = typed(ruled, "approve\n", "run", "app:pay", "17", "--run-id", "r", *RULED)
+
+    assert code == 4
+    assert "approved; bob must approve it too" in screen
+    assert screen.count("| wait? ") == 1
+
+
 def test_what_a_run_would_ask_for_next_is_not_said_when_it_is_over(asked: Inside) -> None:
     """What waited for an answer when it was cancelled never comes."""
     before = asked("replay", "r").stderr

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import click
 
+from gatebook.cli.asking import others
 from gatebook.cli.fitting import check_edit
 from gatebook.cli.main import ERROR, OK, sentences
 from gatebook.cli.options import Given
@@ -54,6 +55,7 @@ async def answer(
     fields: dict[str, dict[str, Any]] = {}
     texts: dict[str, str] = {}
     until: dict[str, str] = {}
+    missing: dict[str, str] = {}
     async with existing(given) as client:
         names = [await whole(client, id) for id in dict.fromkeys(ids)]
         if edit is None:
@@ -63,16 +65,18 @@ async def answer(
             row = await client.journal.row(approval.run)
             told[approval.id] = await _edited(approval, edit, author, given, row)
         for name in names:
-            run = client.approval(name).run
+            approval = client.approval(name)
             if told[name] is None and word == "approve":
-                asked = (await client.approval(name)).asked
+                asked = (await approval).asked
                 until[name] = clock(asked.time + asked.expires_ms * 1000)
-            fields[name], texts[name] = await after_steering(client, run, given)
+                missing[name] = await others(client, approval)
+            fields[name], texts[name] = await after_steering(client, approval.run, given)
     if given.as_json:
         document(answers=[_fields(name, word, told[name], fields[name]) for name in names])
     else:
-        _say(told, "edited and approved" if edit is not None else DONE[word], until)
-        for text in dict.fromkeys(texts[name] for name in names if told[name] is None):
+        _say(told, "edited and approved" if edit is not None else DONE[word], until, missing)
+        taken = [name for name in names if told[name] is None and not missing.get(name)]
+        for text in dict.fromkeys(texts[name] for name in taken):
             if text:
                 say(text.strip())
     return ERROR if any(told.values()) else OK
@@ -89,9 +93,16 @@ async def _edited(
     return None
 
 
-def _say(told: dict[str, GatebookError | None], done: str, until: dict[str, str]) -> None:
+def _say(
+    told: dict[str, GatebookError | None],
+    done: str,
+    until: dict[str, str],
+    missing: dict[str, str],
+) -> None:
     for name, error in told.items():
         good = f", to be used before {until[name]}" if name in until else ""
+        if more := missing.get(name):
+            good = f"; {more} must approve it too, before {until[name]}"
         say(safe(f"approval {name}: {f'{done}{good}' if error is None else error}"))
 
 

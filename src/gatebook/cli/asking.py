@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal
 
 from gatebook.cli.output import clock, on_terminal, safe, say, short, stamp
@@ -63,13 +63,14 @@ def approval_fields(approval: Approval) -> dict[str, Any]:
 def shown(approval: Approval) -> list[str]:
     """Return an approval as the lines people read before they answer."""
     asked = approval.asked
-    who = " and ".join(" or ".join(names) or "anybody else" for names in approval.approvers)
     lines = [f"approval {approval.id}: {approval.message}"]
     lines.append(f"  {approval.what} {short(_arguments(approval), 2_000)}".rstrip())
     if approval.rule:
         lines.append(f"  rule {approval.rule}")
     until = clock(asked.time + asked.expires_ms * 1000)
-    lines.append(f"  for {approval.requester}, to be answered by {who} until {until}")
+    lines.append(
+        f"  for {approval.requester}, to be answered by {who(approval.approvers)} until {until}"
+    )
     if asked.refused:
         lines.append(f"  {asked.refused}")
     return [safe(line) for line in lines]
@@ -83,6 +84,21 @@ def arguments(approval: Approval, *, people: bool) -> str:
 def _arguments(approval: Approval) -> str:
     args = getattr(approval.asked.action, "args", None)
     return "" if args is None else bytes(args).decode()
+
+
+async def others(client: Client, approval: Approval) -> str:
+    """Return who else must say yes to what was approved, as people read it; "" for nobody."""
+    row = await client.journal.row(approval.run)
+    for entry in row.head.approvals.asked.values():
+        if entry.seq == approval.seq and entry.phase == "open":
+            places = enumerate(entry.approvers)
+            return who(names for place, names in places if place not in entry.given)
+    return ""
+
+
+def who(approvers: Iterable[tuple[str, ...]]) -> str:
+    """Return who may answer, for each that asks."""
+    return " and ".join(" or ".join(names) or "anybody else" for names in approvers)
 
 
 class Asker:
@@ -152,6 +168,9 @@ class Asker:
                     return False
                 rest = reason.strip()
             await _say(approval, word, rest)
+            if more := await others(self._client, approval):
+                say(safe(f"approved; {more} must approve it too"))
+                self._left.add(approval.id)
         except (GatebookError, ValueError) as exc:
             say(safe(f"not answered: {exc}"))
             return False
