@@ -43,6 +43,7 @@ from gatebook.runtime.subscriptions import Hub, Progress
 
 Failure = TypeVar("Failure", bound=ActionError)
 NOTHING_LENT = Lent()
+ARGUMENTS = ("E_ARGS_SCHEMA", "E_ARGS_EXTRA")  # refused before the tool ran
 
 _log = logging.getLogger(__name__)
 _calling: ContextVar[tuple["Executor", str] | None] = ContextVar("gatebook_calling", default=None)
@@ -203,7 +204,7 @@ class Executor:
         except ActionError as exc:
             ended = Ended(error=sounded(exc, spec.name, self._redactor))
         except InvalidInput as exc:  # of its arguments, before it ran; else of what it made
-            doubtful = spec.on_error == "unknown" and not exc.code.startswith("E_ARGS")
+            doubtful = spec.on_error == "unknown" and exc.code not in ARGUMENTS
             ended = Ended(error=Permanent(text_of(exc), code=exc.code), doubtful=doubtful)
         except OSError as exc:
             ended = Ended(error=crashed(tool, exc, kind="transient"), doubtful=True)
