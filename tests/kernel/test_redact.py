@@ -134,6 +134,26 @@ def test_it_is_found_in_bytes_too(form: str) -> None:
     assert b"[redacted:registered]" in clean
 
 
+ODD = "p!ss/w~rd&'<x+9>7f`3e(91)"
+WRITTEN = {
+    "PHP's JSON": json.dumps(ODD).replace("/", "\\/"),
+    "Go's JSON": "p!ss/w~rd\\u0026'\\u003cx+9\\u003e7f`3e(91)",
+    ".NET's JSON": "p!ss/w~rd\\u0026\\u0027\\u003Cx\\u002B9\\u003E7f\\u00603e(91)",
+    "encodeURIComponent": "p!ss%2Fw~rd%26'%3Cx%2B9%3E7f%603e(91)",
+    "URLSearchParams": "p%21ss%2Fw%7Erd%26%27%3Cx%2B9%3E7f%603e%2891%29",
+    "a segment of a path": "p!ss%2Fw~rd&'%3Cx+9%3E7f%603e(91)",
+    "a path": "p!ss/w~rd&'%3Cx+9%3E7f%603e(91)",
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_registered_secret_is_cut_as_other_languages_write_it(form: str) -> None:
+    """JSON and URLs leave it to the writer what of a text stands for itself."""
+    clean = Redactor([ODD]).json(canonical(f"before {WRITTEN[form]} after"))
+
+    assert plain(clean).strip('b"efor at') == "[redacted:registered]"
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_secret_of_several_lines_is_cut_out_of_json_within_json(depth: int) -> None:
     """A private key in the answer of a service, in the log line that quotes the answer."""

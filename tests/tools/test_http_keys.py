@@ -3,6 +3,7 @@
 import base64
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.tools.shipped import ask
@@ -118,7 +119,33 @@ def test_a_key_function_is_asked_each_time() -> None:
     with_server(scenario, answer(200, ""))
 
 
-@pytest.mark.parametrize("value", ["a\r\nb: c", "é", None])
+ODD = 'can/ary+7f"3e&91~d2b4'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        json.dumps(ODD).replace("/", "\\/"),
+        quote(ODD, safe=""),
+        base64.b64encode(f"user:{ODD}".encode()).decode(),
+    ],
+)
+def test_a_key_is_cut_in_whatever_form_a_server_repeats_it(form: str) -> None:
+    """PHP escapes the slashes of its JSON; a URL is quoted in an error page."""
+
+    async def scenario(server: FaultServer) -> None:
+        host = at(server)
+        get = tools([host], headers_for={host: {"X-Key": lambda: ODD}})["get"]
+
+        found = await ask(get, url=server.url)
+
+        assert "[key]" in found["text"]
+        assert not any(form[at : at + 12] in found["text"] for at in range(4, len(form) - 16))
+
+    with_server(scenario, answer(401, f"no such key: {form}"))
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "é", None, " canary"])
 def test_a_key_that_no_header_may_hold_is_not_sent(value: Any) -> None:
     """Nor is it in the error."""
 
@@ -126,7 +153,10 @@ def test_a_key_that_no_header_may_hold_is_not_sent(value: Any) -> None:
         host = at(server)
         get = tools([host], headers_for={host: {"X-Key": lambda: value}})["get"]
 
-        assert (await refused(get, url=server.url)).code == "E_HTTP_HEADER"
+        error = await refused(get, url=server.url)
+
+        assert error.code == "E_HTTP_HEADER"
+        assert "canary" not in str(error)
         assert server.count == 0
 
     with_server(scenario, answer(200, ""))

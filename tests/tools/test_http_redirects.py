@@ -75,3 +75,21 @@ def test_what_has_an_effect_follows_no_redirect(status: int) -> None:
         assert server.count == 1
 
     with_server(scenario, redirect("/other", status))
+
+
+def test_what_a_model_says_to_one_host_does_not_go_on_to_another() -> None:
+    """A host that is asked with a password could have it sent to whom it likes."""
+    resolve = names(one=["127.0.0.1"], two=["127.0.0.1"])
+    given = {"authorization": "Bearer of-one", "accept": "text/html"}
+
+    async def scenario(server: FaultServer) -> None:
+        one, two = at(server, "one.example"), at(server, "two.example")
+        get = tools([one, two], resolve=resolve, headers=[*given])["get"]
+        here, there = redirect("/again"), redirect(f"http://{two}/")
+        server._plays = (here, there, answer(200, ""))
+        await ask(get, url=f"http://{one}/", headers=given)
+
+        said = [(r.headers.get("authorization"), r.headers["accept"]) for r in server.requests]
+        assert said == [("Bearer of-one", "text/html")] * 2 + [(None, "text/html")]
+
+    with_server(scenario, answer(200, ""))

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import gzip
+import zlib
 
 import pytest
 from tests.tools.shipped import ask
@@ -132,6 +133,75 @@ def test_a_packed_body_is_unpacked_to_the_limit_only() -> None:
         assert (found["text"], found["truncated"]) == ("y" * 1_000, True)
 
     with_server(scenario, answer(200, bomb, content_encoding="gzip", content_type="text/plain"))
+
+
+def flushed(data: bytes) -> bytes:
+    """A packed text that goes on."""
+    packer = zlib.compressobj()
+    return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+@pytest.mark.parametrize("coding", ["gzip, gzip", "br"])
+def test_a_body_in_codings_that_were_not_asked_for_is_given_as_it_came(coding: str) -> None:
+    """Unpacked one within the other, a few bytes can stand for more than any machine holds."""
+    packed = gzip.compress(gzip.compress(b"y" * 5_000_000))
+
+    async def scenario(server: FaultServer) -> None:
+        found = await ask(tools([at(server)])["get"], url=server.url)
+
+        assert (found["text"], found["encoding"]) == (base64.b64encode(packed).decode(), "base64")
+        assert found["headers"]["content-encoding"] == coding
+
+    charset = "text/plain; charset=iso-8859-1"
+    with_server(scenario, answer(200, packed, content_encoding=coding, content_type=charset))
+
+
+@pytest.mark.parametrize(
+    ("coding", "beginning", "following"),
+    [
+        ("gzip", gzip.compress(b"yes"), b"\0"),  # behind the end
+        ("deflate", flushed(b"yes"), b"\0\0\0\xff\xff"),  # empty blocks
+    ],
+    ids=["gzip", "deflate"],
+)
+def test_a_packed_body_that_never_ends_and_says_nothing_is_left(
+    coding: str, beginning: bytes, following: bytes
+) -> None:
+    """What is unpacked is not all that is read: the rest must have a limit as well."""
+    headers = {"content-type": "text/plain", "content-encoding": coding}
+    endless = Play(Send(head(200, headers)), Send(beginning), Send(following * 200_000), Stall())
+
+    async def scenario(server: FaultServer) -> None:
+        found = await ask(tools([at(server)], max_bytes=1_000)["get"], url=server.url)
+
+        assert found["text"] == "yes"
+        await server.until(lambda s: s.open_connections == 0)
+
+    with_server(scenario, endless)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_deflated_body_is_unpacked_with_and_without_its_frame(bare: bool) -> None:
+    """RFC 9110 means zlib's; some servers leave that out."""
+    packed = zlib.compress(b"tea")[2:-4] if bare else zlib.compress(b"tea")
+
+    async def scenario(server: FaultServer) -> None:
+        found = await ask(tools([at(server)])["get"], url=server.url)
+
+        assert (found["text"], found["truncated"]) == ("tea", False)
+        assert "content-encoding" not in found["headers"]
+
+    with_server(scenario, answer(200, packed, content_encoding="deflate"))
+
+
+def test_a_body_that_is_not_packed_as_it_says_broke() -> None:
+    """Half of an answer is none."""
+
+    async def scenario(server: FaultServer) -> None:
+        with pytest.raises(ConnectionError, match="broke"):
+            await ask(tools([at(server)])["get"], url=server.url)
+
+    with_server(scenario, answer(200, b"plain", content_encoding="gzip"))
 
 
 def test_requests_do_not_wait_for_each_other() -> None:

@@ -22,6 +22,11 @@ MIN_BEGINNING = 16  # characters of a longer value that give it away where a tex
 REFERENCE = re.compile(r"secret://([A-Za-z0-9_.-]{1,64})")  # what stands for a secret, in full
 PERCENT = re.compile(r"%[0-9A-F]{2}")
 TO_URLS = str.maketrans("+/", "-_")  # the two alphabets of base64
+# What is written as it is in a URL, beside letters, digits and -._~, by who writes it: most of
+# them, in paths, JavaScript's encodeURIComponent, and RFC 3986 in a segment and in a path.
+KEPT_IN_URLS = ("", "/", "!'()*", "!$&'()*+,;=:@", "/!$&'()*+,;=:@")
+# What JSON need not spell by number, and Go, .NET and PHP do by default or on demand.
+SPELT_IN_JSON = ("<>&", "<>&'+`\"")
 
 # Formats published by their vendors; each is anchored on a prefix no prose contains by chance.
 PATTERNS = {
@@ -109,15 +114,27 @@ def references(value: Any) -> Iterator[str]:
             yield from references(item)
 
 
-def _forms(secret: str) -> set[str]:
+def forms(secret: str) -> set[str]:
     """Return how a value may be written: as it is, in JSON, in a URL, in hex, within base64."""
     data = secret.encode("utf-8", "surrogatepass")
-    urls = {quote(data, safe=""), quote(data), quote_plus(data)}
+    urls = {quote(data, safe=kept) for kept in KEPT_IN_URLS}
+    urls |= {quote_plus(data), quote_plus(data, safe="*")}
+    urls |= {url.replace("~", "%7E") for url in urls}
     urls |= {PERCENT.sub(lambda found: found[0].lower(), url) for url in urls}
     escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    escaped |= {text.replace("/", "\\/") for text in escaped}
+    escaped |= {_spelt(secret, chars, number) for chars in SPELT_IN_JSON for number in ("x", "X")}
     escaped |= {json.dumps(text)[1:-1] for text in escaped}  # JSON as a text within JSON
     hexes = {data.hex(), data.hex().upper()}
     return {secret, repr(secret)[1:-1]} | escaped | urls | hexes | set(_base64(data))
+
+
+def _spelt(text: str, chars: str, number: str) -> str:
+    """Return a text as JSON that spells some characters by their numbers."""
+    return "".join(
+        f"\\u{ord(c):04{number}}" if c in chars or "~" < c <= "\uffff" else json.dumps(c)[1:-1]
+        for c in text
+    )
 
 
 def _base64(data: bytes) -> Iterator[str]:
@@ -150,7 +167,7 @@ class Redactor:
     def learn(self, secrets: Iterable[str]) -> None:
         """Take these as the registered secrets from now on."""
         known = self._known = frozenset(s for s in secrets if len(s) >= MIN_SECRET)
-        escaped = {form for secret in known for form in _forms(secret)}
+        escaped = {form for secret in known for form in forms(secret)}
         self._registered = sorted(sorted(escaped), key=len)[::-1]
         self._needles = [form.encode("utf-8", "surrogatepass") for form in self._registered]
         pairs = sorted({secret[:2] for secret in escaped})

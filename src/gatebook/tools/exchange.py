@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -19,8 +20,10 @@ from urllib.parse import urljoin
 
 from gatebook.errors import ActionError, Permanent, RateLimited, described
 from gatebook.kernel.hints import retry_after
+from gatebook.kernel.redact import forms
 from gatebook.kernel.rules.places import HostPattern, is_host
 from gatebook.tools.reach import Reach, Target, bad_url
+from gatebook.tools.unpacking import Body
 
 if TYPE_CHECKING:
     import httpx2
@@ -31,6 +34,7 @@ MAX_ADDRESSES = 3  # of one host that are tried
 CONNECT_S = 10.0  # for resolving, and again for each connection with its handshake
 MIN_KEY = 8  # characters; what is shorter cannot be told from other words
 KEY_SHOWN = "[key]"
+HARMLESS = ("accept", "accept-language", "content-type", "if-none-match", "if-modified-since")
 REDIRECTS = (301, 302, 303, 307, 308)
 BUSY = (429, 503)  # RFC 6585, RFC 9110: the request was not taken up
 AGAIN = (429, 500, 502, 503, 504)  # what a later read may answer otherwise
@@ -38,6 +42,7 @@ SHOWN_HEADERS = (
     "content-type", "content-length", "content-language", "etag", "last-modified", "location",
     "link", "retry-after", "date",
 )  # fmt: skip
+NO_VALUE = "has a character that no header may hold, or a blank at an end"
 MAX_HEADER = MAX_URL + 1  # characters of one that is shown: a longer location is too long
 # What servers call their texts (WHATWG Encoding); Python would also unpack zlib by that name.
 CHARSETS = re.compile(
@@ -102,12 +107,19 @@ class Exchange:
         for _ in range(MAX_HOPS + 1):
             answer = await self._ask(method, url, headers)
             if answer.status in REDIRECTS and "location" in answer.headers:
-                url = _led_to(answer)
+                before, url = url, _led_to(answer)
+                if not self._is_one_place(before, url):
+                    headers = {name: headers[name] for name in HARMLESS if name in headers}
             elif answer.status in AGAIN:
                 raise _refusal(answer)
             else:
                 return answer
         raise Permanent(code="E_HTTP_REDIRECTS", value=url, limit=MAX_HOPS)
+
+    def _is_one_place(self, url: str, other: str) -> bool:
+        """Whether two URLs lead to one server, so that what is meant for it may go to both."""
+        places = [self.reach.check(each) for each in (url, other)]
+        return len({(each.scheme, each.host.name, each.port) for each in places}) == 1
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, *, keyed: bool
@@ -198,39 +210,37 @@ class Exchange:
                 raise _NotConnected from exc
             except (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol) as exc:
                 raise bad_url(url, cleaner.text(described(exc))) from exc
-            except httpx2.HTTPError as exc:
+            except (httpx2.HTTPError, zlib.error) as exc:
                 told = cleaner.text(described(exc))
                 text = f"the exchange with {target.host.name} broke: {told}"
                 raise ConnectionError(text) from exc
 
     async def _read(self, response: "httpx2.Response", url: str) -> Response:
         """Return the answer; at most `max_bytes` of its body are unpacked and kept."""
-        kept = bytearray()
-        more = False
+        found = Body(response.headers.get("content-encoding", ""), self.max_bytes)
         try:
-            async for piece in response.aiter_bytes():
-                more = len(kept) + len(piece) > self.max_bytes
-                kept += piece[: self.max_bytes - len(kept)]
-                if more:
+            async for piece in response.aiter_raw():
+                if not found.take(piece):
                     break
         finally:
             await response.aclose()
-        text, encoding = _text(bytes(kept), response.charset_encoding, final=not more)
+        charset = None if found.packed else response.charset_encoding
+        text, encoding = _text(bytes(found), charset, final=not found.more)
+        shown = (*SHOWN_HEADERS, "content-encoding") if found.packed else SHOWN_HEADERS
         headers = {
-            name: response.headers[name][:MAX_HEADER]
-            for name in SHOWN_HEADERS
-            if name in response.headers
+            name: response.headers[name][:MAX_HEADER] for name in shown if name in response.headers
         }
-        return Response(url, response.status_code, headers, text, encoding, more)
+        return Response(url, response.status_code, headers, text, encoding, found.more)
 
 
 class _Cleaner:
     """Cuts the keys of one request out of what comes back: servers quote what they refuse."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        """Take the values of headers; of `Bearer x` also x alone is a key."""
+        """Take the values of headers; of `Bearer x` also x alone is a key, however written."""
         found = {word for key in keys for word in (key, key.rpartition(" ")[2])}
-        self._words = sorted((w for w in found if len(w) >= MIN_KEY), key=len, reverse=True)
+        written = {form for word in found if len(word) >= MIN_KEY for form in forms(word)}
+        self._words = sorted(written, key=len, reverse=True)
 
     def answer(self, answer: Response) -> Response:
         """Return an answer without keys, nor the beginning of one where its body was cut."""
@@ -335,11 +345,17 @@ def _current(name: str, value: HeaderValue) -> str:
     except Exception as exc:  # noqa: BLE001 - a user's function may raise anything
         text = f"the function for header {name} raised {type(exc).__name__}"
         raise ActionError.permanent(text) from None
-    held = isinstance(found, str) and found.isascii() and found.isprintable()
-    if not held or found != found.strip():  # else the client's own error shows the value
-        detail = "its value has a character that no header may hold, or a space at an end"
-        raise Permanent(code="E_HTTP_HEADER", value=name, detail=detail)
+    if not isinstance(found, str) or not is_header_value(found):
+        raise Permanent(code="E_HTTP_HEADER", value=name, detail=f"its value {NO_VALUE}")
     return found
+
+
+def is_header_value(text: str) -> bool:
+    """Whether a header may hold a text as it is (RFC 9110, 5.5, without its leftovers).
+
+    Asked before the client is, which repeats in its error what it refuses.
+    """
+    return text.isascii() and text.isprintable() and text == text.strip(" ")
 
 
 def _led_to(answer: Response) -> str:

@@ -14,7 +14,16 @@ from gatebook.kernel.codec import MAX_PAYLOAD
 from gatebook.kernel.rules.places import HostPattern, is_host, read_host
 from gatebook.kernel.tools import Effect
 from gatebook.tools.context import ToolContext
-from gatebook.tools.exchange import Exchange, HeaderValue, Resolve, Response, resolved
+from gatebook.tools.exchange import (
+    HARMLESS,
+    NO_VALUE,
+    Exchange,
+    HeaderValue,
+    Resolve,
+    Response,
+    is_header_value,
+    resolved,
+)
 from gatebook.tools.function import FunctionTool, tool
 from gatebook.tools.options import refused
 from gatebook.tools.reach import Reach, reach
@@ -26,7 +35,6 @@ MAX_BYTES = 1024 * 1024  # of a body, unpacked
 MAX_BODY = 1024 * 1024  # of a request
 MAX_SHOWN = 64 * 1024  # bytes of an answer that a model reads
 TIMEOUT_S = 30.0
-ASKED = ("accept", "accept-language", "content-type", "if-none-match", "if-modified-since")
 # What frames a message, routes it or says who asks is never a model's to say.
 OURS = frozenset({
     "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade",
@@ -43,7 +51,8 @@ class HttpOptions(TypedDict, total=False):
         methods: GET and HEAD make `http.get`; POST, PUT, PATCH and DELETE make `http.send`.
         schemes: `https` unless `http` is listed too.
         private: networks that may be reached although they are not public: ["10.2.0.0/16"].
-        headers: names of headers that the model may set, instead of the usual harmless ones.
+        headers: names of headers that the model may set, instead of the usual harmless ones. When
+            a redirect leads to another host, the harmless ones alone go there.
         headers_for: host -> headers that go to that host only, after a redirect too; a value may
             be a function, for keys: it is asked before each request, and what it returned is cut
             out of the answer.
@@ -193,8 +202,8 @@ def _asked(setting: _Setting, headers: Mapping[str, str] | None) -> dict[str, st
             detail = f"only these may be set: {', '.join(sorted(setting.headers)) or 'none'}"
         elif low in found:
             detail = "it is given twice"
-        elif not (value.isascii() and value.isprintable()) or len(value) > 4_096:
-            detail = "its value is too long or has a character that no header may hold"
+        elif not is_header_value(value) or len(value) > 4_096:
+            detail = f"its value is too long, or {NO_VALUE}"
         if detail:
             raise Permanent(code="E_HTTP_HEADER", value=name, detail=detail)
         found[low] = value
@@ -219,7 +228,7 @@ def _setting(prefix: str, hosts: Sequence[str], options: HttpOptions) -> _Settin
         "max_output": MAX_SHOWN,
         "returns": options.get("returns", {"untrusted"}),
     }
-    names = _headers(prefix, options.get("headers", ASKED))
+    names = _headers(prefix, options.get("headers", HARMLESS))
     return _Setting(exchange, names, limits, ", ".join(hosts))
 
 
