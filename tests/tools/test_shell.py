@@ -220,6 +220,18 @@ def test_what_a_program_leaves_behind_is_killed_when_it_ends(tmp_path: Path) -> 
     assert all_gone(pids(tmp_path / "pids", 1))
 
 
+def test_what_a_program_leaves_behind_takes_no_place_once_it_has_ended(tmp_path: Path) -> None:
+    """A program that starts daemons for days would fill the machine with dead ones."""
+    run = shell(["sh"], cwd=tmp_path, env=["PATH"])
+    script = (
+        "for n in 1 2 3 4 5 6 7 8 9; do (sleep 0 &); done; waits=0;"
+        " until [ $(wc -w < /proc/$PPID/task/$PPID/children) = 1 ] || [ $waits = 1000 ];"
+        " do waits=$((waits + 1)); sleep 0.01; done; echo $waits"
+    )
+
+    assert call(run, argv=["sh", "-c", script])["stdout"] != "1000\n"
+
+
 CALLER = """
 import asyncio, sys
 from tests.tools.shipped import ask

@@ -19,6 +19,7 @@ from typing import Any
 
 MAX_ORDER = 4 * 1024 * 1024  # bytes; above what the kernel takes for argv and environment
 KILLING_S = 5.0  # after this, what cannot be killed is left to the kernel
+MAX_REAPED = 1_000  # at once, so that who lets go is heard between
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 RLIMITS = {
     "cpu_s": resource.RLIMIT_CPU,
@@ -146,16 +147,31 @@ def _wait(child: int, awake: int, channel: int | None, *, until: float | None) -
     if channel is not None:
         poll.register(channel, select.POLLIN)
     while True:
-        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        ended, more = _reap_others(child)
+        if ended:
             return True
         left = None if until is None else max(0.0, until - time.monotonic())
-        ready = poll.poll(None if left is None else left * 1_000)
-        if not ready and left is not None:
+        ready = poll.poll(0 if more else None if left is None else left * 1_000)
+        if left is not None and (left == 0 or not (ready or more)):
             return False
         if channel is not None and any(number == channel for number, _ in ready):
             return False
         with contextlib.suppress(BlockingIOError):
             os.read(awake, 4_096)
+
+
+def _reap_others(child: int) -> tuple[bool, bool]:
+    """Return whether the child has ended, and if not, whether others may have; these are reaped.
+
+    What its descendants leave behind comes to us when it ends: a program that leaves many behind
+    would else fill the machine with them for as long as it runs.
+    """
+    for _ in range(MAX_REAPED):
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None or found.si_pid == child:
+            return found is not None, False
+        os.waitpid(found.si_pid, os.WNOHANG)
+    return False, True
 
 
 def _kill_all(child: int) -> int | None:
@@ -169,13 +185,14 @@ def _kill_all(child: int) -> int | None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         try:
-            pid, found = os.waitpid(-1, os.WNOHANG)
+            for _ in range(MAX_REAPED):  # before the next look at who is left
+                pid, found = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    time.sleep(0.0005)
+                    break
+                status = found if pid == child else status
         except ChildProcessError:
             break
-        if pid == child:
-            status = found
-        elif pid == 0:
-            time.sleep(0.002)
     return status
 
 
