@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import os
 import socket
 import threading
@@ -17,7 +18,7 @@ from tests.tools.folders import SECRET, tools
 from tests.tools.shipped import call, linux, refusal
 
 from gatebook.errors import ActionError, Permanent
-from gatebook.tools.beneath import MAX_PARTS, parts
+from gatebook.tools.beneath import MAX_PARTS, parts, plain_file, plain_folder
 
 AT_FDCWD = -100  # linux/fcntl.h
 RENAME_EXCHANGE = 2  # linux/fs.h
@@ -58,6 +59,44 @@ def test_a_path_without_a_name_is_no_file(path: str, root: Path) -> None:
     (root / "a").mkdir()
 
     assert refusal(tools(root)["read"], path=path).code in ("E_PATH", "E_FILE")
+
+
+@pytest.mark.parametrize("path", ["./.env", ".//.env", "././.env"])
+def test_what_rules_see_is_what_is_opened(path: str, root: Path) -> None:
+    """A rule that denies `.env` must not be passed by another spelling of it."""
+    made = tools(root)
+
+    for name in ("read", "write", "list"):
+        args = {"path": path} | ({"text": "x"} if name == "write" else {})
+        final = json.loads(made[name].validate(json.dumps(args).encode()))
+        assert final["path"] == ".env"
+        assert (
+            made[name].validate(json.dumps(final).encode())
+            == json.dumps(final, separators=(",", ":"), sort_keys=True).encode()
+        )
+
+
+@pytest.mark.parametrize("path", ["a/", "a/.", "a/./", "a//."])
+def test_a_slash_at_the_end_makes_a_file_no_other_file(path: str, root: Path) -> None:
+    """A system finds no file there, so neither does a tool."""
+    (root / "a").write_text("x")
+    made = tools(root)
+
+    assert refusal(made["read"], path=path).code == "E_PATH"
+    assert refusal(made["write"], path=path, text="y", overwrite=True).code == "E_PATH"
+    assert (root / "a").read_text() == "x"
+
+
+@given(st.text(alphabet="./ab~\\", max_size=12))
+def test_a_path_has_one_spelling(path: str) -> None:
+    """It goes through the same names, and spelling it once more changes nothing."""
+    for spell in (plain_file, plain_folder):
+        found = spell(path)
+
+        assert spell(found) == found
+        with contextlib.suppress(Permanent):
+            assert parts(found) == parts(path)
+            assert found.rstrip("/") in ("/".join(parts(path)), ".")
 
 
 def test_a_link_to_a_file_is_not_followed(root: Path, outside: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_file_is_read_as_text(root: Path) -> None:
     (root / "sub" / "a.md").write_text("grün")
 
     assert call(tools(root)["read"], path="./sub//a.md") == {
-        "path": "./sub//a.md", "text": "grün", "encoding": "utf-8", "size": 5, "next": None,
+        "path": "sub/a.md", "text": "grün", "encoding": "utf-8", "size": 5, "next": None,
     }  # fmt: skip
 
 
@@ -65,12 +65,22 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(root: Path) -> None:
     assert str(root) not in str(error)
 
 
-def test_a_negative_offset_is_refused(root: Path) -> None:
+@pytest.mark.parametrize("offset", [-1, 2**63 - 1])
+def test_an_offset_that_no_file_has_is_refused(offset: int, root: Path) -> None:
     """The system would say less."""
     (root / "a").write_text("x")
 
     with pytest.raises(ToolRetry):
-        call(tools(root)["read"], path="a", offset=-1)
+        call(tools(root)["read"], path="a", offset=offset)
+
+
+def test_behind_its_end_a_file_has_its_size(root: Path) -> None:
+    """A model that read too far is told how far it may."""
+    (root / "a").write_text("xyz")
+
+    found = call(tools(root)["read"], path="a", offset=1_000)
+
+    assert (found["text"], found["size"], found["next"]) == ("", 3, None)
 
 
 def test_a_folder_is_listed_in_order_with_kinds_and_sizes(root: Path) -> None:

@@ -1,5 +1,6 @@
 """`files` writes: whole files or none, and again without harm."""
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.tools.folders import tools
+from tests.tools.invocations import Given
 from tests.tools.shipped import call, refusal
 
 from gatebook.errors import ToolRetry
@@ -79,6 +81,36 @@ def test_a_replaced_file_keeps_its_mode(root: Path) -> None:
     call(tools(root)["write"], path="run.sh", text="new", overwrite=True)
 
     assert (root / "run.sh").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_link_in_the_place_of_an_unfinished_file_is_not_followed(root: Path) -> None:
+    """A sandboxed program that may write below must not get at the modes of what lies outside."""
+    outside = root.parent / "outside"
+    outside.write_text("secret")
+    outside.chmod(0o600)
+    (root / "a").write_text("old")
+    (root / "a").chmod(0o777)
+    write = tools(root)["write"]
+
+    def swapped() -> bool:
+        (draft,) = root.glob(".gatebook-*")
+        draft.unlink()
+        draft.symlink_to(outside)
+        return False
+
+    final = write.validate(b'{"path":"a","text":"new","overwrite":true}')
+    asyncio.run(write.call(final, Given(cancelled=swapped)))
+
+    assert outside.stat().st_mode & 0o777 == 0o600
+    assert outside.read_text() == "secret"
+
+
+def test_a_name_that_no_file_can_have_is_refused(root: Path) -> None:
+    """As what it is, before anything is created: no retry will find room for it."""
+    error = refusal(tools(root)["write"], path="a/" + "é" * 128, text="x")
+
+    assert error.code == "E_PATH"
+    assert list(root.iterdir()) == []
 
 
 def test_too_much_text_is_refused_before_anything_is_created(root: Path) -> None:

@@ -8,11 +8,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from gatebook.errors import Permanent
 
 MAX_PATH = 4_096  # bytes: PATH_MAX of Linux, limits.h
+MAX_NAME = 255  # bytes: NAME_MAX of Linux, limits.h
 MAX_PARTS = 64
 OURS = ".gatebook-"  # begins the names of unfinished files
 
@@ -47,11 +50,43 @@ def parts(path: str) -> list[str]:
         detail = "it has a character that cannot be shown"
     elif len(path.encode("utf-8", "replace")) > MAX_PATH or len(names) > MAX_PARTS:
         detail = "it is too long"
+    elif any(len(name.encode("utf-8", "replace")) > MAX_NAME for name in names):
+        detail = f"a name in it has more than {MAX_NAME} bytes"
     elif any(name.startswith(OURS) for name in names):
         detail = f"names that begin with {OURS} are files being written"
     if detail:
         raise refused(path, detail)
     return names
+
+
+def plain_folder(path: str) -> str:
+    """Return the one spelling of a path below a folder; what is refused anyway stays as it is."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    return path if path.startswith("/") or ".." in names else "/".join(names) or "."
+
+
+def plain_file(path: str) -> str:
+    """Return the same of a file's path; a slash at the end, which no file has, stays."""
+    found = plain_folder(path)
+    return f"{found}/" if path.endswith(("/", "/.")) and not found.endswith("/") else found
+
+
+@dataclass(frozen=True)
+class _Spelt:
+    """Has a tool's argument put into its one spelling, before anything is decided about it."""
+
+    spell: Callable[[str], str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Return how pydantic reads it; imported here, since that happens at a tool's first use."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.spell, handler(source))
+
+
+# What rules see is what is opened: a deny of `.env` must not be passed by `./.env`.
+FolderPath = Annotated[str, _Spelt(plain_folder)]
+FilePath = Annotated[str, _Spelt(plain_file)]
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ from gatebook.errors import Permanent, ToolRetry
 from gatebook.kernel.codec import MAX_PAYLOAD, digest
 from gatebook.tools.beneath import (
     OURS,
+    FilePath,
+    FolderPath,
     kind,
-    kind_at,
     opened_file,
     opened_folder,
     parts,
@@ -34,6 +35,7 @@ MAX_ENTRIES = 1_000
 MAX_TIMES = 6  # a control character takes six bytes in JSON: backslash, u, four digits
 ROOM = 16 * 1024  # for what an answer says besides the text
 PIECE = 64 * 1024
+MAX_OFFSET = 2**62  # so that what is read from there has places that a system can number
 
 
 @dataclass(frozen=True)
@@ -121,15 +123,15 @@ def files(
 
 
 def _reader(root: str, limit: int) -> Callable[..., FileText]:
-    def read(path: str, offset: int = 0) -> FileText:
+    def read(path: FilePath, offset: int = 0) -> FileText:
         """Read a file, or the part of it that begins at an offset.
 
         Args:
             path: relative to the folder, for example notes/today.md
             offset: where to begin, in bytes; use `next` of the answer before
         """
-        if offset < 0:
-            raise ToolRetry("offset must be 0 or more")
+        if not 0 <= offset <= MAX_OFFSET:
+            raise ToolRetry(f"offset must be from 0 to {MAX_OFFSET}")
         *above, name = _named(path)
         with opened_folder(root, above) as folder, opened_file(folder, name, path) as file:
             size = os.fstat(file).st_size
@@ -140,7 +142,7 @@ def _reader(root: str, limit: int) -> Callable[..., FileText]:
 
 
 def _lister(root: str, limit: int) -> Callable[..., Listing]:
-    def list_folder(path: str = ".") -> Listing:
+    def list_folder(path: FolderPath = ".") -> Listing:
         """List the files and folders of one folder.
 
         Args:
@@ -156,7 +158,7 @@ def _lister(root: str, limit: int) -> Callable[..., Listing]:
 
 
 def _writer(root: str, limit: int) -> Callable[..., Written]:
-    def write(ctx: ToolContext, path: str, text: str, overwrite: bool = False) -> Written:
+    def write(ctx: ToolContext, path: FilePath, text: str, overwrite: bool = False) -> Written:
         """Write a whole file; folders on the way are created.
 
         Args:
@@ -169,9 +171,9 @@ def _writer(root: str, limit: int) -> Callable[..., Written]:
         if len(data) > limit:
             raise Permanent(code="E_FILE", value=path, detail=f"more than {limit} bytes")
         with opened_folder(root, above, make=True) as folder:
-            _check_target(folder, name, path)
+            mode = _mode_of_target(folder, name, path)
             try:
-                with _draft(folder, data, ctx) as draft:
+                with _draft(folder, data, ctx, mode) as draft:
                     if ctx.cancelled:
                         raise Permanent(code="E_FILE", value=path, detail="too late, not written")
                     _place(folder, draft, name, data=data if not overwrite else None)
@@ -212,7 +214,7 @@ def _text(path: str, data: bytes, *, limit: int, offset: int, size: int) -> File
     if part and not whole:
         text, whole, encoding = base64.b64encode(part).decode(), len(part), "base64"
     following = offset + whole if more else None
-    return FileText(path, text, encoding, max(size, offset + len(data)), following)
+    return FileText(path, text, encoding, max(size, offset + len(data) if data else 0), following)
 
 
 def _entry(folder: int, name: str) -> Entry:
@@ -225,17 +227,26 @@ def _entry(folder: int, name: str) -> Entry:
     return Entry(shown, found, facts.st_size if found == "file" else None)
 
 
-def _check_target(folder: int, name: str, path: str) -> None:
-    found = kind_at(folder, name)
-    if found not in ("", "file"):
+def _mode_of_target(folder: int, name: str, path: str) -> int | None:
+    """Return the permissions of the file that is to be replaced, None when there is none."""
+    try:
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise unusable(path, exc) from exc
+    found = kind(facts)
+    if found != "file":
         raise refused(path, f"it is a {found}")
+    return facts.st_mode & 0o777
 
 
 @contextlib.contextmanager
-def _draft(folder: int, data: bytes, ctx: ToolContext) -> Iterator[str]:
+def _draft(folder: int, data: bytes, ctx: ToolContext, mode: int | None) -> Iterator[str]:
     """Write the bytes to a synced file beside the target and give its name; remove it at the end.
 
-    The name follows from the key, so that a later attempt removes what a killed one left.
+    The name follows from the key, so that a later attempt removes what a killed one left. Its
+    mode is set by its descriptor: a link that somebody puts in its place is not followed.
     """
     key = digest(ctx.idempotency_key)[:20]
     for attempt in range(ctx.attempt + 1):
@@ -251,6 +262,8 @@ def _draft(folder: int, data: bytes, ctx: ToolContext) -> Iterator[str]:
         with open(file, "wb") as out:
             out.write(data)
             out.flush()
+            if mode is not None:
+                os.fchmod(out.fileno(), mode)
             os.fsync(out.fileno())
         yield name
     finally:
@@ -265,9 +278,6 @@ def _place(folder: int, draft: str, name: str, *, data: bytes | None) -> None:
         FileExistsError: there is a file with other bytes.
     """
     if data is None:
-        with contextlib.suppress(FileNotFoundError):
-            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            os.chmod(draft, facts.st_mode & 0o777, dir_fd=folder)
         os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
         return
     try:

@@ -22,7 +22,7 @@ from typing import Any, TypedDict, Unpack
 from gatebook.errors import ActionError, Permanent, shown
 from gatebook.kernel.codec import MAX_PAYLOAD
 from gatebook.kernel.tools import Effect
-from gatebook.tools.beneath import opened_folder, parts
+from gatebook.tools.beneath import FolderPath, opened_folder, parts
 from gatebook.tools.context import ToolContext
 from gatebook.tools.function import FunctionTool, tool
 from gatebook.tools.options import refused
@@ -131,7 +131,7 @@ def shell(
         returns=options.get("returns", ()),
         sends=not setting.bwrap or setting.network,  # nothing else keeps it from doing so
     )
-    async def run(ctx: ToolContext, argv: list[str], folder: str = ".") -> Ran:
+    async def run(ctx: ToolContext, argv: list[str], folder: FolderPath = ".") -> Ran:
         """Run a program.
 
         Args:
