@@ -1,20 +1,23 @@
 """Values of secrets are cut wherever they might come out: results, errors, logs, names, models."""
 
 import logging
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.attacks.kit import calls
-from tests.runtime.kit import Desk, Model, flow, run, said
+from tests.runtime.approving import Asks, Bank
+from tests.runtime.approving import asking as asked
+from tests.runtime.kit import Desk, Model, flow, handle_of, run, said
 from tests.runtime.lending import VALUE, asking, codes
 
 from gatebook import Agent, Secret, tool
-from gatebook.errors import InvalidInput, Permanent
+from gatebook.errors import ActionDenied, InvalidInput, Permanent
 from gatebook.kernel.redact import Redactor
 from gatebook.runtime.models.routes import Providers, ProviderSettings
 from gatebook.runtime.performing.secrets import KEPT, Secrets
-from gatebook.runtime.runs.states import Finished
+from gatebook.runtime.runs.states import Finished, Waiting
 
 
 def test_values_of_variables_and_files_are_known_before_they_are_used(
@@ -109,6 +112,52 @@ def test_names_that_hold_a_secret_are_refused() -> None:
         for caught in (as_id, as_label, as_signal):
             assert caught.value.code == "E_NAME_SECRET"
             assert VALUE not in str(caught.value)
+
+    run(scenario())
+
+
+def test_a_wait_for_a_signal_that_is_named_by_a_secret_is_denied() -> None:
+    """The name would be stored, and shown as what the run waits for; a later worker agrees."""
+
+    async def scenario() -> None:
+        desk = Desk(secrets=[VALUE])
+
+        async def body(ctx: Any) -> str:
+            try:
+                await ctx.wait_signal(f"paid-{VALUE}")
+            except ActionDenied as denied:
+                await ctx.wait_signal("go")
+                return denied.code
+            return "waited"
+
+        program = flow(body)
+        waits = await desk.ran(program)
+        async with desk.open(program) as runtime:
+            await handle_of(runtime).signal("go")
+            state = await desk.settled(handle_of(runtime))
+            data = await desk.stored()
+
+        assert isinstance(waits, Waiting)
+        assert state == Finished("E_NAME_SECRET")
+        assert VALUE.encode() not in data
+
+    run(scenario())
+
+
+def test_what_people_say_of_themselves_keeps_no_secret() -> None:
+    """A web handler may pass on more than it means to: a session token among the groups."""
+
+    async def scenario() -> None:
+        desk, bank = Desk(Asks(), secrets=[VALUE]), Bank()
+        async with desk.open() as runtime:
+            handle, _, (approval, _) = await asked(runtime, desk, bank.paying(50, 60))
+            await approval.approve(by=VALUE, groups=[VALUE], reason=VALUE)
+            await runtime.grant("r", "pay", until=timedelta(days=1), by="bob", groups=[VALUE])
+            state = await desk.settled(handle)
+            data = await desk.stored()
+
+        assert state == Finished(["paid 50", "paid 60"])
+        assert VALUE.encode() not in data
 
     run(scenario())
 

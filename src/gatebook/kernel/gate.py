@@ -1,7 +1,8 @@
 """The gate: one order, no way round it, from a want to a request or a refusal.
 
 validate -> decide -> (changed: validate and decide again) -> refuse secrets -> reserve. A prompt
-that holds a secret is invalid; arguments may be rid of theirs by a change, so the final ones count.
+that holds a secret is invalid, and so is a signal's name; arguments may be rid of theirs by a
+change, so the final ones count.
 Pure: the append checks the budget once more inside its transaction, and only a committed request
 makes the permit an executor needs. Called by `approvals.consent`, which adds people, grants and
 deferrals.
@@ -12,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from gatebook.errors import EXITS, GatebookError, InvalidInput
-from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted
+from gatebook.kernel.actions import Action, CallLLM, CallTool, WaitSignal, describe, rerouted
 from gatebook.kernel.budget import NOTHING, Amount
 from gatebook.kernel.codec import NULL, Raw
 from gatebook.kernel.decisions import (
@@ -129,6 +130,8 @@ def judge(address: str, action: Action, grounds: Grounds) -> Judged:
         effect = spec.effect
     elif isinstance(action, CallLLM):
         _check_prompt(action, grounds)
+    elif isinstance(action, WaitSignal) and grounds.redactor.text(action.name) != action.name:
+        raise refusal(action, GatebookError("E_NAME_SECRET", what="the signal's name"))
     strictest: Decision | None = None
     patch = NULL
     for _ in range(MAX_ROUNDS):

@@ -17,6 +17,7 @@ import msgspec
 from gatebook.kernel.codec import canonical, plain
 
 MARK = "[redacted:{}]"
+MARKED = MARK.partition("{")[0]  # how every mark begins
 MIN_SECRET = 8  # shorter registered values would cut ordinary words to pieces
 MIN_BEGINNING = 16  # characters of a longer value that give it away where a text was cut
 REFERENCE = re.compile(r"secret://([A-Za-z0-9_.-]{1,64})")  # what stands for a secret, in full
@@ -221,7 +222,7 @@ class Redactor:
                 end = at + len(head)
                 while end < len(clean) and clean[end] == secret[end - at : end - at + 1]:
                     end += 1
-                if not clean.endswith("[redacted:", 0, at):
+                if not clean.endswith(MARKED, 0, at):
                     clean = clean[:at] + MARK.format("registered") + clean[end:]
                     end = at + len(MARK) + len("registered")
                 at = clean.find(head, end)
@@ -303,7 +304,7 @@ class Redactor:
 
     def _field(self, key: str, value: Any) -> Any:
         if key.lower() in KEY_NAMES and isinstance(value, str) and value:
-            known = value.startswith("[redacted:") or REFERENCE.fullmatch(value) is not None
+            known = value.startswith(MARKED) or REFERENCE.fullmatch(value) is not None
             return value if known else MARK.format(key.lower())
         return self._value(value)
 

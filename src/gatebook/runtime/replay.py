@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 
 from gatebook.errors import Diverged, InvalidInput
-from gatebook.kernel.actions import Action, CallLLM, CallTool, describe, rerouted, same_action
+from gatebook.kernel.actions import (
+    Action,
+    CallLLM,
+    CallTool,
+    WaitSignal,
+    describe,
+    rerouted,
+    same_action,
+)
 from gatebook.kernel.approvals.events import ActionDeferred, ApprovalAsked
 from gatebook.kernel.codec import NULL
 from gatebook.kernel.events import (
@@ -29,6 +37,7 @@ from gatebook.kernel.events import (
     RunFailed,
 )
 from gatebook.kernel.hooks.answers import BELOW, HookLog, applied
+from gatebook.kernel.redact import MARKED
 from gatebook.ports import Complete, Fail, Outcome, Recorded, Stepper, Tool, Want
 
 Normalise = Callable[[CallTool], bytes]
@@ -321,6 +330,8 @@ def _same_kind(recorded: Action, wanted: Action) -> bool:
     if isinstance(recorded, CallLLM) and isinstance(wanted, CallLLM):
         same_prompt = recorded.prompt.digest == wanted.prompt.digest
         return same_prompt or recorded.route == wanted.route  # a policy may have changed the route
+    if isinstance(recorded, WaitSignal) and isinstance(wanted, WaitSignal):
+        return recorded.name == wanted.name or MARKED in recorded.name
     return same_action(recorded, wanted)
 
 

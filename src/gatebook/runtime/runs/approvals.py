@@ -160,7 +160,7 @@ class Approval:
             asked=self.seq,
             answer=answer,
             by=clean(text_of("by", by)),
-            groups=names_of(groups),
+            groups=names_of(groups, clean),
             reason=clean(text_of("reason", reason)),
             args=args,
         )
@@ -345,8 +345,8 @@ def text_of(name: str, value: Any) -> str:
     return value
 
 
-def names_of(groups: Iterable[str]) -> tuple[str, ...]:
-    """Return names that can be journaled; one text is not several."""
+def names_of(groups: Iterable[str], clean: Callable[[str], str]) -> tuple[str, ...]:
+    """Return names that can be journaled, rid of secrets by `clean`; one text is not several."""
     if isinstance(groups, str):
         raise InvalidInput("E_TEXT_TYPE", name="groups", value=groups)
-    return tuple(text_of("groups", name) for name in groups)
+    return tuple(clean(text_of("groups", name)) for name in groups)

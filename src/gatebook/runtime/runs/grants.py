@@ -63,7 +63,7 @@ class Grants:
             definition=_definition(tool, started, events, run_id),
             until=_until(until, self._inbox.door.journal.now()),
             by=by,
-            groups=names_of(groups),
+            groups=names_of(groups, clean),
             reason=clean(text_of("reason", reason)),
         )
         seq = await self._given(run, event)
