@@ -1,6 +1,7 @@
 """What people see: drawn on a real terminal device, with nothing of the model's own making."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -9,6 +10,8 @@ import termios
 
 import pytest
 
+from gatebook.cli.main import report
+from gatebook.cli.output import document, json_line
 from tests.cli.conftest import ALLOW, COMMAND, PATIENCE_S, Folder, Inside
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -70,6 +73,21 @@ def test_a_model_cannot_write_to_the_terminal(kept: Folder) -> None:
     for screen in screens:
         assert r"It costs 20 euros.\x1b[31m" in COLOUR.sub("", screen)
         assert "euros.\x1b" not in screen
+
+
+@pytest.mark.parametrize("char", ["\x9b", "\x7f", "\u202e", "\u2066", "\u2028", "\x1b"])
+def test_a_json_document_does_not_reach_the_terminal_either(
+    char: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON need not escape what some terminals take for an order, or lines for their end."""
+    report("E_X", char, "", as_json=True)
+    document(said=char)
+    json_line(said=char)
+
+    told = capsys.readouterr()
+    assert char not in told.out + told.err
+    assert json.loads(told.err)["error"]["message"] == char
+    assert json.loads(told.out[: told.out.index("}") + 1])["said"] == char
 
 
 def test_a_run_is_one_block_and_then_its_answer(gatebook: Folder) -> None:

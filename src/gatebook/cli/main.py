@@ -6,7 +6,6 @@ signals.
 
 import errno
 import io
-import json
 import os
 import signal
 import sys
@@ -222,7 +221,9 @@ def report(
     """Write an error to standard error: one line, a hint on a terminal, or one JSON document."""
     if as_json:
         error = {"code": code, "message": message, "hint": hint, "run": run}
-        print(json.dumps({"error": error}, ensure_ascii=False), file=sys.stderr)
+        from gatebook.cli.output import written
+
+        print(written({"error": error}), file=sys.stderr)
     elif sys.stderr.isatty():
         colour = None if _plain() else "red"
         click.echo(

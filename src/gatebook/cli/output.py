@@ -6,6 +6,7 @@ shown as text only: no control character of theirs reaches the terminal.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import logging
 
 SCHEMA = 1  # of every JSON document printed here
+# Controls above ASCII (U+009B begins what ESC [ does), line ends, and what turns the direction.
+HIDDEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 GOOD, BAD, BUSY, QUIET = "green", "red", "yellow", "dim"
 STYLES = {
@@ -86,13 +89,18 @@ def filter_logs(secrets: "logging.Filter") -> None:
 
 def document(**fields: Any) -> None:
     """Write one JSON document to standard output."""
-    text = json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False, indent=2)
-    print(text, flush=True)
+    print(written({"schema": SCHEMA, **fields}, indent=2), flush=True)
 
 
 def json_line(**fields: Any) -> None:
     """Write one JSON object on a line of its own."""
-    print(json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False), flush=True)
+    print(written({"schema": SCHEMA, **fields}), flush=True)
+
+
+def written(value: Any, *, indent: int | None = None) -> str:
+    """Return JSON in which what a terminal acts on, and JSON may hold as it is, is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def table(
