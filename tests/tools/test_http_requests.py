@@ -69,6 +69,18 @@ def test_a_body_is_sent_with_its_type() -> None:
     with_server(scenario, answer(201, ""))
 
 
+def test_a_body_too_deep_to_be_looked_into_is_sent_as_text() -> None:
+    """A model that nests brackets must not leave a request unknown that was never sent."""
+
+    async def scenario(server: FaultServer) -> None:
+        found = await ask(tools([at(server)])["send"], url=server.url, body="[" * 100_000)
+
+        assert found["status"] == 201
+        assert server.requests[0].headers["content-type"] == "text/plain; charset=utf-8"
+
+    with_server(scenario, answer(201, ""))
+
+
 def test_only_listed_headers_may_be_set() -> None:
     """A header can say who asks, and for whom."""
 
