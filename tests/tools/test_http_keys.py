@@ -9,7 +9,10 @@ import pytest
 from tests.tools.shipped import ask
 from tests.tools.web import at, names, redirect, refused, tools, with_server
 
+from gatebook.kernel.rules.places import HostPattern, read_host
 from gatebook.testing.fault_server import FaultServer, Play, Send, answer
+from gatebook.tools.exchange import Exchange, resolved
+from gatebook.tools.reach import reach
 
 KEY = "canary-7f3e91d2b4"
 
@@ -29,6 +32,30 @@ def test_keys_go_to_their_host_only() -> None:
         assert [r.headers.get("authorization") for r in server.requests] == ["Bearer 1", None]
 
     with_server(scenario, answer(200, ""))
+
+
+@pytest.mark.parametrize(
+    ("schemes", "host", "url", "sent"),
+    [
+        (["https", "http"], "api.example.com", "https://api.example.com/", True),
+        (["https", "http"], "api.example.com", "http://api.example.com/", False),
+        (["https", "http"], "api.example.com:80", "http://api.example.com/", True),
+        (["http"], "api.example.com", "http://api.example.com/", True),
+    ],
+)
+def test_a_key_goes_over_plain_http_only_where_that_was_said(
+    schemes: list[str], host: str, url: str, sent: bool
+) -> None:
+    """Else a model, or a redirect, could have it shown to everybody on the way."""
+    (named,) = [HostPattern(found.name, found.port) for found in [read_host(host)] if found]
+    made = Exchange(
+        reach=reach("http", ["api.example.com:*"], schemes, ()), resolve=resolved,
+        added=[(named, {"authorization": lambda: KEY})], max_bytes=1, tls=None,
+    )  # fmt: skip
+
+    headers, keys = made._own(made.reach.check(url))
+
+    assert (headers, keys) == (({"authorization": KEY}, [KEY]) if sent else ({}, []))
 
 
 def test_a_key_that_a_server_repeats_is_cut() -> None:

@@ -158,11 +158,16 @@ class Exchange:
         return cleaner.answer(answer)
 
     def _own(self, target: Target) -> tuple[dict[str, str], list[str]]:
-        """Return the headers that were declared for a host, and those values that are keys."""
+        """Return the headers that were declared for a host, and those values that are keys.
+
+        A host without a port is meant by its safest scheme: who writes the URL must not be able
+        to have a key sent where everybody on the way can read it.
+        """
         found: dict[str, str] = {}
         keys = []
+        readable = target.scheme == "http" and "https" in self.reach.schemes
         for pattern, headers in self.added:
-            if not is_host(target.host, pattern):
+            if not is_host(target.host, pattern) or (readable and pattern.port is None):
                 continue
             for name, value in headers.items():
                 found[name] = _current(name, value)

@@ -53,9 +53,9 @@ class HttpOptions(TypedDict, total=False):
         private: networks that may be reached although they are not public: ["10.2.0.0/16"].
         headers: names of headers that the model may set, instead of the usual harmless ones. When
             a redirect leads to another host, the harmless ones alone go there.
-        headers_for: host -> headers that go to that host only, after a redirect too; a value may
-            be a function, for keys: it is asked before each request, and what it returned is cut
-            out of the answer.
+        headers_for: host -> headers that go to that host only, after a redirect too, and where
+            `schemes` has both, by https unless a port is named; a value may be a function, for
+            keys: it is asked before each request, and what it returned is cut out of the answer.
         key_header: the header that carries the idempotency key. It makes `http.send`
             `idempotent`: say so only of hosts that keep the promise. Without it: `at_most_once`.
         max_bytes: of an answer's body; the rest is not read.
