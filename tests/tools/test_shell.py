@@ -13,7 +13,7 @@ import pytest
 from tests.runtime.kit import Desk, flow
 from tests.tools.shipped import all_gone, ask, call, invocation, linux, pids, refusal, wait_until
 
-from gatebook.errors import ConfigError
+from gatebook.errors import ActionError, ConfigError
 from gatebook.kernel.events import ActionUnknown
 from gatebook.tools import shell
 
@@ -291,6 +291,33 @@ def test_many_programs_run_at_once(tmp_path: Path) -> None:
         return [task.result()["stdout"] for task in tasks]
 
     assert asyncio.run(scenario()) == ["0\n", "1\n", "2\n", "3\n", "4\n", ""]
+
+
+@pytest.mark.parametrize("left", range(1, 8))
+def test_a_worker_out_of_descriptors_has_started_nothing(left: int, tmp_path: Path) -> None:
+    """A model that asks for much at once must not leave it open whether that happened."""
+    run = shell(["true"], cwd=tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def scenario() -> str:
+        held = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            for _ in range(left):
+                os.close(held.pop())
+            await run.call(b'{"argv":["true"],"folder":"."}', invocation())
+        except ActionError as error:
+            return error.kind
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for file in held:
+                os.close(file)
+        return "started"
+
+    assert asyncio.run(scenario()) in ("transient", "permanent")
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

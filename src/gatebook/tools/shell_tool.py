@@ -271,8 +271,15 @@ def _checked(setting: _Setting, argv: list[str]) -> str:
 
 @contextlib.contextmanager
 def _channel() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give the two ends of a channel to a supervisor; closing ours makes it kill and leave."""
-    ours, theirs = socket.socketpair()
+    """Give the two ends of a channel to a supervisor; closing ours makes it kill and leave.
+
+    Raises:
+        Transient: there are no descriptors left, so nothing was started.
+    """
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as exc:
+        raise ActionError.transient(f"no process could be started: {exc}") from exc
     try:
         ours.setblocking(False)
         yield ours, theirs
