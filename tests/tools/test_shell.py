@@ -381,3 +381,13 @@ def test_a_program_that_may_reach_the_network_is_taken_to_send(tmp_path: Path) -
     """Rules about what leaves must see it."""
     assert shell(["echo"], cwd=tmp_path).spec.sends
     assert shell(["echo"], cwd=tmp_path, returns={"private"}).spec.returns == ("private",)
+
+
+def test_a_python_that_cannot_watch_programs_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS before Python 3.13 the supervisor would break after it has started the program."""
+    monkeypatch.delattr(os, "waitid")
+
+    with pytest.raises(ConfigError, match="macOS with Python 3"):
+        shell(["true"], cwd=tmp_path)

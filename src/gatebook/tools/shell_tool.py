@@ -152,6 +152,9 @@ def _setting(
     if unknown:
         known = ", ".join(ShellOptions.__annotations__)
         raise refused(name, f"there is no option {min(unknown)}", f"give {known}")
+    if not hasattr(os, "waitid"):  # macOS has it in Python from 3.13 on
+        fix = "use Linux, or macOS with Python 3.13 or newer"
+        raise refused(name, "this Python cannot watch a program without reaping it", fix)
     return _Setting(
         programs=_located(name, programs),
         root=root,
