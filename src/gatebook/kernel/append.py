@@ -253,6 +253,8 @@ def _guard_resolution(head: Head, event: ActionResolved, run: str) -> None:
     if entry is None or entry.phase != "unknown":
         status = entry.phase if entry else "not open"
         raise InvalidInput("E_ACTION_NOT_UNKNOWN", address=event.address, run=run, status=status)
+    if event.resolution == "retry" and head.terminal:  # nothing starts any more; say what became
+        raise RunIsOver("E_RUN_TERMINAL", run=run, status=head.status.value)
 
 
 def _guard_signal(head: Head, _: SignalReceived, run: str) -> None:

@@ -10,7 +10,14 @@ from gatebook.errors import Conflict, Fenced, InvalidInput, RunIsOver, RunNotFou
 from gatebook.kernel.append import BudgetShort
 from gatebook.kernel.budget import Amount, Limits
 from gatebook.kernel.codec import Raw
-from gatebook.kernel.events import BudgetRaised, DefinitionChanged, RunCompleted
+from gatebook.kernel.events import (
+    ActionResolved,
+    BudgetRaised,
+    DefinitionChanged,
+    ErrorRecord,
+    RunCompleted,
+    RunFailed,
+)
 from gatebook.kernel.status import Status
 from gatebook.kernel.stored import GENESIS, chain
 from gatebook.ports import Journal, RunKey, RunQuery
@@ -27,6 +34,7 @@ from gatebook.testing.journal_facts.kit import (
     signal,
     started,
     succeeded,
+    unknown,
     working,
 )
 
@@ -214,6 +222,22 @@ class AppendFacts:
 
         assert await kinds(journal, lease.run) == ["run_started", "run_completed", "note"]
         assert (await journal.row(lease.run)).head.status is Status.COMPLETED
+
+    @fact
+    async def test_no_action_is_ordered_to_start_after_the_end(self, journal: Journal) -> None:
+        """It would never start, and nobody could say any more what became of it."""
+        lease = await working(journal)
+        await journal.append(lease.run, inside(lease, 1, requested("1"), unknown("1")))
+        end = RunFailed(error=ErrorRecord("E_RUN_TOO_LONG", "it is full"))
+        await journal.append(lease.run, inside(lease, 3, end))
+
+        with pytest.raises(RunIsOver):
+            await journal.append(
+                lease.run, outside(ActionResolved(address="1", resolution="retry"))
+            )
+        await journal.append(lease.run, outside(ActionResolved(address="1", resolution="failed")))
+
+        assert (await journal.row(lease.run)).head.open == {}
 
     @fact
     async def test_the_reservations_of_one_batch_count_together(self, journal: Journal) -> None:
