@@ -18,6 +18,7 @@ tool = "*"
 tool_calls = 100
 """
 ASKS = "run_id = 'asks'"
+DEEP = f"""CAST('{{"kind":"note","text":"x","detail":{"[" * 100_000}' AS BLOB)"""
 ASKED = "run = (SELECT id FROM runs WHERE run_id = 'asks')"
 
 
@@ -79,6 +80,31 @@ def test_a_row_that_says_something_else_than_its_events_is_found(
     assert bad(document) == {"asks": "E_HEAD_INVALID"}
 
 
+def test_a_run_without_events_is_found(stored: Inside) -> None:
+    """A head that says so is no anchor: every run has a first event."""
+    document = verified(
+        stored,
+        f"DELETE FROM events WHERE {ASKED}",
+        "UPDATE runs SET head = CAST('{}' AS BLOB), seq = 0, head_hash = zeroblob(32), epoch = 0,"
+        f" status = 'new' WHERE {ASKS}",
+    )
+
+    assert bad(document)["asks"] == "E_HEAD_INVALID"
+
+
+@pytest.mark.parametrize("verb", [("show",), ("tail", "--no-follow"), ("replay",)])
+def test_brackets_without_end_are_an_error_of_their_run(
+    verb: tuple[str, ...], stored: Inside
+) -> None:
+    """Python's own limit would show as a traceback of ours."""
+    verified(stored, f"UPDATE events SET body = {DEEP} WHERE {ASKED} AND seq = 2")
+
+    done = stored(*verb, "asks", "--store", "changed.db")
+
+    assert done.returncode == 1
+    assert "E_EVENT_INVALID" in done.stderr
+
+
 def test_a_clock_that_was_set_forward_in_a_head_is_found(stored: Inside) -> None:
     """No later event would be stamped before it, and every wait would end too late."""
     later = """CAST(replace(CAST(head AS TEXT), '"time":1', '"time":4') AS BLOB)"""
@@ -92,12 +118,13 @@ def test_a_clock_that_was_set_forward_in_a_head_is_found(stored: Inside) -> None
     ("change", "code"),
     [
         (f"UPDATE events SET body = x'00' WHERE {ASKED} AND seq = 2", "E_JOURNAL_CORRUPT"),
+        (f"UPDATE events SET body = {DEEP} WHERE {ASKED} AND seq = 2", "E_JOURNAL_CORRUPT"),
         (
             "INSERT INTO blob_refs SELECT id, 2, 'default', 'd' FROM runs WHERE " + ASKS,
             "E_EVENT_INVALID",
         ),
     ],
-    ids=["no event", "a body of nothing"],
+    ids=["no event", "brackets without end", "a body of nothing"],
 )
 def test_an_event_that_does_not_read_is_one_runs_alone(
     change: str, code: str, stored: Inside

@@ -16,7 +16,7 @@ from gatebook.journals.sqlite_locks import Hold
 from gatebook.kernel.events import AnyEvent
 from gatebook.kernel.head import Head
 from gatebook.kernel.spending.ledgers import Balance
-from gatebook.kernel.stored import GENESIS, attach, chain, decode, decode_all
+from gatebook.kernel.stored import GENESIS, UNREADABLE, attach, chain, decode, decode_all
 from gatebook.kernel.verify import verify_chain
 from gatebook.ports import Piece, Recorded, RunKey, RunQuery, RunRow, Stretch
 
@@ -131,10 +131,13 @@ def _row(columns: Sequence[Any]) -> RunRow:
     key = RunKey(tenant, run_id)
     try:
         known, tags = _head.decode(head), _labels.decode(labels)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except UNREADABLE as exc:
         raise JournalCorrupt("E_HEAD_INVALID", run=key.id, detail=str(exc)) from exc
     if [known.status, known.seq, known.hash, known.epoch, known.cancel_seq] != shown:
         detail = "its columns say something else than its head"
+        raise JournalCorrupt("E_HEAD_INVALID", run=key.id, detail=detail)
+    if known.seq < 1:
+        detail = "it has no first event"
         raise JournalCorrupt("E_HEAD_INVALID", run=key.id, detail=detail)
     return RunRow(
         run=key, program=program, program_kind=kind, definition=definition,
@@ -319,7 +322,7 @@ def ledgers(connection: apsw.Connection, tenant: str) -> dict[str, Balance]:
 def _decoded_balance(key: str, found: str) -> Balance:
     try:
         return _balance.decode(found)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise JournalCorrupt("E_LEDGER_INVALID", ledger=key, detail=str(exc)) from exc
 
 

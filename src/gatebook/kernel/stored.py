@@ -21,6 +21,8 @@ _STAMP = b',"v":%d,"time":%%d,"epoch":%%d}' % VERSION
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
+# What a decoder raises for bytes that somebody changed; the last for brackets without end.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 GENESIS = bytes(32)  # the hash before the first event
 _SHA256 = hashlib.sha256()  # copied: a new one costs half as much again
 
@@ -51,7 +53,7 @@ def decode(body: bytes, *, run: str, seq: int) -> AnyEvent:
     """
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except UNREADABLE as exc:
         raise _unreadable(body, run=run, seq=seq, reason=str(exc)) from exc
 
 
@@ -59,7 +61,7 @@ def decode_all(bodies: Sequence[bytes], *, run: str, after: int) -> list[AnyEven
     """Return the events of consecutive stored bytes, which follow seq `after`; see `decode`."""
     try:
         return list(map(_decoder.decode, bodies))
-    except (msgspec.DecodeError, UnicodeDecodeError):  # say which
+    except UNREADABLE:  # say which
         return [decode(body, run=run, seq=seq) for seq, body in enumerate(bodies, after + 1)]
 
 
@@ -96,7 +98,7 @@ def attach(envelope: bytes, body: bytes | None, *, run: str, seq: int) -> bytes:
     """
     try:
         facts = msgspec.json.decode(envelope, type=Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except UNREADABLE as exc:
         detail = f"a body is kept apart for it, and {exc}"
         raise JournalCorrupt("E_EVENT_INVALID", run=run, seq=seq, detail=detail) from exc
     if body is None:
@@ -121,7 +123,7 @@ def _unreadable(body: bytes, *, run: str, seq: int, reason: str) -> JournalCorru
     try:
         envelope: Any = msgspec.json.decode(body)
         kind, version = envelope["kind"], envelope["v"]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         return JournalCorrupt("E_EVENT_INVALID", run=run, seq=seq, detail=reason)
     if kind not in KINDS or version != VERSION:
         return JournalCorrupt("E_EVENT_UNKNOWN", run=run, kind=kind, version=version)
