@@ -2,10 +2,14 @@
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from gatebook.cli.output import clock, stamp
+from gatebook.errors import JournalCorrupt
+from gatebook.kernel.stored import decode
 from tests.cli.conftest import Inside
 
 POLICY = """
@@ -103,6 +107,38 @@ def test_brackets_without_end_are_an_error_of_their_run(
 
     assert done.returncode == 1
     assert "E_EVENT_INVALID" in done.stderr
+
+
+@pytest.mark.parametrize("verb", [("show",), ("tail", "--no-follow"), ("replay",)])
+def test_an_event_that_was_changed_is_not_shown_as_if_it_had_happened(
+    verb: tuple[str, ...], stored: Inside
+) -> None:
+    """Whoever looks at a run acts on what they see, and few verify it first."""
+    other = "CAST(replace(CAST(body AS TEXT), 'refunded 20', 'refunded 02') AS BLOB)"
+    paid = "run = (SELECT id FROM runs WHERE run_id = 'paid')"
+    verified(stored, f"UPDATE events SET body = {other} WHERE {paid} AND seq = 6")
+
+    done = stored(*verb, "paid", "--store", "changed.db")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "E_JOURNAL_CORRUPT" in done.stderr
+
+
+@pytest.mark.parametrize("time_us", [2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("form", [stamp, clock])
+def test_a_time_without_a_date_is_shown_as_the_nearest(
+    form: Callable[[int], str], time_us: int
+) -> None:
+    """A row that somebody changed is still to be looked at."""
+    assert form(time_us)[:4] in ("9999", "1970")
+
+
+def test_a_kind_that_is_no_text_is_an_event_that_does_not_read() -> None:
+    """It was looked up among the kinds, which takes texts."""
+    with pytest.raises(JournalCorrupt) as caught:
+        decode(b'{"kind":{},"v":1}', run="r", seq=1)
+
+    assert caught.value.code == "E_EVENT_INVALID"
 
 
 def test_a_clock_that_was_set_forward_in_a_head_is_found(stored: Inside) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of every JSON document printed here
 # Controls above ASCII (U+009B begins what ESC [ does), line ends, and what turns the direction.
 HIDDEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+FIRST_S, LAST_S = 86_400.0, 253_402_128_000.0  # 2 January 1970 to 30 December 9999
 
 GOOD, BAD, BUSY, QUIET = "green", "red", "yellow", "dim"
 STYLES = {
@@ -159,7 +160,7 @@ def short(text: str, limit: int = 60) -> str:
 
 def clock(time_us: int) -> str:
     """Return a time as people read it: local, to the second."""
-    when = datetime.fromtimestamp(time_us / 1e6, tz=UTC).astimezone()
+    when = _when(time_us).astimezone()
     today = when.date() == datetime.now(tz=UTC).astimezone().date()
     return when.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
 
@@ -168,8 +169,12 @@ def stamp(time_us: int | None) -> str:
     """Return a time as programs read it: RFC 3339 in UTC, "" for none."""
     if time_us is None:
         return ""
-    when = datetime.fromtimestamp(time_us / 1e6, tz=UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _when(time_us).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _when(time_us: int) -> datetime:
+    """Return a time, or the nearest that has a date: somebody may have changed what is stored."""
+    return datetime.fromtimestamp(max(FIRST_S, min(time_us / 1e6, LAST_S)), tz=UTC)
 
 
 def span(microseconds: int | None) -> str:

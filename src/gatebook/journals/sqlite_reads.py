@@ -192,14 +192,15 @@ def read(
 
     Raises:
         RunNotFound: this tenant has no such run.
-        JournalCorrupt: a gap, a seq twice, a cut tail, or an event that does not read.
+        JournalCorrupt: a gap, a seq twice, a cut tail, an event that does not read or was changed.
     """
     upto = ALL if limit is None else after + limit
-    want, _, rows, apart = _past(connection, _EVENTS, run, after, most, upto)
+    want, anchor, rows, apart = _past(connection, _EVENTS, run, after, most, upto)
     if want - after > most:
         return None
     found = _decoded(run, after, rows, apart)
     _check_end(run, after, after + len(found), min(want, upto))
+    _check_links(run, after, rows, anchor if after + len(rows) == want else None)
     return [
         Recorded(run, seq, position, append_id, hash, event)
         for (_, seq, _, position, append_id, hash), event in zip(rows, found, strict=True)
@@ -242,6 +243,18 @@ def _first_changed(
 
 def _is_changed(run: str, seq: int, got: bytes, want: bytes) -> JournalCorrupt:
     return JournalCorrupt("E_JOURNAL_CORRUPT", run=run, seq=seq, got=got.hex(), want=want.hex())
+
+
+def _check_links(run: RunKey, after: int, rows: Sequence[Any], anchor: bytes | None) -> None:
+    """Check each event's bytes by its hash and the one before, as far as that was read too."""
+    previous = None if after else GENESIS
+    for _, seq, body, _, _, hash in rows:
+        found = hash if previous is None else chain(previous, seq, body)
+        if found != hash:
+            raise _is_changed(run.id, seq, found, hash)
+        previous = hash
+    if rows and anchor is not None and previous != anchor:
+        raise _is_changed(run.id, after + len(rows), previous or b"", anchor)
 
 
 def _check_end(run: RunKey, after: int, last: int, want: int) -> None:

@@ -123,8 +123,9 @@ def _unreadable(body: bytes, *, run: str, seq: int, reason: str) -> JournalCorru
     try:
         envelope: Any = msgspec.json.decode(body)
         kind, version = envelope["kind"], envelope["v"]
+        unknown = kind not in KINDS or version != VERSION
     except (*UNREADABLE, KeyError, TypeError):
         return JournalCorrupt("E_EVENT_INVALID", run=run, seq=seq, detail=reason)
-    if kind not in KINDS or version != VERSION:
+    if unknown:
         return JournalCorrupt("E_EVENT_UNKNOWN", run=run, kind=kind, version=version)
     return JournalCorrupt("E_EVENT_INVALID", run=run, seq=seq, detail=reason)
