@@ -9,7 +9,7 @@ import pytest
 
 from gatebook.cli.output import clock, stamp
 from gatebook.errors import JournalCorrupt
-from gatebook.kernel.stored import decode
+from gatebook.kernel.stored import attach, decode
 from tests.cli.conftest import Inside
 
 POLICY = """
@@ -133,10 +133,21 @@ def test_a_time_without_a_date_is_shown_as_the_nearest(
     assert form(time_us)[:4] in ("9999", "1970")
 
 
-def test_a_kind_that_is_no_text_is_an_event_that_does_not_read() -> None:
-    """It was looked up among the kinds, which takes texts."""
+SALT = b'{"kind":"note","blob":"b","salt":"a","size":1,"v":1,"time":1,"epoch":0}'
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: decode(b'{"kind":{},"v":1}', run="r", seq=1),
+        lambda: attach(SALT, b"x", run="r", seq=1),
+    ],
+    ids=["kind", "salt"],
+)
+def test_what_is_no_text_there_is_an_event_that_does_not_read(read: Callable[[], object]) -> None:
+    """Each was a traceback of ours."""
     with pytest.raises(JournalCorrupt) as caught:
-        decode(b'{"kind":{},"v":1}', run="r", seq=1)
+        read()
 
     assert caught.value.code == "E_EVENT_INVALID"
 

@@ -98,12 +98,13 @@ def attach(envelope: bytes, body: bytes | None, *, run: str, seq: int) -> bytes:
     """
     try:
         facts = msgspec.json.decode(envelope, type=Envelope)
-    except UNREADABLE as exc:
+        salt = bytes.fromhex(facts.salt)
+    except (*UNREADABLE, ValueError) as exc:
         detail = f"a body is kept apart for it, and {exc}"
         raise JournalCorrupt("E_EVENT_INVALID", run=run, seq=seq, detail=detail) from exc
     if body is None:
         raise JournalCorrupt("E_BLOB_MISSING", run=run, digest=facts.blob)
-    found = digest(bytes.fromhex(facts.salt), body)
+    found = digest(salt, body)
     if found != facts.blob:
         raise JournalCorrupt("E_JOURNAL_CORRUPT", run=run, seq=seq, got=found, want=facts.blob)
     return body
