@@ -41,4 +41,33 @@ STORE_BUILDS = (
         "            #",
         ("tests/journals/test_sqlite_files.py",),
     ),
+    Build(
+        "a file that was taken away is written to",
+        "journals/sqlite_scribe.py",
+        "        desk.write()\n        self._store.check_same()\n",
+        "        desk.write()\n",
+        ("tests/journals/test_sqlite_moved.py",),
+    ),
+    # What is stored is believed by its hashes and nothing else.
+    Build(
+        "events that were edited are shown",
+        "journals/sqlite_reads.py",
+        "        if found != hash:\n            raise _is_changed(run.id, seq, found, hash)\n",
+        "",
+        ("tests/cli/test_verify_all.py",),
+    ),
+    Build(
+        "a run that is gone is not missed",
+        "journals/sqlite_reads.py",
+        "    if loose:\n",
+        "    return\n    if loose:\n",
+        ("tests/cli/test_verify_all.py",),
+    ),
+    Build(
+        "a lease that was claimed again is renewed with the newer one",
+        "journals/sqlite_members.py",
+        "        if lease in renewed:\n",
+        "        if lease.run in {each.run for each in renewed}:\n",
+        ("tests/journals/test_sqlite.py", "tests/journals/test_alike.py"),
+    ),
 )
