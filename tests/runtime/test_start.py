@@ -226,6 +226,36 @@ def test_what_is_not_a_program_is_refused(odd: Any) -> None:
     assert "decorated with @workflow" in str(started)
 
 
+@pytest.mark.parametrize("odd", [flow(body, look), None])
+def test_programs_that_are_no_list_are_refused(odd: Any) -> None:
+    """Who passes one program as it is reads where to put it."""
+    with pytest.raises(ConfigError) as caught:
+        Runtime(":memory:", programs=odd)
+
+    assert caught.value.code == "E_CONFIG"
+    assert "not a list; pass a list: programs=[...]" in str(caught.value)
+
+
+def test_a_workflow_without_input_is_started_without_one() -> None:
+    """And any other is not: what it gets is None, which does not fit."""
+
+    async def alone(ctx: Any) -> int:
+        return 1
+
+    async def taking(ctx: Any, n: int) -> int:
+        return n
+
+    async def scenario() -> None:
+        desk = Desk()
+        async with desk.open() as runtime:
+            assert (await (await runtime.start(flow(alone))).result()).output == 1
+            with pytest.raises(InvalidInput) as caught:
+                await runtime.start(flow(taking))
+        assert caught.value.code == "E_INPUT"
+
+    run(scenario())
+
+
 def test_an_unknown_provider_is_refused() -> None:
     """A run that cannot ask its model should not begin."""
     error = run(refused(Desk(), flow(body, look, models=["nobody:m"])))

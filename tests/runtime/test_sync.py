@@ -55,7 +55,7 @@ def test_a_run_that_waits_is_left_in_the_store(tmp_path: Path) -> None:
     store = str(tmp_path / "runs.db")
 
     with pytest.raises(RunWaiting) as caught:
-        run_sync(flow(waiting), None, store=store, policy=AllowDeclared(), run_id="r")
+        run_sync(flow(waiting), store=store, policy=AllowDeclared(), run_id="r")
 
     assert caught.value.fields["on"] == ("signal go",)
     assert "gatebook show r" in str(caught.value)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict
 from gatebook.kernel.budget import Budget, checked_budget
@@ -232,10 +232,22 @@ class Client:
         """Somebody appended to a run here: wake its readers (and its driver, in a Runtime)."""
         self.hub.changed(run)
 
+    @overload
+    async def start(
+        self, program: Program[None, Out], value: None = ..., *, run_id: str | None = ...,
+        context: Mapping[str, Any] | None = ..., labels: Mapping[str, str] | None = ...,
+        budget: Budget | None = ...,
+    ) -> RunHandle[Out]: ...  # fmt: skip
+    @overload
+    async def start(
+        self, program: Program[In, Out], value: In, *, run_id: str | None = ...,
+        context: Mapping[str, Any] | None = ..., labels: Mapping[str, str] | None = ...,
+        budget: Budget | None = ...,
+    ) -> RunHandle[Out]: ...  # fmt: skip
     async def start(
         self,
-        program: Program[In, Out],
-        value: In,
+        program: Program[Any, Out],
+        value: Any = None,
         *,
         run_id: str | None = None,
         context: Mapping[str, Any] | None = None,
@@ -248,7 +260,7 @@ class Client:
         policy, definition, provider, hooks, start policy, register.
 
         Args:
-            value: the program's input.
+            value: the program's input; left out for a workflow that takes none.
             run_id: the caller's id; the same id and input is the same run.
             context: plain JSON for tools, journaled.
             labels: texts to find and group runs by.

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gatebook.errors import ConfigError
+from gatebook.errors import ConfigError, shown
 from gatebook.kernel.actions import Action
 from gatebook.kernel.budget import Budget
 from gatebook.kernel.hooks.declared import Hook, Hooks
@@ -103,7 +103,7 @@ class Runtime(Client):
         super().__init__(store, tenant=tenant, policy=policy, secrets=secrets, clock=clock)
         self.options: dict[str, Any] = options  # what another runtime like this one is made with
         self._only = only
-        for program in programs:
+        for program in _listed(programs):
             check_program(program)
             if program.name in self._programs:
                 raise ConfigError("E_PROGRAM_DUPLICATE", program=program.name)
@@ -300,6 +300,14 @@ class Runtime(Client):
         if self._providers is None:
             raise ConfigError("E_RUNTIME_CLOSED")
         self._providers.check(program)
+
+
+def _listed(programs: Any) -> Iterable[Any]:
+    """Return what can be gone through. Raises ConfigError (E_CONFIG) for one program alone."""
+    if isinstance(programs, Iterable):
+        return programs
+    detail, fix = f"it is {shown(programs)} and not a list", "pass a list: programs=[...]"
+    raise ConfigError("E_CONFIG", name="programs", path="Runtime()", detail=detail, fix=fix)
 
 
 def _always(_: Action) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from gatebook.errors import RunWaiting
 from gatebook.kernel.budget import Budget
@@ -21,9 +21,25 @@ Out = TypeVar("Out")
 T = TypeVar("T")
 
 
+@overload
+def run_sync(
+    program: Program[None, Out], value: None = ..., *, store: str | Journal | None = ...,
+    policy: Policy | PolicyFiles | None = ..., providers: Mapping[str, Provider] | None = ...,
+    prices: Mapping[str, Price | Mapping[str, Any]] | None = ..., hooks: Sequence[Hook[Any]] = ...,
+    secrets: Mapping[str, Source] | Iterable[str] = ..., deps: Any = ..., run_id: str | None = ...,
+    context: Mapping[str, Any] | None = ..., budget: Budget | None = ...,
+) -> RunResult[Out]: ...  # fmt: skip
+@overload
+def run_sync(
+    program: Program[In, Out], value: In, *, store: str | Journal | None = ...,
+    policy: Policy | PolicyFiles | None = ..., providers: Mapping[str, Provider] | None = ...,
+    prices: Mapping[str, Price | Mapping[str, Any]] | None = ..., hooks: Sequence[Hook[Any]] = ...,
+    secrets: Mapping[str, Source] | Iterable[str] = ..., deps: Any = ..., run_id: str | None = ...,
+    context: Mapping[str, Any] | None = ..., budget: Budget | None = ...,
+) -> RunResult[Out]: ...  # fmt: skip
 def run_sync(  # noqa: PLR0913 - keyword-only options of the public face
-    program: Program[In, Out],
-    value: In,
+    program: Program[Any, Out],
+    value: Any = None,
     *,
     store: str | Journal | None = None,
     policy: Policy | PolicyFiles | None = None,
