@@ -51,7 +51,8 @@ def shown(value: object) -> str:
     elif type(value) is bytes:
         text = repr(value[: SHOWN + 1])
     elif type(value) in (list, tuple, set, frozenset) and len(value) <= 12:  # type: ignore[arg-type]
-        text = ", ".join(sorted(v for v in value if type(v) is str))  # type: ignore[attr-defined]
+        texts = sorted(each for each in value if type(each) is str)  # type: ignore[attr-defined]
+        text = ", ".join(texts) or f"a {type(value).__name__}"
     else:
         text = f"a {type(value).__name__}"
     text = printable(text)

@@ -139,7 +139,10 @@ def test_an_unannotated_output_must_be_json() -> None:
     async def f(ctx: WorkflowContext):  # type: ignore[no-untyped-def]
         return {1, 2}
 
-    assert failure(begin(flow(f))[1]).error.code == "E_OUTPUT"
+    error = failure(begin(flow(f))[1]).error
+
+    assert error.code == "E_OUTPUT"
+    assert "a set at $ is not a JSON value" in error.message
 
 
 def test_an_input_that_no_longer_fits_fails_the_run() -> None:

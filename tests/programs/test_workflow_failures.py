@@ -1,6 +1,9 @@
 """How workflows fail: failed actions, their own exceptions, and what they must not await."""
 
 import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +21,7 @@ from gatebook.errors import (
 from gatebook.kernel.events import ErrorRecord
 from gatebook.ports import Outcome
 from gatebook.programs import WorkflowContext
+from gatebook.programs.generators import MANY
 from gatebook.programs.scheduler import MAX_CLOSING, MAX_REFUSALS, Scheduler
 from tests.programs.play import (
     START,
@@ -182,6 +186,40 @@ def test_awaiting_a_future_of_a_running_loop_is_refused() -> None:
     assert "_asyncio.Future" in asyncio.run(scenario())
 
 
+def test_a_queue_of_asyncio_is_refused() -> None:
+    """It asks for no loop until it must wait, and then it finds none and says so in no words."""
+
+    async def f(ctx: WorkflowContext) -> None:
+        await asyncio.Queue().get()
+
+    end = failure(begin(flow(f))[1])
+
+    assert end.error.code == "E_WORKFLOW_AWAIT"
+
+
+def test_a_refused_gather_of_asyncio_leaves_no_complaint_behind() -> None:
+    """The run says what is wrong; the loop must not add that nobody heard of it."""
+    complaints: list[Any] = []
+
+    async def f(ctx: Any) -> None:
+        await asyncio.gather(ctx.sleep(0), ctx.sleep(0))
+
+    async def scenario() -> str:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        stepper, step = begin(flow(f))
+        code = failure(step).error.code
+        stepper.close()
+        del stepper, step
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        return code
+
+    assert asyncio.run(scenario()) == "E_WORKFLOW_AWAIT"
+    assert complaints == []
+
+
 def test_a_refused_await_can_be_seen_by_the_code_that_did_it() -> None:
     """The error is raised at the await, so the traceback shows the line."""
 
@@ -206,6 +244,19 @@ def test_awaiting_twice_is_refused() -> None:
     stepper, _ = begin(flow(f))
 
     assert "a second time" in failure(stepper.step([ok("0")])).error.message
+
+
+def test_gathering_a_coroutine_twice_is_refused() -> None:
+    """Two branches would drive it, and each would take the outcomes of the other."""
+
+    async def helper(ctx: WorkflowContext) -> None:
+        await ctx.sleep(0)
+
+    async def f(ctx: Any) -> None:
+        once = helper(ctx)
+        await ctx.gather(once, once)
+
+    assert "a second time" in failure(begin(flow(f))[1]).error.message
 
 
 def test_the_awaitable_of_another_run_is_refused() -> None:
@@ -284,6 +335,56 @@ def test_closing_runs_finally_blocks_with_actions_refused() -> None:
     stepper.close()
 
     assert seen == ["b", "tidied b", "a", "tidied a"]
+
+
+def test_an_async_generator_that_is_left_early_ends_with_the_workflow() -> None:
+    """Else it would end when it is collected: in an event loop, or on a replay in none."""
+    seen: list[str] = []
+
+    async def pages(ctx: WorkflowContext) -> AsyncIterator[int]:
+        try:
+            yield await ctx.call_tool(read)
+        finally:
+            seen.append("left")
+            await ctx.call_tool(write)
+            seen.append("acted")
+
+    async def f(ctx: WorkflowContext) -> None:
+        async for _ in pages(ctx):
+            break
+        await ctx.sleep(0)
+        seen.append("went on")
+
+    async def scenario() -> None:
+        stepper, _ = begin(flow(f))
+        stepper.step([ok("0", 1)])
+        for _ in range(5):
+            await asyncio.sleep(0)  # what the loop was given to do is done by then
+        stepper.step([ok("1")])
+        assert seen == ["went on"]
+        stepper.close()
+
+    asyncio.run(scenario())
+
+    assert seen == ["went on", "left"]
+
+
+def test_async_generators_that_have_ended_are_let_go_of() -> None:
+    """A workflow that goes through a thousand of them must not keep a thousand."""
+    alive = weakref.WeakSet[Any]()
+
+    async def pages() -> AsyncIterator[int]:
+        yield 1
+
+    async def f(ctx: WorkflowContext) -> None:
+        for _ in range(10 * MANY):
+            each = pages()
+            alive.add(each)
+            async for _ in each:
+                pass
+        assert len(alive) <= 2 * MANY
+
+    assert output(begin(flow(f))[1]) is None
 
 
 class Odd(BaseException):

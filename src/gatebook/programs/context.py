@@ -242,16 +242,17 @@ class WorkflowContext:
         the first error, by the order of the parts, is raised. (Typed as asyncio.gather is.)
 
         Raises:
-            ConfigError: E_WORKFLOW_AWAIT for a part that cannot be awaited here.
+            ConfigError: E_WORKFLOW_AWAIT for a part that cannot be awaited here, or twice.
         """
-        steps: list[Steps] = []
+        steps: dict[Steps, None] = {}
         for part in parts:
             found = steps_of(part)
-            if found is None:
+            if found is None or found in steps:
                 _close(parts)
-                raise self._scheduler.foreign(type(part).__qualname__)
-            steps.append(found)
-        return Gather(self._scheduler, steps)
+                what = type(part).__qualname__ if found is None else "a coroutine a second time"
+                raise self._scheduler.foreign(what)
+            steps[found] = None
+        return Gather(self._scheduler, list(steps))
 
     def sleep(self, duration: float | timedelta) -> Awaitable[None]:
         """Go on after `duration` (seconds or a timedelta), in whatever process lives then.

@@ -7,7 +7,8 @@ branch of what the workflow awaited third; it does not depend on which outcome c
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import suppress
 from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,7 @@ import msgspec
 
 from gatebook.errors import ConfigError, Diverged, GatebookError
 from gatebook.ports import Outcome, Want
+from gatebook.programs.generators import Generators
 
 T = TypeVar("T")
 
@@ -104,6 +106,7 @@ class Scheduler:
         current: the branch whose code runs now.
         unawaited: what was made and not awaited yet, in order.
         wants: what was asked for since the caller last emptied it.
+        generators: the async generators begun in it; steps are made `during` them.
         result, error: how the coroutine ended, once `over`.
     """
 
@@ -112,6 +115,7 @@ class Scheduler:
         self.time = time
         self.unawaited: dict[Awaited[Any], None] = {}
         self.wants: list[Want] = []
+        self.generators = Generators()
         self.over = False
         self.closed = False
         self._closing = 0  # awaits since a branch is being ended
@@ -170,14 +174,15 @@ class Scheduler:
         self.closed = True
         self._ready.clear()
         for branch in reversed(list(self._alive)):
-            self._let_go(branch)
+            self._let_go(branch.steps.close)
         self._alive.clear()
+        self.generators.end(self._let_go)
 
-    def _let_go(self, branch: Branch) -> None:
-        """End a coroutine, whatever it does about that; while `closed`, so that it cannot act."""
+    def _let_go(self, end: Callable[[], object]) -> None:
+        """End something, whatever it does about that; while `closed`, so that it cannot act."""
         self._closing = 0
         try:
-            branch.steps.close()
+            end()
         except NOT_OURS:
             raise
         except BaseException:  # noqa: BLE001
@@ -209,6 +214,7 @@ class Scheduler:
         while True:
             error: GatebookError
             if getattr(asked, "scheduler", None) is not self:
+                _hear(asked)
                 error = self.foreign(_kind(asked))
             elif type(asked) is Gather:
                 self._fork(branch, asked)
@@ -228,7 +234,7 @@ class Scheduler:
             refused += 1
             if refused > MAX_REFUSALS:
                 self.closed = True
-                self._let_go(branch)
+                self._let_go(branch.steps.close)
                 self.closed = False
                 raise error
             asked = branch.steps.throw(error)
@@ -277,6 +283,13 @@ def _kind(value: Any) -> str:
         return "something of an event loop"
     kind = type(value)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _hear(asked: Any) -> None:
+    """Learn how an event loop's future ends, or that loop would complain that nobody does."""
+    if getattr(type(asked), "_asyncio_future_blocking", None) is not None:
+        with suppress(Exception):  # its loop may be closed, or belong to another thread
+            asked.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _nothing() -> Generator[Any, Any, None]:

@@ -25,6 +25,7 @@ from gatebook.programs.scheduler import Scheduler
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+LOOPLESS = (RuntimeError, AttributeError)  # asyncio.Queue and the like take the loop on trust
 LOOPS = ("asyncio", "anyio", "trio", "sniffio")  # whose "no running event loop" means: not here
 
 
@@ -150,7 +151,7 @@ class WorkflowStepper(Stepper):
         self._scheduler = Scheduler(program.name, time=started.time)
         self._notes: list[str] = []
         self._begun = False
-        self._run = stepping(program.name).run
+        self._context = stepping(program.name)
         self._ctx = WorkflowContext(
             self._scheduler, started, tools=program.tools, notes=self._notes
         )
@@ -182,6 +183,10 @@ class WorkflowStepper(Stepper):
         """End the parked function: its `finally` blocks run, and cannot act."""
         self._run(self._scheduler.close)
 
+    def _run(self, part: Callable[..., None], *args: Any) -> None:
+        """Run a part of the scheduler, and with it the workflow's code."""
+        self._scheduler.generators.during(self._context.run, part, *args)
+
     def _end(self) -> Complete | Fail:
         scheduler = self._scheduler
         if scheduler.error is not None:
@@ -194,7 +199,7 @@ class WorkflowStepper(Stepper):
     def _failure(self, error: BaseException) -> tuple[ErrorRecord, bool]:
         if isinstance(error, GatebookError):
             return record_of(error), isinstance(error, ActionDenied)
-        if isinstance(error, RuntimeError) and _raised_in(error.__traceback__) in LOOPS:
+        if isinstance(error, LOOPLESS) and _raised_in(error.__traceback__) in LOOPS:
             detail = f"something of an event loop ({error})"
             return record_of(self._scheduler.foreign(detail)), False
         detail = described(error)
