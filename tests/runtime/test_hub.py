@@ -1,8 +1,9 @@
 """The hub: who is woken by what."""
 
 import asyncio
+import threading
 
-from tests.runtime.kit import RUN
+from tests.runtime.kit import RUN, eventually, run
 
 from gatebook.runtime.subscriptions import Hub, Subscriber
 from gatebook.testing.clock import VirtualClock
@@ -55,3 +56,34 @@ def test_a_change_of_state_wakes_everybody() -> None:
             return woken(reader)
 
     assert asyncio.run(scenario())
+
+
+def test_a_reader_in_another_event_loop_is_woken() -> None:
+    """Its waiter belongs to that loop: touched from here it would sleep on, and a driver break."""
+
+    class Slow(VirtualClock):
+        async def sleep(self, seconds: float) -> None:
+            waits.set()
+            await asyncio.sleep(2)  # only so that a failure ends
+
+    async def reads(hub: Hub) -> None:
+        with hub.subscribe(RUN) as reader:
+            woken_there.append(await reader.wait(Slow(), 1.0))
+
+    async def scenario() -> None:
+        hub = Hub()
+        there = threading.Thread(
+            target=lambda: asyncio.run(reads(hub), debug=True),  # refuses calls that are not safe
+            daemon=True,
+        )
+        there.start()
+        await eventually(waits.is_set, "the reader waits")
+
+        hub.changed(RUN)
+
+        await eventually(lambda: woken_there, "the reader was woken")
+
+    waits, woken_there = threading.Event(), list[bool]()
+    run(scenario())
+
+    assert woken_there == [True]

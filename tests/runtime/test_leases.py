@@ -350,3 +350,22 @@ def test_a_lease_that_cannot_be_held_is_refused_at_once(ttl_s: Any) -> None:
 def test_a_lease_that_can_be_held_is_taken(ttl_s: float) -> None:
     """Whole seconds are numbers too."""
     Desk().runtime(lease_ttl_s=ttl_s)
+
+
+def test_the_heartbeat_is_not_told_off_in_asyncios_debug_mode(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its loop is a thread's own and blocks between beats; `python -X dev` warned at each."""
+    monkeypatch.setattr(asyncio.coroutines, "_is_debug_mode", lambda: True)
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        leases = LeaseKeeper(MemoryJournal(clock=clock), "w", clock=clock, ttl_s=1.2)
+        leases.start()
+        await asyncio.sleep(0.3)
+        await leases.close()
+
+    with caplog.at_level("WARNING", "asyncio"):
+        run(scenario())
+
+    assert "_beat_for_ever" not in caplog.text

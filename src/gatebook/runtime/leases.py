@@ -168,7 +168,7 @@ class LeaseKeeper:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            asyncio.run(self._beat_for_ever())
+            asyncio.run(self._beat_for_ever(), debug=False)  # it blocks, on a thread of its own
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(self._stopped.set)

@@ -7,7 +7,7 @@ finds every fact in the journal. A slow reader never blocks a run.
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -64,7 +64,7 @@ Live = Delta | Progress | Reset | Lagged
 
 
 class Subscriber:
-    """One reader's bounded queue.
+    """One reader's bounded queue. It may wait in another event loop than what wakes it runs in.
 
     Attributes:
         follows: it reads every event, and not only where the run stands when it stops.
@@ -105,8 +105,14 @@ class Subscriber:
         self._end_wait()
 
     def _end_wait(self, _: object = None) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if (loop := waiter.get_loop()) is asyncio.get_running_loop():
+            waiter.set_result(None)
+            return
+        with suppress(RuntimeError):  # the loop is closed: whoever waited there is gone
+            loop.call_soon_threadsafe(self._end_wait)
 
     async def wait(self, clock: Clock, seconds: float) -> bool:
         """Wait for what is put or woken after the last `drain`; False when time is up before."""
@@ -125,8 +131,7 @@ class Subscriber:
     def drain(self) -> list[Live]:
         """Return what has come, oldest first."""
         self._came = self.grown = False
-        items = list(self._queue)
-        self._queue.clear()
+        items = [self._queue.popleft() for _ in range(len(self._queue))]
         if self._dropped:
             items.insert(0, Lagged(self._dropped))
             self._dropped = 0
@@ -163,10 +168,14 @@ class Hub:
         try:
             yield subscriber
         finally:
-            listening = self._subscribers[run]
+            listening = self._subscribers.get(run, set())
             listening.discard(subscriber)
             if not listening:
-                del self._subscribers[run]
+                self._subscribers.pop(run, None)
+
+    def _listening(self, run: RunKey) -> tuple[Subscriber, ...]:
+        """Return who listens now: readers in other event loops come and go meanwhile."""
+        return tuple(self._subscribers.get(run, ()))
 
     def publish(self, run: RunKey, item: Delta | Progress) -> None:
         """Hand an item to every reader of the run."""
@@ -193,7 +202,7 @@ class Hub:
         return self._current.get(run, {})
 
     def _put(self, run: RunKey, item: Live) -> None:
-        for subscriber in self._subscribers.get(run, ()):
+        for subscriber in self._listening(run):
             subscriber.put(item)
 
     def settled(self, run: RunKey, address: str) -> None:
@@ -211,7 +220,7 @@ class Hub:
 
     def changed(self, run: RunKey) -> None:
         """Tell readers that the journal or the state of the run has changed."""
-        for subscriber in self._subscribers.get(run, ()):
+        for subscriber in self._listening(run):
             subscriber.wake()
 
     def grew(self, run: RunKey, events: Sequence[AnyEvent] = (), *, over: bool = False) -> None:
@@ -222,7 +231,7 @@ class Hub:
         if over:
             self.changed(run)
         else:
-            for subscriber in self._subscribers.get(run, ()):
+            for subscriber in self._listening(run):
                 if subscriber.follows:
                     asyncio.get_running_loop().call_soon(subscriber.wake)
         if run in self._current:
