@@ -1,15 +1,17 @@
 """Workflows as programs: what they declare, take and give."""
 
 from asyncio import CancelledError
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, SecretStr
 
 from gatebook.errors import (
+    ConfigError,
     GatebookError,
     InvalidInput,
 )
@@ -143,6 +145,38 @@ def test_an_unannotated_output_must_be_json() -> None:
 
     assert error.code == "E_OUTPUT"
     assert "a set at $ is not a JSON value" in error.message
+
+
+class Login(BaseModel):
+    """What is stored of it is asterisks."""
+
+    password: SecretStr
+
+
+@pytest.mark.parametrize("declared", [SecretStr, list[Login]])
+def test_an_input_that_would_be_asterisks_is_refused(declared: Any) -> None:
+    """The run would be given them for the password, without a word."""
+
+    async def f(ctx: WorkflowContext, value: Any) -> None: ...
+
+    f.__annotations__["value"] = declared
+
+    with pytest.raises(ConfigError, match="asterisks"):
+        _ = flow(f).digest
+
+
+@pytest.mark.parametrize("declared", [AsyncIterator[int], range])
+def test_an_input_that_cannot_be_declared_is_told_as_that(declared: Any) -> None:
+    """Not as a value that does not fit: no value would."""
+
+    async def f(ctx: WorkflowContext, value: Any) -> None: ...
+
+    f.__annotations__["value"] = declared
+
+    for value in (None, range(3)):
+        with pytest.raises(ConfigError, match="E_PROGRAM_DECLARATION") as caught:
+            flow(f).accept(value)
+        assert "does not fit" not in str(caught.value)
 
 
 def test_an_input_that_no_longer_fits_fails_the_run() -> None:

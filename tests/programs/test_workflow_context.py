@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from gatebook.errors import (
     SignalTimeout,
@@ -93,11 +93,12 @@ def test_arguments_may_be_rich_values() -> None:
     }
 
 
-def test_bytes_are_no_argument() -> None:
-    """JSON has no bytes; guessing an encoding would change what the tool gets."""
+@pytest.mark.parametrize("value", [b"x", SecretStr("x")])
+def test_what_would_be_changed_is_no_argument(value: Any) -> None:
+    """JSON has no bytes, and guesses change what the tool gets; a SecretStr becomes asterisks."""
 
     async def f(ctx: WorkflowContext) -> None:
-        await ctx.call_tool(read, body=b"x")
+        await ctx.call_tool(read, body=value)
 
     _, step = begin(flow(f))
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import Base64Bytes, Field
+from pydantic import Base64Bytes, BaseModel, Field, SecretStr
 
 from gatebook.errors import ConfigError, InvalidInput
 from gatebook.tools import ToolContext, tool
@@ -131,6 +131,16 @@ def raw(x: bytes) -> None: ...
 def raws(x: list[bytes] | None = None) -> None: ...
 
 
+class Login(BaseModel):
+    password: SecretStr
+
+
+def masked(x: SecretStr) -> None: ...
+
+
+def masked_inside(x: list[Login]) -> None: ...
+
+
 def wrong_default(x: int = "three") -> None: ...  # type: ignore[assignment]
 
 
@@ -161,6 +171,8 @@ def basket(x: list[Basket]) -> None: ...
         (callback, "parameter x cannot be JSON"),
         (raw, "parameter x holds bytes"),
         (raws, "parameter x holds bytes"),
+        (masked, "parameter x holds a SecretStr, which is written as asterisks"),
+        (masked_inside, "parameter x holds a SecretStr"),
         (wrong_default, "default of parameter x"),
         (none_default, "default of parameter x"),
         (odd_default, "default of parameter x"),

@@ -150,3 +150,14 @@ def without_literals(args: Raw, parameters: Collection[str]) -> Raw:
         if given.get(name) is not None and not _is_reference(given[name])
     }
     return Raw(canonical({**given, **literals})) if literals else args
+
+
+def is_masked(schema: Any) -> bool:
+    """Whether a JSON Schema of what is written has text that is written as asterisks.
+
+    Pydantic's SecretStr is: whoever reads it back is given the asterisks.
+    """
+    if isinstance(schema, dict):
+        masked = schema.get("writeOnly") is True and schema.get("format") == "password"
+        return masked or any(map(is_masked, schema.values()))
+    return isinstance(schema, list) and any(map(is_masked, schema))

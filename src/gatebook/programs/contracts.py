@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from gatebook.errors import EXITS, ConfigError, InvalidInput
 from gatebook.kernel.codec import MAX_DEPTH, canonical, plain
-from gatebook.kernel.secrets import Secret
+from gatebook.kernel.secrets import Secret, is_masked
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -60,6 +60,17 @@ class Contract(Generic[T]):
         except PydanticUserError as exc:
             raise self._undeclarable(exc) from exc
 
+    def taken(self) -> Any:
+        """Return the schema of what is given to a program; see `schema`.
+
+        Raises:
+            ConfigError: E_PROGRAM_DECLARATION also for a SecretStr: it would be given asterisks.
+        """
+        if is_masked(self.schema("serialization")):
+            held = ValueError("it holds a SecretStr, which is written as asterisks")
+            raise self._undeclarable(held)
+        return self.schema()
+
     def accept(self, value: Any) -> bytes:
         """Return canonical JSON of a value given from outside: strict, defaults filled in.
 
@@ -108,8 +119,9 @@ class Contract(Generic[T]):
         """Return canonical JSON of a value as its type writes it, not read back."""
         from pydantic_core import PydanticSerializationError
 
+        write = self.adapter.dump_python
         try:
-            written = self.adapter.dump_python(value, mode="json", warnings=False)
+            written = write(value, mode="json", warnings=False)
         except (PydanticSerializationError, AttributeError, TypeError, ValueError) as exc:
             raise self._refused(str(exc).partition("\n")[0]) from exc
         return self._canonical(written)
@@ -117,8 +129,9 @@ class Contract(Generic[T]):
     def _validate(self, data: bytes, *, strict: bool) -> T:
         from pydantic import ValidationError
 
+        read = self.adapter.validate_json
         try:
-            return self.adapter.validate_json(data, strict=strict, by_alias=True, by_name=True)
+            return read(data, strict=strict, by_alias=True, by_name=True)
         except ValidationError as exc:
             raise self._unfit(exc) from exc
         except EXITS:
@@ -174,7 +187,7 @@ def rich_arguments(args: Mapping[str, Any], refused: InvalidInput) -> bytes:
     """Return canonical JSON of keyword arguments that are no plain JSON, as `refused` says.
 
     Values are written as pydantic writes them. A set becomes a list in canonical order, so that
-    no hash seed shows; bytes are refused.
+    no hash seed shows; bytes are refused, and a SecretStr, which would become asterisks.
     """
     if refused.code != "E_JSON_TYPE":
         raise refused
@@ -187,7 +200,7 @@ def _plain(value: Any, path: str, above: tuple[Any, ...] = ()) -> Any:
         return value
     if isinstance(value, Secret):
         return value.reference
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "get_secret_value"):
         raise InvalidInput("E_JSON_TYPE", path=path, value=value)
     if any(value is outer for outer in above):
         raise InvalidInput("E_JSON_CYCLE", path=path)

@@ -102,7 +102,7 @@ class Workflow(Generic[In, Out]):
             "version": self.version,
             "tools": {name: tool.spec.digest for name, tool in self.tools.items()},
             "models": list(self.models),
-            "input": None if taken is None else taken.schema(),
+            "input": None if taken is None else taken.taken(),
             "output": given.schema("serialization"),
         }
         return digest(canonical(facts))

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from gatebook.errors import EXITS, SHOWN, InvalidInput
 from gatebook.kernel.codec import MAX_PAYLOAD, bounded, canonical, parse
+from gatebook.kernel.secrets import is_masked
 from gatebook.tools.options import refused
 from gatebook.tools.portable import exact, is_plain, portable
 
@@ -264,14 +265,21 @@ def check_json(
     *,
     mode: Literal["validation", "serialization"] = "validation",
 ) -> None:
-    """Refuse types that have no JSON Schema, and bytes, which JSON cannot hold."""
+    """Refuse types that have no JSON Schema, and bytes, which JSON cannot hold.
+
+    Of what a tool is given also SecretStr: what is recorded of it is asterisks, and read back.
+    """
     try:
         found = types.json_schema(mode=mode)
+        written = types.json_schema(mode="serialization") if mode == "validation" else None
     except PydanticUserError as exc:
         raise _no_json(tool, what, exc) from exc
     if _has_bytes(found):
         fix = "pass base64 text (pydantic.Base64Bytes) or a path or address of the body"
         raise refused(tool, f"{what} holds bytes, which JSON cannot", fix)
+    if is_masked(written):
+        fix = "take str, or Secret[str] for a secret that the runtime has"
+        raise refused(tool, f"{what} holds a SecretStr, which is written as asterisks", fix)
 
 
 def check_order(types: TypeAdapter[Any], tool: str, what: str) -> None:
