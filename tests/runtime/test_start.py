@@ -236,6 +236,17 @@ def test_programs_that_are_no_list_are_refused(odd: Any) -> None:
     assert "not a list; pass a list: programs=[...]" in str(caught.value)
 
 
+@pytest.mark.parametrize("odd", [None, "", 5])
+@pytest.mark.parametrize("made", [Client, Runtime])
+def test_a_tenant_that_names_nobody_is_refused(made: Any, odd: Any) -> None:
+    """`tenant=user.get("tenant") or ""` would put all who have none together."""
+    with pytest.raises(ConfigError) as caught:
+        made(":memory:", tenant=odd)
+
+    assert caught.value.code == "E_CONFIG"
+    assert "names nobody" in str(caught.value)
+
+
 def test_a_workflow_without_input_is_started_without_one() -> None:
     """And any other is not: what it gets is None, which does not fit."""
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self, TypeVar, overload
 
-from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict
+from gatebook.errors import ConfigError, GatebookError, InvalidInput, RunConflict, shown
 from gatebook.kernel.budget import Budget, checked_budget
 from gatebook.kernel.codec import NULL, Raw, canonical, check_run_id, digest
 from gatebook.kernel.events import RunStarted
@@ -51,6 +51,18 @@ def check_program(value: Any) -> None:
         raise ConfigError("E_PROGRAM_SHAPE", value=value)
 
 
+def _checked_tenant(tenant: Any) -> str:
+    """Return whose runs these are; nobody's would be everybody's who forgot to say whose.
+
+    Raises:
+        ConfigError: E_CONFIG.
+    """
+    if type(tenant) is str and tenant:
+        return tenant
+    detail, fix = f"it is {shown(tenant)}, which names nobody", "leave it out, or give a text"
+    raise ConfigError("E_CONFIG", name="tenant", path="Client()", detail=detail, fix=fix)
+
+
 class Client:
     """Starts, reads and steers the runs of one store. Use `async with Client(...) as client`.
 
@@ -73,7 +85,7 @@ class Client:
         secrets: Mapping[str, Source] | Iterable[str] = (),
         clock: Clock | None = None,
     ) -> None:
-        self.tenant = tenant
+        self.tenant = _checked_tenant(tenant)
         self.policy: Policy | None = None if are_files(policy) else policy  # type: ignore[assignment]
         self._given = policy
         self._fitting: set[str] = set()  # digests of programs that the policy fits
