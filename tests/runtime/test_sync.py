@@ -1,6 +1,7 @@
 """run_sync: one run, start to end, from code that has no event loop, or has one already."""
 
 import asyncio
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,28 @@ def test_what_the_run_raises_reaches_the_caller() -> None:
 
     with pytest.raises(SystemExit, match="3"):
         on_loop_thread(main())
+
+
+def test_ctrl_c_waits_for_what_is_in_flight() -> None:
+    """A payment whose outcome is on its way must not become unknown by leaving at once."""
+    done: list[str] = []
+
+    async def main() -> None:
+        try:
+            await asyncio.sleep(0.05)  # the caller waits by then
+            main_thread = threading.main_thread().ident
+            assert main_thread is not None
+            signal.pthread_kill(main_thread, signal.SIGINT)
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            done.append("recorded")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            on_loop_thread(main())
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert done == ["recorded"]

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from gatebook.errors import RunWaiting
@@ -85,9 +86,13 @@ def _waiting(run_id: str, state: Waiting) -> RunWaiting:
 
 
 def on_loop_thread(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on a new thread with a loop of its own; Ctrl-C cancels it."""
+    """Run a coroutine on a new thread with a loop of its own; Ctrl-C cancels it.
+
+    And waits for its end: what is in flight may be a payment whose outcome is still to be recorded.
+    An interrupted `Thread.join` takes the thread for ended (before Python 3.13).
+    """
     outcome: dict[str, Any] = {}
-    started = threading.Event()
+    started, ended = threading.Event(), threading.Event()
 
     async def body() -> T:
         outcome["task"], outcome["loop"] = asyncio.current_task(), asyncio.get_running_loop()
@@ -101,16 +106,19 @@ def on_loop_thread(main: Coroutine[Any, Any, T]) -> T:
             outcome["error"] = exc
         finally:
             started.set()
+            ended.set()
 
     thread = threading.Thread(target=run, name="gatebook-run-sync", daemon=True)
     thread.start()
-    started.wait()
     try:
-        thread.join()
+        ended.wait()
     except KeyboardInterrupt:
-        outcome["loop"].call_soon_threadsafe(outcome["task"].cancel)
-        thread.join()
+        started.wait()
+        with suppress(RuntimeError):  # the loop is closed: it has ended meanwhile
+            outcome["loop"].call_soon_threadsafe(outcome["task"].cancel)
+        ended.wait()
         raise
+    thread.join()
     if "error" in outcome:
         raise outcome["error"]
     result: T = outcome["result"]
