@@ -8,13 +8,13 @@ import pytest
 from tests.catalogue.kit import told
 from tests.runtime.kit import Desk, eventually, flow, run
 
-from gatebook import tool
+from gatebook import Runtime, tool
 from gatebook.engines.local import LocalEngine
 from gatebook.errors import GatebookError
 from gatebook.journals import MemoryJournal
 from gatebook.kernel.events import RunStarted
 from gatebook.kernel.policies import AllowDeclared
-from gatebook.ports import Journal, Parked, RunKey
+from gatebook.ports import Journal, Lease, Parked, RunKey
 from gatebook.programs import Workflow
 from gatebook.runtime.client import Client
 from gatebook.runtime.runs.states import Finished
@@ -195,6 +195,53 @@ def test_runs_are_given_back_on_close() -> None:
         assert await desk.kinds("r") == ["run_started", "action_requested", "action_succeeded"]
         async with desk.open(program) as runtime:
             assert await desk.settled(runtime.handle("r", program)) == Finished(2)
+
+    run(scenario())
+
+
+def test_a_run_that_is_claimed_while_the_worker_stops_starts_nothing() -> None:
+    """Stopping waits for another run meanwhile; what began now would be cut off, and unknown."""
+
+    async def scenario() -> None:
+        began, paid, claiming = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        claimed = asyncio.Event()
+        late: list[str] = []
+
+        class Slow(MemoryJournal):
+            async def claim(self, run: RunKey, *, owner: str, ttl_ms: int) -> Lease | None:
+                if run.id == "late":
+                    claiming.set()
+                    await claimed.wait()
+                return await super().claim(run, owner=owner, ttl_ms=ttl_ms)
+
+        @tool
+        async def pay(who: str) -> None:
+            if who == "late":
+                late.append(who)
+                return
+            began.set()
+            await paid.wait()
+
+        async def paying(ctx: Any, who: str) -> None:
+            await ctx.call_tool(pay, who=who)
+
+        program, journal = flow(paying, pay), Slow()
+        runtime = Runtime(journal, programs=[program], policy=AllowDeclared())
+        await runtime.open()
+        await runtime.start(program, "early", run_id="early")
+        await began.wait()
+        await runtime.start(program, "late", run_id="late")
+        await claiming.wait()
+        worker = runtime._worker
+        assert worker is not None
+        closing = asyncio.create_task(runtime.close())
+        await eventually(lambda: worker._stopping, "the worker stops")
+        claimed.set()
+        await eventually(lambda: len(worker._driving) == 1, "the late run was let go")
+        paid.set()
+        await closing
+
+        assert late == []
 
     run(scenario())
 

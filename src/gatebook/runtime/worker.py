@@ -12,7 +12,7 @@ from typing import Any
 
 from gatebook.engines.local import LocalEngine
 from gatebook.errors import GatebookError
-from gatebook.ports import Parked, Program, RunKey
+from gatebook.ports import Lease, Parked, Program, RunKey
 from gatebook.runtime.driving.driver import Driver
 from gatebook.runtime.logs import told, traced
 from gatebook.runtime.models.routes import Providers
@@ -95,7 +95,7 @@ class Worker:
             lease = await leases.claim(run)
             if lease is None:
                 return parked
-            driver = self._drivers[run] = Driver(lease, self._services)
+            driver = self._drivers[run] = self._driver(lease)
             try:
                 parked = await driver.drive()
             finally:
@@ -103,6 +103,13 @@ class Worker:
                 leases.forget(lease)
             again = driver.touched and parked.state == "waiting"
         return parked
+
+    def _driver(self, lease: Lease) -> Driver:
+        """Return who drives a run; one that was claimed while this stops, gives it back."""
+        driver = Driver(lease, self._services)
+        if self._stopping:
+            driver.stop()
+        return driver
 
     async def _mine(self, run: RunKey) -> bool:
         """Whether this worker may drive a run: it is not over and its program is known here.
