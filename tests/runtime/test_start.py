@@ -288,6 +288,36 @@ def test_another_program_of_the_same_name_is_refused() -> None:
     run(scenario())
 
 
+def made_for(user: str, *, greeting: str = "hi") -> Any:
+    """A program that is made anew for each user, as a web handler might."""
+
+    @tool(effect="read")
+    async def who() -> str:
+        return user
+
+    async def greet(ctx: Any) -> str:
+        return f"{greeting} {await ctx.call_tool(who)}"
+
+    return flow(greet, who)
+
+
+def test_a_program_made_anew_with_other_variables_is_refused() -> None:
+    """A worker finds programs by name: the second user's run would act as the first user."""
+
+    async def scenario() -> None:
+        desk = Desk()
+        async with desk.open() as runtime:
+            first = await desk.settled(await runtime.start(made_for("ann")))
+            again = await desk.settled(await runtime.start(made_for("ann")))
+            assert first == again == Finished("hi ann")
+            for other in (made_for("bob"), made_for("ann", greeting="ho")):
+                with pytest.raises(ConfigError) as caught:
+                    await runtime.start(other)
+                assert caught.value.code == "E_PROGRAM_CODE"
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("answer", "text"),
     [

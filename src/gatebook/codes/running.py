@@ -38,6 +38,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "pass an Agent, or an async function that is decorated with @workflow",
     ),
     "E_PROGRAM_DUPLICATE": ("two programs are named {program}", "rename one"),
+    "E_PROGRAM_CODE": (
+        "a program named {program} with the same definition and other code runs here",
+        "make it once and give what differs as input, context= or deps=; after an edit, open a "
+        "new Runtime",
+    ),
     "E_DEFINITION_CHANGED": (
         "the definition of program {program} changed since run {run} began (was {has}, now {want})",
         "run the old code to finish it, or adopt the new one: on_definition_change='adopt'",

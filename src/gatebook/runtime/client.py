@@ -382,9 +382,13 @@ class Client:
         known = self._programs.get(program.name)
         if known is not None and known is not program and known.digest != program.digest:
             raise ConfigError("E_PROGRAM_DUPLICATE", program=program.name)
+        self._check_code(known or program, program)
         for tool in program.tools.values():
             _ = tool.spec  # a tool that cannot be declared stops the run here
         return program.digest
+
+    def _check_code(self, known: Program[Any, Any], program: Program[Any, Any]) -> None:
+        """Check that what a program's name stands for here runs its code; a client runs none."""
 
     def _check_policy(self, policy: Policy, program: Program[Any, Any]) -> None:
         """Refuse a policy that names tools or arguments which no program here has."""

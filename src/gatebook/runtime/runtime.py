@@ -26,6 +26,7 @@ from gatebook.ports import (
 from gatebook.runtime.client import Client, check_program
 from gatebook.runtime.ids import new_owner
 from gatebook.runtime.leases import TTL_S, LeaseKeeper, checked_ttl
+from gatebook.runtime.likeness import acts_alike
 from gatebook.runtime.models.breaker import BreakerSettings
 from gatebook.runtime.models.limiter import Rate, checked_rates
 from gatebook.runtime.models.prices import Prices
@@ -280,6 +281,10 @@ class Runtime(Client):
             raise ConfigError("E_RUNTIME_LOOP")
         if self._worker is not None:
             self._worker.check()
+
+    def _check_code(self, known: Program[Any, Any], program: Program[Any, Any]) -> None:
+        if known is not program and not acts_alike(known, program):
+            raise ConfigError("E_PROGRAM_CODE", program=program.name)
 
     def _check_hooks(self, program: Program[Any, Any]) -> tuple[str, ...]:
         if self._hooks is None:
