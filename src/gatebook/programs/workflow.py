@@ -7,7 +7,7 @@ outside through `ctx` only, and what is not an action cannot be awaited.
 import inspect
 import typing
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
@@ -151,7 +151,8 @@ class WorkflowStepper(Stepper):
         self._scheduler = Scheduler(program.name, time=started.time)
         self._notes: list[str] = []
         self._begun = False
-        self._context = stepping(program.name)
+        # Runs a part of the scheduler, and with it the workflow's code.
+        self._run = partial(self._scheduler.generators.during, stepping(program.name).run)
         self._ctx = WorkflowContext(
             self._scheduler, started, tools=program.tools, notes=self._notes
         )
@@ -182,10 +183,6 @@ class WorkflowStepper(Stepper):
     def close(self) -> None:
         """End the parked function: its `finally` blocks run, and cannot act."""
         self._run(self._scheduler.close)
-
-    def _run(self, part: Callable[..., None], *args: Any) -> None:
-        """Run a part of the scheduler, and with it the workflow's code."""
-        self._scheduler.generators.during(self._context.run, part, *args)
 
     def _end(self) -> Complete | Fail:
         scheduler = self._scheduler
