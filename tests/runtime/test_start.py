@@ -1,6 +1,7 @@
 """Starting: one run per id, checks in one order, and nothing left behind when one fails."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -288,12 +289,13 @@ def test_another_program_of_the_same_name_is_refused() -> None:
     run(scenario())
 
 
-def made_for(user: str, *, greeting: str = "hi") -> Any:
+def made_for(user: str, *, greeting: str = "hi", folder: str = "in") -> Any:
     """A program that is made anew for each user, as a web handler might."""
+    place = Path(folder)
 
     @tool(effect="read")
     async def who() -> str:
-        return user
+        return user if place.name else ""
 
     async def greet(ctx: Any) -> str:
         return f"{greeting} {await ctx.call_tool(who)}"
@@ -310,7 +312,8 @@ def test_a_program_made_anew_with_other_variables_is_refused() -> None:
             first = await desk.settled(await runtime.start(made_for("ann")))
             again = await desk.settled(await runtime.start(made_for("ann")))
             assert first == again == Finished("hi ann")
-            for other in (made_for("bob"), made_for("ann", greeting="ho")):
+            others = made_for("bob"), made_for("ann", greeting="ho"), made_for("ann", folder="b")
+            for other in others:
                 with pytest.raises(ConfigError) as caught:
                     await runtime.start(other)
                 assert caught.value.code == "E_PROGRAM_CODE"

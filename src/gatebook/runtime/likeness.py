@@ -4,12 +4,19 @@ A digest covers what a program declares, not its code: a function that is made a
 declares the same, and sees the variables of another.
 """
 
+from datetime import date, time, timedelta
+from decimal import Decimal
+from pathlib import PurePath
 from types import FunctionType, MethodType
 from typing import Any
+from uuid import UUID
 
 from gatebook.ports import Program
 
-VALUES = (str, bytes, int, float, bool, type(None))  # which are the same when they are equal
+# Which are the same when they are equal.
+VALUES = (
+    str, bytes, int, float, bool, type(None), Decimal, PurePath, UUID, date, time, timedelta,
+)  # fmt: skip
 
 Pairs = set[tuple[int, int]]
 
