@@ -69,7 +69,8 @@ def command(given: Given, run: str | None, every: bool, adopt: bool, on_ask: Any
             if not every:
                 raise
             code = report_error(exc, run=row.run.id, as_json=given.as_json)
-            say(f"run {row.run.id} was not taken up")
+            if not given.as_json:  # else the document names it
+                say(f"run {row.run.id} was not taken up")
         worst = max(worst, code, key=GRAVE.index)
         if worst >= HUNG_UP:
             break
